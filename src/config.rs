@@ -1,0 +1,349 @@
+//! TOML files to checked types: an unknown key, a missing key or a value out of range is an error
+//! that names the file, the line and what would be right.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::joints::MAX_JOINTS;
+use crate::storage::Storage;
+
+/// Why a configuration was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[error("cannot read {path}: {source}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is not valid TOML of this shape.
+    #[error("{path}:{line}: {message}", path = path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong, and the nearest valid key if a key is unknown.
+        message: String,
+    },
+    /// A value is out of range.
+    #[error("{path}: {message}", path = path.display())]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// What was expected and what was found.
+        message: String,
+    },
+}
+
+/// One robot: its bus, joints, limits and control settings (`firmware-config/*.toml`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RobotConfig {
+    /// The robot's name, written into each episode.
+    pub name: String,
+    /// The kinematic model: `so101`.
+    pub model: String,
+    /// The servo bus.
+    pub bus: BusConfig,
+    /// The joints, base first.
+    pub joint: Vec<JointConfig>,
+    /// The control loop.
+    #[serde(default)]
+    pub control: ControlConfig,
+    /// How the emulated arm behaves; ignored on a real one.
+    #[serde(default)]
+    pub emulator: EmulatorConfig,
+}
+
+/// How the servos are reached.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BusConfig {
+    /// `feetech`.
+    pub protocol: Protocol,
+    /// The serial port, such as `/dev/ttyACM0`; `emulated` for the built-in emulator.
+    pub port: String,
+    /// Bits per second.
+    pub baud: u32,
+}
+
+/// The wire protocol of a servo bus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// Feetech STS/SMS.
+    Feetech,
+}
+
+/// The type of one servo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServoModel {
+    /// Feetech STS3215.
+    Sts3215,
+}
+
+/// One joint and the servo that moves it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JointConfig {
+    /// The joint's name.
+    pub name: String,
+    /// The servo's bus id.
+    pub id: u8,
+    /// The servo's type.
+    pub servo: ServoModel,
+    /// The servo's tick at 0 rad.
+    pub zero_ticks: i32,
+    /// +1 when ticks grow with the angle, else -1.
+    pub direction: i8,
+    /// Lowest position (rad).
+    pub min_rad: f64,
+    /// Highest position (rad).
+    pub max_rad: f64,
+    /// Highest speed (rad/s).
+    pub max_velocity: f64,
+    /// Highest acceleration (rad/s²).
+    pub max_acceleration: f64,
+    /// Where the joint rests (rad).
+    pub home_rad: f64,
+}
+
+/// Settings of the control loop.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ControlConfig {
+    /// Ticks per second.
+    pub rate_hz: f64,
+    /// A joint older than this many ticks is held.
+    pub hold_after_ticks: u32,
+    /// A joint older than this many ticks is a fault.
+    pub fault_after_ticks: u32,
+    /// A goal is given up after this many seconds.
+    pub goal_timeout_s: f64,
+    /// A goal counts as reached within this distance (m).
+    pub goal_tolerance_m: f64,
+    /// This many ticks within the tolerance in a row end an episode as a success.
+    pub reached_ticks: u32,
+    /// Servos hotter than this stop the loop (°C).
+    pub max_temperature: f64,
+    /// A measured position further than this from the commanded one for a second is a fault (rad).
+    pub max_tracking_error: f64,
+    /// The log is synced to the disk this often (ms).
+    pub sync_ms: u64,
+}
+
+impl Default for ControlConfig {
+    fn default() -> Self {
+        Self {
+            rate_hz: 100.0,
+            hold_after_ticks: 3,
+            fault_after_ticks: 10,
+            goal_timeout_s: 3.0,
+            goal_tolerance_m: 0.02,
+            reached_ticks: 20,
+            max_temperature: 65.0,
+            max_tracking_error: 0.6,
+            sync_ms: 250,
+        }
+    }
+}
+
+/// How the emulated arm behaves.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EmulatorConfig {
+    /// Standard deviation of measured positions (ticks).
+    pub position_noise_ticks: f64,
+    /// Each servo's own highest speed (rad/s).
+    pub servo_velocity: f64,
+    /// Each servo's own highest acceleration (rad/s²).
+    pub servo_acceleration: f64,
+    /// Position loop gain: speed per error (1/s).
+    pub servo_gain: f64,
+    /// Time from the end of a request to the begin of a servo's answer (µs).
+    pub turnaround_us: f64,
+}
+
+impl Default for EmulatorConfig {
+    fn default() -> Self {
+        Self {
+            position_noise_ticks: 0.7,
+            servo_velocity: 4.7,
+            servo_acceleration: 60.0,
+            servo_gain: 30.0,
+            turnaround_us: 30.0,
+        }
+    }
+}
+
+impl RobotConfig {
+    /// Reads and checks a robot's configuration.
+    ///
+    /// # Errors
+    /// The file is missing, is not TOML, has an unknown key (named with its line and the nearest
+    /// valid key), or a value is out of range.
+    pub fn load(storage: &dyn Storage, path: &Path) -> Result<Self, ConfigError> {
+        let bytes = storage
+            .read(path)
+            .map_err(|source| ConfigError::Read { path: path.into(), source })?;
+        let text = String::from_utf8(bytes).map_err(|e| ConfigError::Value {
+            path: path.into(),
+            message: format!("expected UTF-8 text: {e}"),
+        })?;
+        Self::parse(&text, path)
+    }
+
+    /// The same from a text; `path` is only named in errors.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let config: Self = toml::from_str(text).map_err(|e| parse_error(text, path, &e))?;
+        config
+            .check()
+            .map_err(|message| ConfigError::Value { path: path.into(), message })?;
+        Ok(config)
+    }
+
+    /// The period of one tick.
+    pub fn period(&self) -> std::time::Duration {
+        std::time::Duration::from_secs_f64(1.0 / self.control.rate_hz)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.joint.is_empty() || self.joint.len() > MAX_JOINTS {
+            return Err(format!("expected 1 to {MAX_JOINTS} [[joint]] tables, found {}", self.joint.len()));
+        }
+        for (i, joint) in self.joint.iter().enumerate() {
+            joint.check()?;
+            if let Some(other) = self.joint[..i].iter().find(|o| o.id == joint.id || o.name == joint.name) {
+                return Err(format!(
+                    "joints `{}` and `{}` must differ in name and id (ids {} and {})",
+                    other.name, joint.name, other.id, joint.id
+                ));
+            }
+        }
+        let control = &self.control;
+        in_range("control.rate_hz", control.rate_hz, 1.0, 1000.0)?;
+        in_range("control.goal_timeout_s", control.goal_timeout_s, 0.01, 3600.0)?;
+        in_range("control.goal_tolerance_m", control.goal_tolerance_m, 1e-4, 1.0)?;
+        in_range("control.max_temperature", control.max_temperature, 20.0, 100.0)?;
+        in_range("control.max_tracking_error", control.max_tracking_error, 0.01, 6.3)?;
+        if control.hold_after_ticks == 0 || control.fault_after_ticks < control.hold_after_ticks {
+            return Err(format!(
+                "expected 1 <= control.hold_after_ticks <= control.fault_after_ticks, found {} and {}",
+                control.hold_after_ticks, control.fault_after_ticks
+            ));
+        }
+        let emulator = &self.emulator;
+        in_range("emulator.position_noise_ticks", emulator.position_noise_ticks, 0.0, 100.0)?;
+        in_range("emulator.servo_velocity", emulator.servo_velocity, 0.01, 100.0)?;
+        in_range("emulator.servo_acceleration", emulator.servo_acceleration, 0.1, 10_000.0)?;
+        in_range("emulator.servo_gain", emulator.servo_gain, 0.1, 1000.0)?;
+        in_range("emulator.turnaround_us", emulator.turnaround_us, 0.0, 100_000.0)
+    }
+}
+
+impl JointConfig {
+    fn check(&self) -> Result<(), String> {
+        let at = |key: &str| format!("joint `{}`: {key}", self.name);
+        if self.id > 252 {
+            return Err(format!("{}: expected 0 to 252, found {}", at("id"), self.id));
+        }
+        if self.direction != 1 && self.direction != -1 {
+            return Err(format!("{}: expected 1 or -1, found {}", at("direction"), self.direction));
+        }
+        if !(0..=4095).contains(&self.zero_ticks) {
+            return Err(format!("{}: expected 0 to 4095, found {}", at("zero_ticks"), self.zero_ticks));
+        }
+        in_range(&at("min_rad"), self.min_rad, -6.3, 6.3)?;
+        in_range(&at("max_rad"), self.max_rad, self.min_rad + 1e-3, 6.3)?;
+        in_range(&at("home_rad"), self.home_rad, self.min_rad, self.max_rad)?;
+        in_range(&at("max_velocity"), self.max_velocity, 1e-3, 100.0)?;
+        in_range(&at("max_acceleration"), self.max_acceleration, 1e-2, 10_000.0)
+    }
+}
+
+fn in_range(key: &str, value: f64, min: f64, max: f64) -> Result<(), String> {
+    if value.is_finite() && (min..=max).contains(&value) {
+        Ok(())
+    } else {
+        Err(format!("{key}: expected {min} to {max}, found {value}"))
+    }
+}
+
+fn parse_error(text: &str, path: &Path, error: &toml::de::Error) -> ConfigError {
+    let line = error
+        .span()
+        .map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+    let mut message = error.message().trim().to_owned();
+    if let Some(key) = nearest_key(&message) {
+        message.push_str(&format!("; did you mean `{key}`?"));
+    }
+    ConfigError::Parse { path: path.into(), line, message }
+}
+
+/// The valid key most like the unknown one, both read from serde's message.
+fn nearest_key(message: &str) -> Option<String> {
+    let rest = message.strip_prefix("unknown field ")?;
+    let mut names = rest.split('`').skip(1).step_by(2);
+    let unknown = names.next()?;
+    names
+        .map(|name| (strsim::jaro_winkler(unknown, name), name))
+        .filter(|(score, _)| *score > 0.7)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EMULATED: &str = include_str!("../firmware-config/emulated.toml");
+
+    fn parse(text: &str) -> Result<RobotConfig, ConfigError> {
+        RobotConfig::parse(text, Path::new("robot.toml"))
+    }
+
+    #[test]
+    fn the_shipped_configuration_is_valid() {
+        assert_eq!(parse(EMULATED).unwrap().joint.len(), 6);
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line_and_the_nearest_valid_one() {
+        let text = EMULATED.replacen("rate_hz", "rate_hertz", 1);
+        let line = text.lines().position(|l| l.starts_with("rate_hertz")).unwrap() + 1;
+        let error = parse(&text).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("robot.toml:{line}: unknown field `rate_hertz`")), "{error}");
+        assert!(error.ends_with("did you mean `rate_hz`?"), "{error}");
+    }
+
+    #[test]
+    fn values_out_of_range_say_what_was_expected_and_found() {
+        for (from, to, says) in [
+            ("rate_hz = 100.0", "rate_hz = nan", "control.rate_hz: expected 1 to 1000, found NaN"),
+            ("direction = 1", "direction = 2", "direction: expected 1 or -1, found 2"),
+            ("id = 2", "id = 1", "must differ in name and id (ids 1 and 1)"),
+        ] {
+            let error = parse(&EMULATED.replacen(from, to, 1)).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+
+    #[test]
+    fn any_text_is_parsed_without_a_panic() {
+        proptest::proptest!(|(cut in 0usize..EMULATED.len(), noise in ".{0,20}")| {
+            let mut text = EMULATED.to_owned();
+            let cut = (0..=cut).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+            text.insert_str(cut, &noise);
+            let _ = parse(&text);
+        });
+    }
+}

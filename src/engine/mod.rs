@@ -1,0 +1,1 @@
+//! Runs verified graphs: tract everywhere, ONNX Runtime where its library is.

@@ -1,0 +1,1 @@
+//! Goal-reaching environments and their scripted experts.

@@ -1,0 +1,1 @@
+//! Behaviour cloning, fine-tuning and evaluation.

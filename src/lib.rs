@@ -1,0 +1,43 @@
+//! **regoal**: robots that learn from every attempt, failures included, with no Python on the robot.
+//!
+//! A training step is an ONNX file, an episode is an MCAP file, a policy is an ONNX file, and the
+//! robot is a loop of eight calls. Modules stand in levels; a module uses only lower ones (the test
+//! `tests/layering.rs` reads every `use crate::`).
+//!
+//! | level | modules |
+//! |---|---|
+//! | 0 | [`clock`], [`joints`], [`os`], [`rng`], [`storage`]: time, joint vectors, the system calls, randomness and files, all passed in as values |
+//! | 1 | [`onnx`]: graphs, verification, differentiation, training steps · [`config`] · [`kinematics`] · [`episode`]: what is logged |
+//! | 2 | [`hal`]: port, wire, bus, servos, arm, emulator · [`engine`]: tract and ONNX Runtime |
+//! | 3 | [`policy`]: spec, bundle, store · [`env`](mod@env): goal-reaching environments and experts · [`goal`]: hindsight relabelling |
+//! | 4 | [`learn`]: behaviour cloning, fine-tuning, evaluation · [`control`]: the loop, the gate, the modes |
+//! | 6 | [`daemon`]: the API of a running robot and its client |
+//! | 7 | [`cmd`]: one verb, one file |
+//! | 8 | [`cli`]: arguments and dispatch |
+
+pub mod clock;
+pub mod joints;
+pub mod os;
+pub mod rng;
+pub mod storage;
+
+pub mod config;
+pub mod episode;
+pub mod kinematics;
+pub mod onnx;
+
+pub mod engine;
+pub mod hal;
+
+pub mod env;
+pub mod goal;
+pub mod policy;
+
+pub mod control;
+pub mod learn;
+
+pub mod daemon;
+
+pub mod cmd;
+
+pub mod cli;

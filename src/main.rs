@@ -1,0 +1,3 @@
+//! The `regoal` program.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! What only the operating system can give, behind safe functions. The one file with `unsafe`.

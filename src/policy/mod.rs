@@ -1,0 +1,1 @@
+//! A policy is one ONNX file that says what it is for.
