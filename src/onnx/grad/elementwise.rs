@@ -1,0 +1,136 @@
+//! Gradients of elementwise operators.
+
+use super::{Backward, Parts, Value};
+use crate::onnx::OnnxError;
+
+impl Backward<'_> {
+    /// Operators of one f32 input (and constants).
+    pub(super) fn elementwise(&mut self, g: Value) -> Parts {
+        let (x, y) = (self.input(0)?, self.output()?);
+        let part = match self.node.proto.op() {
+            "Abs" => {
+                let sign = self.b.op("Sign", &[x], vec![]);
+                self.b.mul(g, sign)
+            }
+            // Bools and integers are never active, so this is a cast between floats.
+            "Cast" => g,
+            // Inside the limits the output is the input; beyond, the gradient is 0.
+            "Clip" => {
+                let inside = self.b.equal(x, y);
+                self.masked(g, inside)
+            }
+            "Cos" => {
+                let sin = self.b.op("Sin", &[x], vec![]);
+                let part = self.b.mul(g, sin);
+                self.b.neg(part)
+            }
+            "Exp" => self.b.mul(g, y),
+            "Log" => self.b.div(g, x),
+            "Neg" => self.b.neg(g),
+            "Reciprocal" => {
+                let square = self.b.mul(y, y);
+                let part = self.b.mul(g, square);
+                self.b.neg(part)
+            }
+            // A cast of the comparison is faster than `Where` and than `Sign`.
+            "Relu" => {
+                let zero = self.b.scalar(0.0);
+                let positive = self.b.greater(x, zero);
+                self.masked(g, positive)
+            }
+            "Sigmoid" => {
+                let square = self.b.mul(y, y);
+                let slope = self.b.sub(y, square);
+                self.b.mul(g, slope)
+            }
+            // Its derivative is 0 almost everywhere; it appears in derivatives of `Abs`.
+            "Sign" => return Ok(vec![None]),
+            "Sin" => {
+                let cos = self.b.op("Cos", &[x], vec![]);
+                self.b.mul(g, cos)
+            }
+            "Softplus" => {
+                let slope = self.b.sigmoid(x);
+                self.b.mul(g, slope)
+            }
+            "Sqrt" => {
+                let half = self.b.scalar(0.5);
+                let slope = self.b.div(half, y);
+                self.b.mul(g, slope)
+            }
+            "Tanh" => {
+                let one = self.b.scalar(1.0);
+                let square = self.b.mul(y, y);
+                let slope = self.b.sub(one, square);
+                self.b.mul(g, slope)
+            }
+            _ => return Err(self.no_gradient()),
+        };
+        if (1..3).any(|i| self.needs(i)) {
+            return Err(self.no_gradient());
+        }
+        Ok(vec![Some(part)])
+    }
+
+    /// Operators of several inputs that broadcast.
+    pub(super) fn arithmetic(&mut self, g: Value) -> Parts {
+        let count = self.node.inputs.len();
+        let mut parts = vec![None; count];
+        for (index, slot) in parts.iter_mut().enumerate() {
+            if self.needs(index) {
+                let part = self.arithmetic_part(g, index)?;
+                let input = self.input(index)?;
+                *slot = Some(self.reduce_to(part, input)?);
+            }
+        }
+        Ok(parts)
+    }
+
+    /// The gradient of input `index`, in the output's shape.
+    fn arithmetic_part(&mut self, g: Value, index: usize) -> Result<Value, OnnxError> {
+        let op = self.node.proto.op();
+        Ok(match (op, index) {
+            ("Add", _) | ("Sub", 0) => g,
+            ("Sub", _) => self.b.neg(g),
+            ("Mul", _) => {
+                let other = self.input(1 - index)?;
+                self.b.mul(g, other)
+            }
+            ("Div", 0) => {
+                let divisor = self.input(1)?;
+                self.b.div(g, divisor)
+            }
+            ("Div", _) => {
+                let (divisor, quotient) = (self.input(1)?, self.output()?);
+                let scaled = self.b.mul(g, quotient);
+                let part = self.b.div(scaled, divisor);
+                self.b.neg(part)
+            }
+            // Of equal inputs each takes the whole gradient, as the limit from its own side.
+            ("Min" | "Max", _) => {
+                let (input, output) = (self.input(index)?, self.output()?);
+                let chosen = self.b.equal(input, output);
+                self.masked(g, chosen)
+            }
+            ("Pow", 0) => {
+                let (x, power) = (self.input(0)?, self.input(1)?);
+                let one = self.b.scalar(1.0);
+                let less = self.b.sub(power, one);
+                let slope = self.b.op("Pow", &[x, less], vec![]);
+                let slope = self.b.mul(power, slope);
+                self.b.mul(g, slope)
+            }
+            ("Where", 1 | 2) => {
+                let (condition, zero) = (self.input(0)?, self.b.scalar(0.0));
+                let (a, b) = if index == 1 { (g, zero) } else { (zero, g) };
+                self.b.op("Where", &[condition, a, b], vec![])
+            }
+            _ => return Err(self.no_gradient()),
+        })
+    }
+
+    fn masked(&mut self, g: Value, mask: Value) -> Value {
+        let mask = self.b.to_f32(mask);
+        self.b.mul(g, mask)
+    }
+}

@@ -1,0 +1,176 @@
+//! Reverse-mode differentiation over a graph: gradients are appended as plain ONNX nodes
+//! (Linnainmaa, 1976; Griewank & Walther, *Evaluating Derivatives*, 2008, chapter 3).
+//!
+//! Gradients flow along f32 values only; comparisons and integer arithmetic are constant almost
+//! everywhere. The nodes that a gradient emits have gradients themselves, so a differentiated graph
+//! can be differentiated again.
+
+mod elementwise;
+mod linear;
+mod norm;
+mod reduce;
+mod shape;
+
+use std::collections::{HashMap, HashSet};
+
+use super::builder::Node;
+use super::infer::MAX_RANK;
+use super::{Builder, Dim, ElementType, OnnxError, Tensor, Value};
+
+/// Appends the gradients of `loss`, a scalar, with respect to each of `wrt`. `None` where the loss
+/// does not depend on the value.
+///
+/// # Errors
+/// When an operator on the way has no gradient, or a shape is not known: fix the batch first
+/// ([`Graph::with_batch`](super::Graph::with_batch)).
+pub fn gradients(b: &mut Builder, loss: Value, wrt: &[Value]) -> Result<Vec<Option<Value>>, OnnxError> {
+    b.check()?;
+    if b.dims(loss) != Some(&[]) {
+        let found = format!("dims {:?}", b.dims(loss));
+        return Err(OnnxError::invalid(format!("loss `{}`", b.label(loss)), "a scalar", found));
+    }
+    let active = depend_on(b, wrt);
+    let mut sums: HashMap<Value, Value> = HashMap::new();
+    if active.contains(&loss) {
+        let one = b.scalar(1.0);
+        sums.insert(loss, one);
+    }
+    for index in (0..b.nodes.len()).rev() {
+        let Some(node) = b.nodes.get(index).cloned() else { continue };
+        let grads: Vec<_> = node.outputs.iter().map(|v| sums.get(v.as_ref()?).copied()).collect();
+        if grads.iter().all(Option::is_none) {
+            continue;
+        }
+        let parts = Backward { b, node: &node, active: &active, grads }.run()?;
+        for (input, part) in node.inputs.iter().zip(parts) {
+            if let (Some(input), Some(part)) = (input, part) {
+                let sum = sums.get(input).copied();
+                let sum = sum.map_or(part, |sum| b.add(sum, part));
+                sums.insert(*input, sum);
+            }
+        }
+    }
+    b.check()?;
+    Ok(wrt.iter().map(|v| sums.get(v).copied()).collect())
+}
+
+/// The values that `wrt` reaches along f32 values.
+fn depend_on(b: &Builder, wrt: &[Value]) -> HashSet<Value> {
+    let mut active: HashSet<Value> = wrt.iter().copied().collect();
+    for node in &b.nodes {
+        if node.inputs.iter().flatten().any(|v| active.contains(v)) {
+            let float = |v: &&Value| b.info(**v).is_some_and(|i| i.element == ElementType::F32);
+            active.extend(node.outputs.iter().flatten().filter(float));
+        }
+    }
+    active
+}
+
+/// The gradient of each input of a node; `None` where none is needed.
+type Parts = Result<Vec<Option<Value>>, OnnxError>;
+
+/// One node on the way back.
+struct Backward<'a> {
+    b: &'a mut Builder,
+    node: &'a Node,
+    active: &'a HashSet<Value>,
+    grads: Vec<Option<Value>>,
+}
+
+impl Backward<'_> {
+    fn run(mut self) -> Parts {
+        match self.node.proto.op() {
+            "Split" => self.split(),
+            "Add" | "Sub" | "Mul" | "Div" | "Min" | "Max" | "Pow" | "Where" => {
+                let g = self.grad()?;
+                self.arithmetic(g)
+            }
+            "Gemm" | "MatMul" => {
+                let g = self.grad()?;
+                self.product(g)
+            }
+            "Concat" | "Expand" | "Flatten" | "Identity" | "Reshape" | "Slice" | "Squeeze" | "Transpose"
+            | "Unsqueeze" => {
+                let g = self.grad()?;
+                self.rearrange(g)
+            }
+            "ReduceMean" | "ReduceSum" => {
+                let g = self.grad()?;
+                self.reduce(g)
+            }
+            "LayerNormalization" => {
+                let g = self.grad()?;
+                self.layer_normalization(g)
+            }
+            _ => {
+                let g = self.grad()?;
+                self.elementwise(g)
+            }
+        }
+    }
+
+    /// The gradient of the only output that may have one.
+    fn grad(&self) -> Result<Value, OnnxError> {
+        match self.grads.as_slice() {
+            [Some(g), rest @ ..] if rest.iter().all(Option::is_none) => Ok(*g),
+            _ => Err(self.no_gradient()),
+        }
+    }
+
+    fn no_gradient(&self) -> OnnxError {
+        let node = self.node.outputs.iter().flatten().next().map_or("", |v| self.b.label(*v));
+        OnnxError::NoGradient { node: node.into(), op: self.node.proto.op().into() }
+    }
+
+    fn input(&self, index: usize) -> Result<Value, OnnxError> {
+        self.node.inputs.get(index).copied().flatten().ok_or_else(|| self.no_gradient())
+    }
+
+    fn output(&self) -> Result<Value, OnnxError> {
+        self.node.outputs.first().copied().flatten().ok_or_else(|| self.no_gradient())
+    }
+
+    /// Whether input `index` needs a gradient.
+    fn needs(&self, index: usize) -> bool {
+        self.node.inputs.get(index).copied().flatten().is_some_and(|v| self.active.contains(&v))
+    }
+
+    /// The sizes of a value's axes, all of them fixed.
+    fn sizes(&self, value: Value) -> Result<Vec<i64>, OnnxError> {
+        let fixed = |d: &Dim| if let Dim::Fixed(n) = d { Some(*n as i64) } else { None };
+        let sizes: Option<Vec<i64>> = self.b.dims(value).and_then(|dims| dims.iter().map(fixed).collect());
+        sizes.ok_or_else(|| {
+            let found = format!("{:?}", self.b.dims(value));
+            OnnxError::invalid(format!("value `{}`", self.b.label(value)), "a shape fixed before differentiation", found)
+        })
+    }
+
+    /// Sums `g` over the axes along which `value` was broadcast.
+    fn reduce_to(&mut self, g: Value, value: Value) -> Result<Value, OnnxError> {
+        let (from, to) = (self.sizes(g)?, self.sizes(value)?);
+        if from == to {
+            return Ok(g);
+        }
+        // A product with a row of ones is the fastest sum over the rows of a matrix.
+        if let ([rows, n], [m] | [1, m]) = (from.as_slice(), to.as_slice())
+            && n == m
+        {
+            let ones = vec![1.0; usize::try_from(*rows).unwrap_or(0)];
+            let ones = self.b.constant(Tensor { dims: vec![1, ones.len()], data: ones });
+            let sum = self.b.matmul(ones, g);
+            return Ok(if to.len() == 2 { sum } else { self.b.reshape(sum, &to) });
+        }
+        let lead = from.len().saturating_sub(to.len());
+        let aligned = std::iter::repeat_n(&1, lead).chain(&to);
+        let axes = from.iter().zip(aligned).enumerate().filter(|(_, (f, t))| f != t).map(|(i, _)| i as i64);
+        let axes: Vec<i64> = axes.chain(0..lead as i64).collect::<std::collections::BTreeSet<_>>().into_iter().collect();
+        let sum = self.b.reduce_sum(g, &axes, true);
+        Ok(if lead > 0 { self.b.reshape(sum, &to) } else { sum })
+    }
+
+    /// Axes counted from 0.
+    fn axes(&self, axes: &[i64], rank: usize) -> Vec<i64> {
+        debug_assert!(rank <= MAX_RANK);
+        axes.iter().map(|a| if *a < 0 { a + rank as i64 } else { *a }).collect()
+    }
+}

@@ -1,0 +1,202 @@
+//! A graph as a value: read, look inside, change weights and metadata, write.
+
+use std::collections::BTreeMap;
+
+use prost::Message;
+
+use super::proto::{
+    DimensionProto, GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto,
+    TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto, data_type,
+};
+use super::{Dim, ElementType, OnnxError, Tensor};
+
+/// An ONNX model that has been decoded but not yet checked: engines take only
+/// [`Verified`](super::Verified) ones. Everything that a file holds is kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Graph {
+    /// The file around the graph; its own `graph` field is always `None`.
+    pub(crate) model: ModelProto,
+    pub(crate) graph: GraphProto,
+}
+
+/// An input or output of a graph.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValueInfo {
+    /// Its name.
+    pub name: String,
+    /// Its element type.
+    pub element: ElementType,
+    /// Its axes; a size that the file leaves open is [`Dim::Batch`].
+    pub dims: Vec<Dim>,
+}
+
+impl Graph {
+    /// Decodes an ONNX file without checking what it says.
+    ///
+    /// # Errors
+    /// When the bytes are not an ONNX file or hold no graph.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, OnnxError> {
+        let mut model = ModelProto::decode(bytes)?;
+        let graph = model
+            .graph
+            .take()
+            .ok_or_else(|| OnnxError::invalid("model", "a graph", "a file without one"))?;
+        Ok(Self { model, graph })
+    }
+
+    /// Encodes the graph; the same graph always gives the same bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut model = self.model.clone();
+        model.graph = Some(self.graph.clone());
+        model.encode_to_vec()
+    }
+
+    /// The inputs a caller must give, in the file's order (initializers that older files list among
+    /// the inputs are left out).
+    ///
+    /// # Errors
+    /// When an input is not a tensor of a supported type.
+    pub fn inputs(&self) -> Result<Vec<ValueInfo>, OnnxError> {
+        let stored = |name: Option<&str>| {
+            self.graph.initializer.iter().any(|tensor| tensor.name.as_deref() == name)
+        };
+        let inputs = self.graph.input.iter().filter(|input| !stored(input.name.as_deref()));
+        inputs.map(ValueInfo::from_proto).collect()
+    }
+
+    /// The outputs, in the file's order.
+    ///
+    /// # Errors
+    /// When an output is not a tensor of a supported type.
+    pub fn outputs(&self) -> Result<Vec<ValueInfo>, OnnxError> {
+        self.graph.output.iter().map(ValueInfo::from_proto).collect()
+    }
+
+    /// The nodes, in the file's order.
+    pub fn nodes(&self) -> &[NodeProto] {
+        &self.graph.node
+    }
+
+    /// The version of the ai.onnx operator set, 0 when the file imports none.
+    pub fn opset(&self) -> i64 {
+        let ours = |domain: &Option<String>| matches!(domain.as_deref(), None | Some("" | "ai.onnx"));
+        let import = self.model.opset_import.iter().find(|import| ours(&import.domain));
+        import.and_then(|import| import.version).unwrap_or(0)
+    }
+
+    /// The version of the file format.
+    pub fn ir_version(&self) -> i64 {
+        self.model.ir_version.unwrap_or(0)
+    }
+
+    /// The file's metadata.
+    pub fn metadata(&self) -> BTreeMap<String, String> {
+        let entries = self.model.metadata_props.iter();
+        entries.map(|e| (e.key.clone().unwrap_or_default(), e.value.clone().unwrap_or_default())).collect()
+    }
+
+    /// Sets one entry of the metadata; the others stay as they are.
+    pub fn set_metadata(&mut self, key: &str, value: &str) {
+        let entries = &mut self.model.metadata_props;
+        match entries.iter_mut().find(|entry| entry.key.as_deref() == Some(key)) {
+            Some(entry) => entry.value = Some(value.into()),
+            None => entries
+                .push(StringStringEntryProto { key: Some(key.into()), value: Some(value.into()) }),
+        }
+    }
+
+    /// The f32 initializers by name: weights, biases, normalisers, constants.
+    ///
+    /// # Errors
+    /// When a tensor's data does not fit its shape.
+    pub fn parameters(&self) -> Result<BTreeMap<String, Tensor>, OnnxError> {
+        let floats = |t: &&TensorProto| t.data_type == Some(data_type::FLOAT);
+        let named = |t: &TensorProto| Ok((t.name.clone().unwrap_or_default(), Tensor::from_proto(t)?));
+        self.graph.initializer.iter().filter(floats).map(named).collect()
+    }
+
+    /// The same graph with other values in some of its initializers: same architecture, same
+    /// metadata.
+    ///
+    /// # Errors
+    /// When a name is not an f32 initializer or a shape differs.
+    pub fn with_parameters(&self, values: &BTreeMap<String, Tensor>) -> Result<Self, OnnxError> {
+        let mut graph = self.clone();
+        for (name, value) in values {
+            let at = format!("parameter `{name}`");
+            value.check(&at)?;
+            let stored = graph.graph.initializer.iter_mut().find(|t| t.name.as_deref() == Some(name));
+            let Some(stored) = stored else {
+                return Err(OnnxError::invalid(at, "an initializer of this name", "none"));
+            };
+            let old = Tensor::from_proto(stored)?;
+            if old.dims != value.dims {
+                let expected = format!("dims {:?}", old.dims);
+                return Err(OnnxError::invalid(at, expected, format!("{:?}", value.dims)));
+            }
+            stored.float_data.clear();
+            stored.raw_data = value.to_proto(name).raw_data;
+        }
+        Ok(graph)
+    }
+
+    /// The same graph with its batch fixed. Shapes noted for inner values are dropped, as they may
+    /// name the open size.
+    pub fn with_batch(&self, batch: usize) -> Self {
+        let mut graph = self.clone();
+        graph.graph.value_info.clear();
+        let values = graph.graph.input.iter_mut().chain(&mut graph.graph.output);
+        for dim in values.filter_map(dims_mut).flatten() {
+            if dim.dim_value.is_none() {
+                dim.dim_param = None;
+                dim.dim_value = Some(batch as i64);
+            }
+        }
+        graph
+    }
+}
+
+fn dims_mut(value: &mut ValueInfoProto) -> Option<&mut Vec<DimensionProto>> {
+    Some(&mut value.r#type.as_mut()?.tensor_type.as_mut()?.shape.as_mut()?.dim)
+}
+
+impl ValueInfo {
+    /// The sizes of the axes with a batch of `batch`.
+    pub fn dims_at(&self, batch: usize) -> Vec<usize> {
+        self.dims.iter().map(|d| d.at(batch)).collect()
+    }
+
+    pub(crate) fn from_proto(proto: &ValueInfoProto) -> Result<Self, OnnxError> {
+        let name = proto.name.clone().unwrap_or_default();
+        let at = format!("value `{name}`");
+        let tensor = proto.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
+        let tensor = tensor.ok_or_else(|| OnnxError::invalid(&at, "a tensor", "another type"))?;
+        let element = ElementType::from_onnx(tensor.elem_type.unwrap_or(0), &at)?;
+        let shape = tensor.shape.as_ref();
+        let shape = shape.ok_or_else(|| OnnxError::invalid(&at, "a shape", "none"))?;
+        let dim = |d: &DimensionProto| match d.dim_value {
+            None => Ok(Dim::Batch),
+            Some(n) => usize::try_from(n)
+                .map(Dim::Fixed)
+                .map_err(|_| OnnxError::invalid(&at, "sizes of at least 0", n)),
+        };
+        let dims = shape.dim.iter().map(dim).collect::<Result<_, _>>()?;
+        Ok(Self { name, element, dims })
+    }
+
+    pub(crate) fn to_proto(&self) -> ValueInfoProto {
+        let dim = |d: &Dim| match d {
+            Dim::Batch => DimensionProto { dim_param: Some("batch".into()), ..Default::default() },
+            Dim::Fixed(n) => DimensionProto { dim_value: Some(*n as i64), ..Default::default() },
+        };
+        let tensor_type = TensorTypeProto {
+            elem_type: Some(self.element.to_onnx()),
+            shape: Some(TensorShapeProto { dim: self.dims.iter().map(dim).collect() }),
+        };
+        ValueInfoProto {
+            name: Some(self.name.clone()),
+            r#type: Some(TypeProto { tensor_type: Some(tensor_type), ..Default::default() }),
+            ..Default::default()
+        }
+    }
+}

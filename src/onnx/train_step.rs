@@ -1,0 +1,228 @@
+//! A training step as one ONNX graph.
+
+use std::collections::BTreeMap;
+
+use super::{AdamW, Builder, Dim, Graph, OnnxError, Tensor, Value, ValueInfo, Verified, grad};
+
+/// One step of an optimiser as a graph that every engine runs.
+///
+/// Inputs: the loss's own (a batch), `lr` (a scalar), and the state. Outputs: `loss` and
+/// `gradient_norm` (scalars), and the new state, which is the next step's input. The trained
+/// parameters are the first state tensor, one flat vector: an update then is a dozen nodes whatever
+/// the number of layers.
+#[derive(Debug, Clone)]
+pub struct TrainStep {
+    graph: Verified,
+    batch_inputs: Vec<ValueInfo>,
+    state: Vec<StateTensor>,
+    parameters: Vec<ParameterSlice>,
+}
+
+/// What goes from one step to the next.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StateTensor {
+    /// The graph's input that takes it.
+    pub input: String,
+    /// The graph's output that gives its next value.
+    pub output: String,
+    /// Its first value.
+    pub initial: Tensor,
+}
+
+/// Where a parameter stands in the flat vector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParameterSlice {
+    /// The initializer's name in the policy.
+    pub name: String,
+    /// Its axes.
+    pub dims: Vec<usize>,
+    /// Its first element in the flat vector.
+    pub start: usize,
+}
+
+/// How to imitate.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BehaviourCloning {
+    /// Samples in a batch.
+    pub batch: usize,
+    /// Initializers whose name starts with one of these are not trained.
+    pub frozen: Vec<String>,
+    /// The optimiser.
+    pub adam: AdamW,
+    /// The policy's output that is compared with the demonstrated actions.
+    pub action: String,
+}
+
+impl Default for BehaviourCloning {
+    fn default() -> Self {
+        Self {
+            batch: 256,
+            frozen: vec!["normalizer.".into()],
+            adam: AdamW::default(),
+            action: "action".into(),
+        }
+    }
+}
+
+impl BehaviourCloning {
+    /// The loss as a graph: the policy's inputs with this batch, `target_action` [B, a] and
+    /// `weight` [B] to `loss`, the weighted mean of the samples' mean squared errors,
+    /// `sum_i w_i mean_j (a_ij - target_ij)^2 / sum_i w_i`.
+    ///
+    /// # Errors
+    /// When the policy has no such output or breaks a rule of [`verify`](super::verify).
+    pub fn loss(&self, policy: &Graph) -> Result<Graph, OnnxError> {
+        let policy = policy.with_batch(self.batch);
+        let mut b = Builder::with_opset(policy.opset());
+        let values = b.append(&policy, &[])?;
+        let outputs = policy.outputs()?;
+        let found = outputs.iter().zip(values).find(|(output, _)| output.name == self.action);
+        let (output, action) = found.ok_or_else(|| {
+            let names: Vec<&str> = outputs.iter().map(|o| o.name.as_str()).collect();
+            OnnxError::invalid("policy", format!("an output `{}`", self.action), format!("{names:?}"))
+        })?;
+        let target = b.input("target_action", &output.dims);
+        let weight = b.input("weight", &[Dim::Fixed(self.batch)]);
+        let loss = weighted_mse(&mut b, action, target, weight);
+        b.output("loss", loss);
+        b.finish()
+    }
+
+    /// The policy's initializers that are trained: f32, not frozen, and used by the action.
+    fn trainable(&self, policy: &Graph) -> Result<Vec<String>, OnnxError> {
+        let frozen = |name: &String| self.frozen.iter().any(|prefix| name.starts_with(prefix.as_str()));
+        Ok(policy.parameters()?.into_keys().filter(|name| !frozen(name)).collect())
+    }
+}
+
+/// `sum_i w_i mean_j (a_ij - b_ij)^2 / sum_i w_i` of two matrices and a vector.
+fn weighted_mse(b: &mut Builder, action: Value, target: Value, weight: Value) -> Value {
+    let error = b.sub(action, target);
+    let square = b.mul(error, error);
+    let each = b.reduce_mean(square, &[1], false);
+    let each = b.mul(each, weight);
+    let sum = b.reduce_sum(each, &[], false);
+    let weights = b.reduce_sum(weight, &[], false);
+    b.div(sum, weights)
+}
+
+impl TrainStep {
+    /// A step of behaviour cloning: inputs are the policy's with a fixed batch, `target_action`
+    /// [B, a] and `weight` [B].
+    ///
+    /// # Errors
+    /// When the policy cannot be differentiated or nothing of it can be trained.
+    pub fn behaviour_cloning(policy: &Graph, how: &BehaviourCloning) -> Result<Self, OnnxError> {
+        let loss = how.loss(policy)?;
+        Self::new(&loss, "loss", &how.trainable(policy)?, &how.adam)
+    }
+
+    /// A step that minimises output `loss` of a graph of fixed shapes over those of its f32
+    /// initializers that are named; those the loss does not depend on are left as they are.
+    ///
+    /// # Errors
+    /// When an operator has no gradient, a shape is open, or the loss depends on none of them.
+    pub fn new(loss: &Graph, output: &str, parameters: &[String], adam: &AdamW) -> Result<Self, OnnxError> {
+        let used = used_parameters(loss, output, parameters)?;
+        let stored = loss.parameters()?;
+        let tensors = used.iter().filter_map(|name| Some((name.clone(), stored.get(name)?)));
+        let (slices, flat) = flatten(tensors);
+        let mut b = Builder::with_opset(loss.opset());
+        let mut state = vec![("parameters", flat)];
+        state.extend(AdamW::state(state.first().map_or(0, |(_, flat)| flat.data.len())));
+        let lr = b.input("lr", &[]);
+        let state_values: Vec<Value> = state.iter().map(|(name, t)| b.input(name, &fixed(&t.dims))).collect();
+        let Some((flat, moments)) = state_values.split_first() else { return Err(nothing_to_train()) };
+
+        let sizes: Vec<i64> = slices.iter().map(|s| s.dims.iter().product::<usize>() as i64).collect();
+        let pieces = b.split(*flat, 0, &sizes);
+        let shape = |s: &ParameterSlice| s.dims.iter().map(|n| *n as i64).collect::<Vec<_>>();
+        let values: Vec<Value> = pieces.iter().zip(&slices).map(|(v, s)| b.reshape(*v, &shape(s))).collect();
+        let bind: Vec<(&str, Value)> = slices.iter().map(|s| s.name.as_str()).zip(values.iter().copied()).collect();
+        let outputs = b.append(loss, &bind)?;
+        let loss_value = pick(loss, output, &outputs)?;
+
+        let gradients = grad::gradients(&mut b, loss_value, &values)?;
+        let flat_gradients: Vec<Value> = gradients.into_iter().flatten().map(|g| b.reshape(g, &[-1])).collect();
+        let gradient = b.concat(&flat_gradients, 0);
+        let update = adam.update(&mut b, *flat, gradient, lr, moments).ok_or_else(nothing_to_train)?;
+        b.output("loss", loss_value);
+        b.output("gradient_norm", update.gradient_norm);
+        let new = std::iter::once(update.parameters).chain(update.state);
+        let state = state.into_iter().zip(new).map(|((name, initial), value)| {
+            let next = format!("next_{name}");
+            b.output(&next, value);
+            StateTensor { input: name.into(), output: next, initial }
+        });
+        let state = state.collect();
+        let batch_inputs = loss.inputs()?;
+        Ok(Self { graph: b.finish()?.try_into()?, batch_inputs, state, parameters: slices })
+    }
+
+    /// The whole step.
+    pub fn graph(&self) -> &Verified {
+        &self.graph
+    }
+
+    /// The batch's inputs, in the loss graph's order.
+    pub fn batch_inputs(&self) -> &[ValueInfo] {
+        &self.batch_inputs
+    }
+
+    /// What goes from one step to the next; the parameters first.
+    pub fn state(&self) -> &[StateTensor] {
+        &self.state
+    }
+
+    /// Where each trained parameter stands in the first state tensor.
+    pub fn parameters(&self) -> &[ParameterSlice] {
+        &self.parameters
+    }
+
+    /// Cuts the first state tensor into the trained parameters by name.
+    pub fn unflatten(&self, flat: &[f32]) -> BTreeMap<String, Tensor> {
+        let tensor = |s: &ParameterSlice| {
+            let data = flat.get(s.start..s.start + s.dims.iter().product::<usize>()).unwrap_or(&[]);
+            (s.name.clone(), Tensor { dims: s.dims.clone(), data: data.to_vec() })
+        };
+        self.parameters.iter().map(tensor).collect()
+    }
+}
+
+fn flatten<'a>(tensors: impl Iterator<Item = (String, &'a Tensor)>) -> (Vec<ParameterSlice>, Tensor) {
+    let (mut slices, mut data) = (Vec::new(), Vec::new());
+    for (name, tensor) in tensors {
+        slices.push(ParameterSlice { name, dims: tensor.dims.clone(), start: data.len() });
+        data.extend_from_slice(&tensor.data);
+    }
+    (slices, Tensor { dims: vec![data.len()], data })
+}
+
+/// Those of `names` that the loss depends on.
+fn used_parameters(loss: &Graph, output: &str, names: &[String]) -> Result<Vec<String>, OnnxError> {
+    let mut b = Builder::with_opset(loss.opset());
+    let outputs = b.append(loss, &[])?;
+    let value = pick(loss, output, &outputs)?;
+    let find = |name: &String| {
+        let missing = || OnnxError::invalid(format!("parameter `{name}`"), "an initializer of the loss", "none");
+        b.value(name).ok_or_else(missing)
+    };
+    let values = names.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+    let gradients = grad::gradients(&mut b, value, &values)?;
+    let used: Vec<String> = names.iter().zip(gradients).filter(|(_, g)| g.is_some()).map(|(n, _)| n.clone()).collect();
+    if used.is_empty() { Err(nothing_to_train()) } else { Ok(used) }
+}
+
+fn pick(graph: &Graph, output: &str, values: &[Value]) -> Result<Value, OnnxError> {
+    let outputs = graph.outputs()?;
+    let found = outputs.iter().zip(values).find(|(o, _)| o.name == output).map(|(_, v)| *v);
+    found.ok_or_else(|| OnnxError::invalid("loss graph", format!("an output `{output}`"), "none"))
+}
+
+fn fixed(dims: &[usize]) -> Vec<Dim> {
+    dims.iter().copied().map(Dim::Fixed).collect()
+}
+
+fn nothing_to_train() -> OnnxError {
+    OnnxError::invalid("loss", "at least one parameter that it depends on and that is not frozen", "none")
+}
