@@ -189,9 +189,8 @@ impl RobotConfig {
     /// The file is missing, is not TOML, has an unknown key (named with its line and the nearest
     /// valid key), or a value is out of range.
     pub fn load(storage: &dyn Storage, path: &Path) -> Result<Self, ConfigError> {
-        let bytes = storage
-            .read(path)
-            .map_err(|source| ConfigError::Read { path: path.into(), source })?;
+        let bytes =
+            storage.read(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
         let text = String::from_utf8(bytes).map_err(|e| ConfigError::Value {
             path: path.into(),
             message: format!("expected UTF-8 text: {e}"),
@@ -205,9 +204,7 @@ impl RobotConfig {
     /// As [`load`](Self::load).
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         let config: Self = toml::from_str(text).map_err(|e| parse_error(text, path, &e))?;
-        config
-            .check()
-            .map_err(|message| ConfigError::Value { path: path.into(), message })?;
+        config.check().map_err(|message| ConfigError::Value { path: path.into(), message })?;
         Ok(config)
     }
 
@@ -218,11 +215,16 @@ impl RobotConfig {
 
     fn check(&self) -> Result<(), String> {
         if self.joint.is_empty() || self.joint.len() > MAX_JOINTS {
-            return Err(format!("expected 1 to {MAX_JOINTS} [[joint]] tables, found {}", self.joint.len()));
+            return Err(format!(
+                "expected 1 to {MAX_JOINTS} [[joint]] tables, found {}",
+                self.joint.len()
+            ));
         }
         for (i, joint) in self.joint.iter().enumerate() {
             joint.check()?;
-            if let Some(other) = self.joint[..i].iter().find(|o| o.id == joint.id || o.name == joint.name) {
+            if let Some(other) =
+                self.joint[..i].iter().find(|o| o.id == joint.id || o.name == joint.name)
+            {
                 return Err(format!(
                     "joints `{}` and `{}` must differ in name and id (ids {} and {})",
                     other.name, joint.name, other.id, joint.id
@@ -260,7 +262,11 @@ impl JointConfig {
             return Err(format!("{}: expected 1 or -1, found {}", at("direction"), self.direction));
         }
         if !(0..=4095).contains(&self.zero_ticks) {
-            return Err(format!("{}: expected 0 to 4095, found {}", at("zero_ticks"), self.zero_ticks));
+            return Err(format!(
+                "{}: expected 0 to 4095, found {}",
+                at("zero_ticks"),
+                self.zero_ticks
+            ));
         }
         in_range(&at("min_rad"), self.min_rad, -6.3, 6.3)?;
         in_range(&at("max_rad"), self.max_rad, self.min_rad + 1e-3, 6.3)?;
@@ -279,9 +285,8 @@ fn in_range(key: &str, value: f64, min: f64, max: f64) -> Result<(), String> {
 }
 
 fn parse_error(text: &str, path: &Path, error: &toml::de::Error) -> ConfigError {
-    let line = error
-        .span()
-        .map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+    let line =
+        error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
     let mut message = error.message().trim().to_owned();
     if let Some(key) = nearest_key(&message) {
         message.push_str(&format!("; did you mean `{key}`?"));
@@ -321,7 +326,10 @@ mod tests {
         let text = EMULATED.replacen("rate_hz", "rate_hertz", 1);
         let line = text.lines().position(|l| l.starts_with("rate_hertz")).unwrap() + 1;
         let error = parse(&text).unwrap_err().to_string();
-        assert!(error.starts_with(&format!("robot.toml:{line}: unknown field `rate_hertz`")), "{error}");
+        assert!(
+            error.starts_with(&format!("robot.toml:{line}: unknown field `rate_hertz`")),
+            "{error}"
+        );
         assert!(error.ends_with("did you mean `rate_hz`?"), "{error}");
     }
 

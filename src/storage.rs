@@ -89,7 +89,8 @@ impl StorageFile for DiskFile {
 #[allow(clippy::disallowed_methods)]
 impl Storage for Disk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn StorageFile>> {
-        let file = std::fs::OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        let file =
+            std::fs::OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
         Ok(Box::new(DiskFile(file)))
     }
     fn open(&self, path: &Path) -> io::Result<Box<dyn StorageFile>> {
@@ -106,8 +107,9 @@ impl Storage for Disk {
         std::fs::remove_file(path)
     }
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
-        let mut entries =
-            std::fs::read_dir(folder)?.map(|e| e.map(|e| e.path())).collect::<Result<Vec<_>, _>>()?;
+        let mut entries = std::fs::read_dir(folder)?
+            .map(|e| e.map(|e| e.path()))
+            .collect::<Result<Vec<_>, _>>()?;
         entries.sort();
         Ok(entries)
     }
