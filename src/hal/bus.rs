@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::port::{Port, PortError};
-use super::servo::{MEMORY_END, Register};
+use super::servo::Register;
 use super::wire::feetech::{
     BROADCAST, Damage, Decoder, Packet, PacketBuf, Request, Status, TooLong,
 };
@@ -149,7 +149,7 @@ impl Bus {
     ) -> Result<(i32, u8), BusError> {
         let address = register.address;
         let answer = self.request_one(id, deadline, |tag| {
-            let size = tagged(address, register.size, tag);
+            let size = tagged(register.size, tag);
             (Request::Read { id, address, size }, usize::from(size))
         })?;
         let value = register.decode(&answer.data).ok_or(BusError::NoAnswer { id })?;
@@ -211,7 +211,7 @@ impl Bus {
         deadline: Time,
         answers: &mut [Result<Answer, Miss>],
     ) -> Result<(), BusError> {
-        let size_asked = tagged(address, size, self.tag);
+        let size_asked = tagged(size, self.tag);
         Request::SyncRead { address, size: size_asked, ids: asked }.emit(&mut self.request)?;
         let now = self.clock.now();
         let mut missing = asked.len();
@@ -342,10 +342,10 @@ impl Bus {
     }
 }
 
-/// The read size that says which transaction this is, as far as the servo's memory goes.
-fn tagged(address: u8, size: u8, tag: u8) -> u8 {
-    let room = MEMORY_END.saturating_sub(address);
-    (size + tag).min(room)
+/// The read size that says which transaction this is: the next from `size` on that is `tag` modulo
+/// [`TAGS`]. So any two reads with different tags differ in length, whatever they read.
+fn tagged(size: u8, tag: u8) -> u8 {
+    size + (tag + TAGS - size % TAGS) % TAGS
 }
 
 /// The instant that leaves `tries` equal parts of the time until `deadline`.
