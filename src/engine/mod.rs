@@ -1,1 +1,221 @@
 //! Runs verified graphs: tract everywhere, ONNX Runtime where its library is.
+//!
+//! A graph means the same on every engine (`tests/engines.rs` runs one suite over all of them);
+//! they differ in speed and in what must be installed. Inference with [`Engine::load`], training
+//! with [`Engine::train`].
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+mod find;
+mod ort;
+pub mod runtime;
+mod session;
+mod tract;
+mod trainer;
+
+use std::path::{Path, PathBuf};
+
+pub use session::Session;
+pub use trainer::{StepReport, Trainer};
+
+use crate::onnx::{OnnxError, TrainStep, Verified};
+
+/// Why an engine could not be opened or could not run a graph.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The file is not a usable ONNX Runtime library.
+    #[error("cannot use {path} as ONNX Runtime: {reason}; run `regoal runtime install`", path = path.display())]
+    Library {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A process can use one ONNX Runtime library only.
+    #[error("expected one ONNX Runtime library in a process, found {asked} asked for while {loaded} is loaded",
+        asked = asked.display(), loaded = loaded.display())]
+    OtherLibrary {
+        /// The library in use.
+        loaded: PathBuf,
+        /// The library asked for.
+        asked: PathBuf,
+    },
+    /// The engine refused a verified graph.
+    #[error("{engine} cannot run this graph: {reason}")]
+    Load {
+        /// The engine.
+        engine: &'static str,
+        /// What it said.
+        reason: String,
+    },
+    /// An input or output has the wrong name or size.
+    #[error("{at}: expected {expected}, found {found}")]
+    Shape {
+        /// The input or output.
+        at: String,
+        /// What was expected.
+        expected: String,
+        /// What was found.
+        found: String,
+    },
+    /// The engine failed while it ran.
+    #[error("{engine} failed while running: {reason}")]
+    Run {
+        /// The engine.
+        engine: &'static str,
+        /// What it said.
+        reason: String,
+    },
+    /// Training gave something that is not a number. The parameters are those before the step.
+    #[error(
+        "expected a finite loss and gradient, found loss {loss} and gradient norm {gradient_norm}; lower the learning rate or check the data"
+    )]
+    NotFinite {
+        /// The loss.
+        loss: f32,
+        /// The norm of the gradient.
+        gradient_norm: f32,
+    },
+    /// The graph itself is wrong.
+    #[error(transparent)]
+    Graph(#[from] OnnxError),
+}
+
+impl EngineError {
+    fn shape(
+        at: impl Into<String>,
+        expected: impl std::fmt::Debug,
+        found: impl std::fmt::Debug,
+    ) -> Self {
+        Self::Shape {
+            at: at.into(),
+            expected: format!("{expected:?}"),
+            found: format!("{found:?}"),
+        }
+    }
+}
+
+/// Where a graph runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Device {
+    /// The processor.
+    #[default]
+    Cpu,
+    /// An NVIDIA card.
+    Cuda,
+}
+
+impl std::fmt::Display for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Cpu => "CPU",
+            Self::Cuda => "CUDA",
+        })
+    }
+}
+
+/// Something that runs graphs.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    backend: Backend,
+    note: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+enum Backend {
+    Tract,
+    Ort(ort::Library),
+}
+
+impl Engine {
+    /// The engine that is part of this program.
+    pub fn tract() -> Self {
+        Self { backend: Backend::Tract, note: None }
+    }
+
+    /// ONNX Runtime from a library file (`libonnxruntime.so`, version 1.24 or newer).
+    ///
+    /// # Errors
+    /// When the file is missing, is not ONNX Runtime or is too old, or when another one is loaded.
+    pub fn ort(path: &Path, device: Device) -> Result<Self, EngineError> {
+        Ok(Self { backend: Backend::Ort(ort::Library::open(path, device)?), note: None })
+    }
+
+    /// The fastest engine there is: ONNX Runtime from `explicit`, or from the user's cache (what
+    /// `regoal runtime install` fills) or the system's library folders; else tract, with a
+    /// [`note`](Self::note) that says why.
+    ///
+    /// # Errors
+    /// When `explicit` is given and cannot be used.
+    pub fn best(explicit: Option<&Path>, device: Device) -> Result<Self, EngineError> {
+        if let Some(path) = explicit {
+            return Self::ort(path, device);
+        }
+        let mut reasons = Vec::new();
+        for path in find::libraries(&crate::storage::Disk, &find::folders(), device) {
+            match Self::ort(&path, device) {
+                Ok(engine) => return Ok(engine),
+                Err(error) => reasons.push(error.to_string()),
+            }
+        }
+        let none = || {
+            "no ONNX Runtime library found; run `regoal runtime install` for faster training".into()
+        };
+        let note = if reasons.is_empty() { none() } else { reasons.join("; ") };
+        Ok(Self { backend: Backend::Tract, note: Some(note) })
+    }
+
+    /// Why this is not the engine one might expect.
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_deref()
+    }
+
+    /// `tract` or `ort`.
+    pub fn name(&self) -> &'static str {
+        match self.backend {
+            Backend::Tract => "tract",
+            Backend::Ort(_) => "ort",
+        }
+    }
+
+    /// The engine's own version.
+    pub fn version(&self) -> &str {
+        match &self.backend {
+            Backend::Tract => tract::VERSION,
+            Backend::Ort(library) => library.version(),
+        }
+    }
+
+    /// Where graphs are wished to run; a [`Session`] says where it does run.
+    pub fn device(&self) -> Device {
+        match &self.backend {
+            Backend::Tract => Device::Cpu,
+            Backend::Ort(library) => library.device(),
+        }
+    }
+
+    /// Prepares a graph for inference, on one thread. All its inputs and outputs must be f32.
+    ///
+    /// # Errors
+    /// When the engine cannot run it.
+    pub fn load(&self, graph: &Verified) -> Result<Session, EngineError> {
+        Session::new(&self.backend, graph)
+    }
+
+    /// Prepares a training step on `threads` threads; tract always uses one.
+    ///
+    /// # Errors
+    /// When the engine cannot run it.
+    pub fn train(&self, step: &TrainStep, threads: usize) -> Result<Trainer, EngineError> {
+        Trainer::new(&self.backend, step, threads)
+    }
+}
+
+impl std::fmt::Display for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} ({})", self.name(), self.version(), self.device())
+    }
+}

@@ -79,7 +79,8 @@ impl Graph {
 
     /// The version of the ai.onnx operator set, 0 when the file imports none.
     pub fn opset(&self) -> i64 {
-        let ours = |domain: &Option<String>| matches!(domain.as_deref(), None | Some("" | "ai.onnx"));
+        let ours =
+            |domain: &Option<String>| matches!(domain.as_deref(), None | Some("" | "ai.onnx"));
         let import = self.model.opset_import.iter().find(|import| ours(&import.domain));
         import.and_then(|import| import.version).unwrap_or(0)
     }
@@ -92,7 +93,9 @@ impl Graph {
     /// The file's metadata.
     pub fn metadata(&self) -> BTreeMap<String, String> {
         let entries = self.model.metadata_props.iter();
-        entries.map(|e| (e.key.clone().unwrap_or_default(), e.value.clone().unwrap_or_default())).collect()
+        entries
+            .map(|e| (e.key.clone().unwrap_or_default(), e.value.clone().unwrap_or_default()))
+            .collect()
     }
 
     /// Sets one entry of the metadata; the others stay as they are.
@@ -111,7 +114,8 @@ impl Graph {
     /// When a tensor's data does not fit its shape.
     pub fn parameters(&self) -> Result<BTreeMap<String, Tensor>, OnnxError> {
         let floats = |t: &&TensorProto| t.data_type == Some(data_type::FLOAT);
-        let named = |t: &TensorProto| Ok((t.name.clone().unwrap_or_default(), Tensor::from_proto(t)?));
+        let named =
+            |t: &TensorProto| Ok((t.name.clone().unwrap_or_default(), Tensor::from_proto(t)?));
         self.graph.initializer.iter().filter(floats).map(named).collect()
     }
 
@@ -125,7 +129,8 @@ impl Graph {
         for (name, value) in values {
             let at = format!("parameter `{name}`");
             value.check(&at)?;
-            let stored = graph.graph.initializer.iter_mut().find(|t| t.name.as_deref() == Some(name));
+            let stored =
+                graph.graph.initializer.iter_mut().find(|t| t.name.as_deref() == Some(name));
             let Some(stored) = stored else {
                 return Err(OnnxError::invalid(at, "an initializer of this name", "none"));
             };

@@ -44,7 +44,9 @@ pub enum OnnxError {
         found: usize,
     },
     /// The opset is one we do not read.
-    #[error("opset: expected {min} to {max} of domain ai.onnx, found {found}; export the policy again with another opset")]
+    #[error(
+        "opset: expected {min} to {max} of domain ai.onnx, found {found}; export the policy again with another opset"
+    )]
     Opset {
         /// The oldest opset we read.
         min: i64,
@@ -62,7 +64,9 @@ pub enum OnnxError {
         op: String,
     },
     /// The weights are not in the file.
-    #[error("tensor `{tensor}`: its data is in another file; export the policy with its weights inside")]
+    #[error(
+        "tensor `{tensor}`: its data is in another file; export the policy with its weights inside"
+    )]
     ExternalData {
         /// The tensor.
         tensor: String,
@@ -92,7 +96,9 @@ pub enum OnnxError {
         found: String,
     },
     /// An operator on the way from a parameter to the loss has no gradient here.
-    #[error("node `{node}`: operator `{op}` has no gradient; freeze the parameters before it or replace it")]
+    #[error(
+        "node `{node}`: operator `{op}` has no gradient; freeze the parameters before it or replace it"
+    )]
     NoGradient {
         /// The node.
         node: String,

@@ -49,7 +49,14 @@ impl AdamW {
     }
 
     /// Appends one update of the flat vector `p` with gradient `g` and learning rate `lr`.
-    pub(crate) fn update(&self, b: &mut Builder, p: Value, g: Value, lr: Value, state: &[Value]) -> Option<Update> {
+    pub(crate) fn update(
+        &self,
+        b: &mut Builder,
+        p: Value,
+        g: Value,
+        lr: Value,
+        state: &[Value],
+    ) -> Option<Update> {
         let &[m, v, c] = state else { return None };
         let square = b.mul(g, g);
         let norm = b.reduce_sum(square, &[], false);
@@ -60,7 +67,8 @@ impl AdamW {
         let scale_square = scale.map(|s| b.mul(s, s));
         let v = average(b, v, square, self.beta2, scale_square);
         let betas = b.constant(Tensor { dims: vec![2], data: vec![self.beta1, self.beta2] });
-        let rests = b.constant(Tensor { dims: vec![2], data: vec![1.0 - self.beta1, 1.0 - self.beta2] });
+        let rests =
+            b.constant(Tensor { dims: vec![2], data: vec![1.0 - self.beta1, 1.0 - self.beta2] });
         let decayed = b.mul(betas, c);
         let c = b.add(decayed, rests);
 

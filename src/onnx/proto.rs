@@ -336,6 +336,16 @@ impl AttributeProto {
         }
     }
 
+    /// A tensor.
+    pub fn tensor(name: &str, value: TensorProto) -> Self {
+        Self {
+            name: Some(name.into()),
+            t: Some(value),
+            r#type: Some(attribute_type::TENSOR),
+            ..Self::default()
+        }
+    }
+
     /// A list of integers.
     pub fn ints(name: &str, values: &[i64]) -> Self {
         Self {

@@ -159,12 +159,10 @@ pub(crate) fn checked_bytes(
     if proto.data_location.unwrap_or(0) != 0 || !proto.external_data.is_empty() {
         return Err(OnnxError::ExternalData { tensor: name() });
     }
-    let dims = proto
-        .dims
-        .iter()
-        .map(|d| usize::try_from(*d))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|_| OnnxError::invalid(&at, "dims of at least 0", format!("{:?}", proto.dims)))?;
+    let dims =
+        proto.dims.iter().map(|d| usize::try_from(*d)).collect::<Result<Vec<_>, _>>().map_err(
+            |_| OnnxError::invalid(&at, "dims of at least 0", format!("{:?}", proto.dims)),
+        )?;
     let element = ElementType::from_onnx(proto.data_type.unwrap_or(0), &at)?;
     let count = element_count(&dims)
         .filter(|c| c.checked_mul(element.size()).is_some())

@@ -45,7 +45,7 @@ pub struct ParameterSlice {
 pub struct BehaviourCloning {
     /// Samples in a batch.
     pub batch: usize,
-    /// Initializers whose name starts with one of these are not trained.
+    /// Initializers whose name starts with one of these are not trained; scalars never are.
     pub frozen: Vec<String>,
     /// The optimiser.
     pub adam: AdamW,
@@ -79,7 +79,11 @@ impl BehaviourCloning {
         let found = outputs.iter().zip(values).find(|(output, _)| output.name == self.action);
         let (output, action) = found.ok_or_else(|| {
             let names: Vec<&str> = outputs.iter().map(|o| o.name.as_str()).collect();
-            OnnxError::invalid("policy", format!("an output `{}`", self.action), format!("{names:?}"))
+            OnnxError::invalid(
+                "policy",
+                format!("an output `{}`", self.action),
+                format!("{names:?}"),
+            )
         })?;
         let target = b.input("target_action", &output.dims);
         let weight = b.input("weight", &[Dim::Fixed(self.batch)]);
@@ -88,10 +92,14 @@ impl BehaviourCloning {
         b.finish()
     }
 
-    /// The policy's initializers that are trained: f32, not frozen, and used by the action.
+    /// The policy's initializers that may be trained: f32, not frozen, and not scalars, which
+    /// exporters use for limits and small constants.
     fn trainable(&self, policy: &Graph) -> Result<Vec<String>, OnnxError> {
-        let frozen = |name: &String| self.frozen.iter().any(|prefix| name.starts_with(prefix.as_str()));
-        Ok(policy.parameters()?.into_keys().filter(|name| !frozen(name)).collect())
+        let frozen =
+            |name: &str| self.frozen.iter().any(|prefix| name.starts_with(prefix.as_str()));
+        let parameters = policy.parameters()?.into_iter();
+        let trained = parameters.filter(|(name, tensor)| !frozen(name) && !tensor.dims.is_empty());
+        Ok(trained.map(|(name, _)| name).collect())
     }
 }
 
@@ -122,7 +130,12 @@ impl TrainStep {
     ///
     /// # Errors
     /// When an operator has no gradient, a shape is open, or the loss depends on none of them.
-    pub fn new(loss: &Graph, output: &str, parameters: &[String], adam: &AdamW) -> Result<Self, OnnxError> {
+    pub fn new(
+        loss: &Graph,
+        output: &str,
+        parameters: &[String],
+        adam: &AdamW,
+    ) -> Result<Self, OnnxError> {
         let used = used_parameters(loss, output, parameters)?;
         let stored = loss.parameters()?;
         let tensors = used.iter().filter_map(|name| Some((name.clone(), stored.get(name)?)));
@@ -131,21 +144,29 @@ impl TrainStep {
         let mut state = vec![("parameters", flat)];
         state.extend(AdamW::state(state.first().map_or(0, |(_, flat)| flat.data.len())));
         let lr = b.input("lr", &[]);
-        let state_values: Vec<Value> = state.iter().map(|(name, t)| b.input(name, &fixed(&t.dims))).collect();
-        let Some((flat, moments)) = state_values.split_first() else { return Err(nothing_to_train()) };
+        let state_values: Vec<Value> =
+            state.iter().map(|(name, t)| b.input(name, &fixed(&t.dims))).collect();
+        let Some((flat, moments)) = state_values.split_first() else {
+            return Err(nothing_to_train());
+        };
 
-        let sizes: Vec<i64> = slices.iter().map(|s| s.dims.iter().product::<usize>() as i64).collect();
+        let sizes: Vec<i64> =
+            slices.iter().map(|s| s.dims.iter().product::<usize>() as i64).collect();
         let pieces = b.split(*flat, 0, &sizes);
         let shape = |s: &ParameterSlice| s.dims.iter().map(|n| *n as i64).collect::<Vec<_>>();
-        let values: Vec<Value> = pieces.iter().zip(&slices).map(|(v, s)| b.reshape(*v, &shape(s))).collect();
-        let bind: Vec<(&str, Value)> = slices.iter().map(|s| s.name.as_str()).zip(values.iter().copied()).collect();
+        let values: Vec<Value> =
+            pieces.iter().zip(&slices).map(|(v, s)| b.reshape(*v, &shape(s))).collect();
+        let bind: Vec<(&str, Value)> =
+            slices.iter().map(|s| s.name.as_str()).zip(values.iter().copied()).collect();
         let outputs = b.append(loss, &bind)?;
         let loss_value = pick(loss, output, &outputs)?;
 
         let gradients = grad::gradients(&mut b, loss_value, &values)?;
-        let flat_gradients: Vec<Value> = gradients.into_iter().flatten().map(|g| b.reshape(g, &[-1])).collect();
+        let flat_gradients: Vec<Value> =
+            gradients.into_iter().flatten().map(|g| b.reshape(g, &[-1])).collect();
         let gradient = b.concat(&flat_gradients, 0);
-        let update = adam.update(&mut b, *flat, gradient, lr, moments).ok_or_else(nothing_to_train)?;
+        let update =
+            adam.update(&mut b, *flat, gradient, lr, moments).ok_or_else(nothing_to_train)?;
         b.output("loss", loss_value);
         b.output("gradient_norm", update.gradient_norm);
         let new = std::iter::once(update.parameters).chain(update.state);
@@ -189,7 +210,9 @@ impl TrainStep {
     }
 }
 
-fn flatten<'a>(tensors: impl Iterator<Item = (String, &'a Tensor)>) -> (Vec<ParameterSlice>, Tensor) {
+fn flatten<'a>(
+    tensors: impl Iterator<Item = (String, &'a Tensor)>,
+) -> (Vec<ParameterSlice>, Tensor) {
     let (mut slices, mut data) = (Vec::new(), Vec::new());
     for (name, tensor) in tensors {
         slices.push(ParameterSlice { name, dims: tensor.dims.clone(), start: data.len() });
@@ -204,12 +227,15 @@ fn used_parameters(loss: &Graph, output: &str, names: &[String]) -> Result<Vec<S
     let outputs = b.append(loss, &[])?;
     let value = pick(loss, output, &outputs)?;
     let find = |name: &String| {
-        let missing = || OnnxError::invalid(format!("parameter `{name}`"), "an initializer of the loss", "none");
+        let missing = || {
+            OnnxError::invalid(format!("parameter `{name}`"), "an initializer of the loss", "none")
+        };
         b.value(name).ok_or_else(missing)
     };
     let values = names.iter().map(find).collect::<Result<Vec<_>, _>>()?;
     let gradients = grad::gradients(&mut b, value, &values)?;
-    let used: Vec<String> = names.iter().zip(gradients).filter(|(_, g)| g.is_some()).map(|(n, _)| n.clone()).collect();
+    let used: Vec<String> =
+        names.iter().zip(gradients).filter(|(_, g)| g.is_some()).map(|(n, _)| n.clone()).collect();
     if used.is_empty() { Err(nothing_to_train()) } else { Ok(used) }
 }
 
@@ -224,5 +250,9 @@ fn fixed(dims: &[usize]) -> Vec<Dim> {
 }
 
 fn nothing_to_train() -> OnnxError {
-    OnnxError::invalid("loss", "at least one parameter that it depends on and that is not frozen", "none")
+    OnnxError::invalid(
+        "loss",
+        "at least one parameter that it depends on and that is not frozen",
+        "none",
+    )
 }

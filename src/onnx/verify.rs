@@ -70,7 +70,11 @@ impl TryFrom<Graph> for Verified {
 pub fn verify(graph: Graph, limits: &Limits) -> Result<Verified, OnnxError> {
     at_most("nodes", graph.nodes().len(), limits.max_nodes)?;
     if !OPSETS.contains(&graph.opset()) {
-        return Err(OnnxError::Opset { min: *OPSETS.start(), max: *OPSETS.end(), found: graph.opset() });
+        return Err(OnnxError::Opset {
+            min: *OPSETS.start(),
+            max: *OPSETS.end(),
+            found: graph.opset(),
+        });
     }
     refuse_exotic(&graph)?;
     if graph.outputs()?.is_empty() {
@@ -96,5 +100,9 @@ fn refuse_exotic(graph: &Graph) -> Result<(), OnnxError> {
 }
 
 fn at_most(what: &str, found: usize, limit: usize) -> Result<(), OnnxError> {
-    if found <= limit { Ok(()) } else { Err(OnnxError::TooLarge { what: what.into(), limit, found }) }
+    if found <= limit {
+        Ok(())
+    } else {
+        Err(OnnxError::TooLarge { what: what.into(), limit, found })
+    }
 }

@@ -16,7 +16,11 @@ impl Builder {
     ///
     /// # Errors
     /// When the graph breaks a rule of [`verify`](crate::onnx::verify).
-    pub fn append(&mut self, graph: &Graph, bind: &[(&str, Value)]) -> Result<Vec<Value>, OnnxError> {
+    pub fn append(
+        &mut self,
+        graph: &Graph,
+        bind: &[(&str, Value)],
+    ) -> Result<Vec<Value>, OnnxError> {
         self.check()?;
         if graph.opset() != self.opset() {
             let expected = format!("opset {}", self.opset());
@@ -54,7 +58,11 @@ impl Builder {
                 let found = self.dims(*value);
                 if found != info.dims.as_deref() {
                     let expected = format!("dims {:?}", info.dims);
-                    return Err(OnnxError::invalid(format!("parameter `{name}`"), expected, format!("{found:?}")));
+                    return Err(OnnxError::invalid(
+                        format!("parameter `{name}`"),
+                        expected,
+                        format!("{found:?}"),
+                    ));
                 }
                 continue;
             }

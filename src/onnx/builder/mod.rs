@@ -163,7 +163,13 @@ impl Builder {
         };
         let infos = |values: &[Value]| {
             let all = values.iter().map(|v| {
-                let unknown = || OnnxError::invalid(format!("value `{}`", name(v)), "a known shape", "an unknown one");
+                let unknown = || {
+                    OnnxError::invalid(
+                        format!("value `{}`", name(v)),
+                        "a known shape",
+                        "an unknown one",
+                    )
+                };
                 info(v).ok_or_else(unknown)
             });
             all.collect::<Result<Vec<_>, _>>()
@@ -224,21 +230,38 @@ impl Builder {
     }
 
     /// A node with one output, which gets a name of its own.
-    pub(crate) fn op(&mut self, op: &str, inputs: &[Value], attributes: Vec<super::proto::AttributeProto>) -> Value {
-        let proto = NodeProto { op_type: Some(op.into()), attribute: attributes, ..NodeProto::default() };
+    pub(crate) fn op(
+        &mut self,
+        op: &str,
+        inputs: &[Value],
+        attributes: Vec<super::proto::AttributeProto>,
+    ) -> Value {
+        let proto =
+            NodeProto { op_type: Some(op.into()), attribute: attributes, ..NodeProto::default() };
         let inputs: Vec<_> = inputs.iter().copied().map(Some).collect();
         self.node(proto, &inputs, 1).first().copied().unwrap_or(Value(0))
     }
 
     /// A node with `count` outputs, which get names of their own.
-    pub(crate) fn node(&mut self, proto: NodeProto, inputs: &[Option<Value>], count: usize) -> Vec<Value> {
+    pub(crate) fn node(
+        &mut self,
+        proto: NodeProto,
+        inputs: &[Option<Value>],
+        count: usize,
+    ) -> Vec<Value> {
         let stem = proto.op().to_lowercase();
-        let names: Vec<String> = (0..count).map(|i| self.fresh(&format!("{stem}_{}", self.nodes.len() + i))).collect();
+        let names: Vec<String> =
+            (0..count).map(|i| self.fresh(&format!("{stem}_{}", self.nodes.len() + i))).collect();
         self.named_node(proto, inputs, &names).into_iter().flatten().collect()
     }
 
     /// A node whose outputs have these names; an empty name is an output left out.
-    fn named_node(&mut self, mut proto: NodeProto, inputs: &[Option<Value>], names: &[String]) -> Vec<Option<Value>> {
+    fn named_node(
+        &mut self,
+        mut proto: NodeProto,
+        inputs: &[Option<Value>],
+        names: &[String],
+    ) -> Vec<Option<Value>> {
         proto.output = names.to_vec();
         let known: Vec<Option<&Info>> = inputs.iter().map(|v| self.info((*v)?)).collect();
         let infos = infer(&proto, &known).unwrap_or_else(|error| {
@@ -257,7 +280,8 @@ impl Builder {
     /// A name nobody has yet, like `stem`.
     fn fresh(&self, stem: &str) -> String {
         let taken = |name: &String| self.names.contains_key(name);
-        let mut names = std::iter::once(stem.to_owned()).chain((1..).map(|i| format!("{stem}_{i}")));
+        let mut names =
+            std::iter::once(stem.to_owned()).chain((1..).map(|i| format!("{stem}_{i}")));
         names.find(|name| !taken(name)).unwrap_or_default()
     }
 

@@ -1,10 +1,11 @@
 //! The operators as methods, named as in ONNX.
 
+use prost::Message;
+
 use super::{Builder, Value};
-use crate::onnx::infer::Info;
-use crate::onnx::proto::AttributeProto;
+use crate::onnx::Tensor;
+use crate::onnx::proto::{AttributeProto, NodeProto, TensorProto};
 use crate::onnx::tensor::{ElementType, int64_proto};
-use crate::onnx::{Dim, Tensor};
 
 macro_rules! unary {
     ($($(#[$doc:meta])* $method:ident = $op:literal;)*) => {
@@ -68,30 +69,25 @@ impl Builder {
         self.constant(Tensor::scalar(value))
     }
 
-    /// A constant tensor; equal constants are stored once.
+    /// A constant tensor, which is no parameter; equal constants are stored once.
     pub fn constant(&mut self, tensor: Tensor) -> Value {
-        let mut key = format!("{:?}", tensor.dims).into_bytes();
-        key.extend(tensor.data.iter().flat_map(|x| x.to_le_bytes()));
-        if let Some(value) = self.constants.get(&key) {
-            return *value;
+        if let Err(error) = tensor.check("constant") {
+            self.fail(error);
         }
-        let name = self.fresh("constant");
-        let value = self.parameter(&name, tensor);
-        self.constants.insert(key, value);
-        value
+        self.stored(tensor.to_proto(""))
     }
 
     /// A list of int64: axes, sizes, a shape.
     pub(crate) fn int64s(&mut self, values: &[i64]) -> Value {
-        let key = format!("int64 {values:?}").into_bytes();
+        self.stored(int64_proto("", values))
+    }
+
+    fn stored(&mut self, tensor: TensorProto) -> Value {
+        let key = tensor.encode_to_vec();
         if let Some(value) = self.constants.get(&key) {
             return *value;
         }
-        let name = self.fresh("axes");
-        let dims = Some(vec![Dim::Fixed(values.len())]);
-        let info = Info { element: ElementType::I64, dims, ints: Some(values.to_vec()) };
-        self.initializers.push(int64_proto(&name, values));
-        let value = self.define(&name, info, super::Origin::Outside);
+        let value = self.op("Constant", &[], vec![AttributeProto::tensor("value", tensor)]);
         self.constants.insert(key, value);
         value
     }
@@ -178,17 +174,27 @@ impl Builder {
     /// `x` in pieces of these sizes along `axis`.
     pub fn split(&mut self, x: Value, axis: i64, sizes: &[i64]) -> Vec<Value> {
         let lengths = self.int64s(sizes);
-        let proto = crate::onnx::proto::NodeProto {
+        let proto = NodeProto {
             op_type: Some("Split".into()),
             attribute: vec![AttributeProto::int("axis", axis)],
-            ..Default::default()
+            ..NodeProto::default()
         };
         self.node(proto, &[Some(x), Some(lengths)], sizes.len())
     }
 
     /// `x` normalised over its last axis to mean 0 and variance 1, times `scale`, plus `bias`.
-    pub fn layer_normalization(&mut self, x: Value, scale: Value, bias: Value, epsilon: f32) -> Value {
-        self.op("LayerNormalization", &[x, scale, bias], vec![AttributeProto::float("epsilon", epsilon)])
+    pub fn layer_normalization(
+        &mut self,
+        x: Value,
+        scale: Value,
+        bias: Value,
+        epsilon: f32,
+    ) -> Value {
+        self.op(
+            "LayerNormalization",
+            &[x, scale, bias],
+            vec![AttributeProto::float("epsilon", epsilon)],
+        )
     }
 
     /// A bool as 0.0 and 1.0.

@@ -16,7 +16,8 @@ impl Backward<'_> {
         let proto = &self.node.proto;
         let flag = |name| proto.int(name).unwrap_or(0) != 0;
         let (ta, tb) = (flag("transA"), flag("transB"));
-        let (alpha, beta) = (proto.float("alpha").unwrap_or(1.0), proto.float("beta").unwrap_or(1.0));
+        let (alpha, beta) =
+            (proto.float("alpha").unwrap_or(1.0), proto.float("beta").unwrap_or(1.0));
         let mut parts = self.matrix_parts(g, ta, tb, alpha)?;
         let bias = if self.needs(2) {
             let c = self.input(2)?;

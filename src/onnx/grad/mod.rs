@@ -23,7 +23,11 @@ use super::{Builder, Dim, ElementType, OnnxError, Tensor, Value};
 /// # Errors
 /// When an operator on the way has no gradient, or a shape is not known: fix the batch first
 /// ([`Graph::with_batch`](super::Graph::with_batch)).
-pub fn gradients(b: &mut Builder, loss: Value, wrt: &[Value]) -> Result<Vec<Option<Value>>, OnnxError> {
+pub fn gradients(
+    b: &mut Builder,
+    loss: Value,
+    wrt: &[Value],
+) -> Result<Vec<Option<Value>>, OnnxError> {
     b.check()?;
     if b.dims(loss) != Some(&[]) {
         let found = format!("dims {:?}", b.dims(loss));
@@ -89,8 +93,8 @@ impl Backward<'_> {
                 let g = self.grad()?;
                 self.product(g)
             }
-            "Concat" | "Expand" | "Flatten" | "Identity" | "Reshape" | "Slice" | "Squeeze" | "Transpose"
-            | "Unsqueeze" => {
+            "Concat" | "Expand" | "Flatten" | "Identity" | "Reshape" | "Slice" | "Squeeze"
+            | "Transpose" | "Unsqueeze" => {
                 let g = self.grad()?;
                 self.rearrange(g)
             }
@@ -138,10 +142,15 @@ impl Backward<'_> {
     /// The sizes of a value's axes, all of them fixed.
     fn sizes(&self, value: Value) -> Result<Vec<i64>, OnnxError> {
         let fixed = |d: &Dim| if let Dim::Fixed(n) = d { Some(*n as i64) } else { None };
-        let sizes: Option<Vec<i64>> = self.b.dims(value).and_then(|dims| dims.iter().map(fixed).collect());
+        let sizes: Option<Vec<i64>> =
+            self.b.dims(value).and_then(|dims| dims.iter().map(fixed).collect());
         sizes.ok_or_else(|| {
             let found = format!("{:?}", self.b.dims(value));
-            OnnxError::invalid(format!("value `{}`", self.b.label(value)), "a shape fixed before differentiation", found)
+            OnnxError::invalid(
+                format!("value `{}`", self.b.label(value)),
+                "a shape fixed before differentiation",
+                found,
+            )
         })
     }
 
@@ -162,8 +171,17 @@ impl Backward<'_> {
         }
         let lead = from.len().saturating_sub(to.len());
         let aligned = std::iter::repeat_n(&1, lead).chain(&to);
-        let axes = from.iter().zip(aligned).enumerate().filter(|(_, (f, t))| f != t).map(|(i, _)| i as i64);
-        let axes: Vec<i64> = axes.chain(0..lead as i64).collect::<std::collections::BTreeSet<_>>().into_iter().collect();
+        let axes = from
+            .iter()
+            .zip(aligned)
+            .enumerate()
+            .filter(|(_, (f, t))| f != t)
+            .map(|(i, _)| i as i64);
+        let axes: Vec<i64> = axes
+            .chain(0..lead as i64)
+            .collect::<std::collections::BTreeSet<_>>()
+            .into_iter()
+            .collect();
         let sum = self.b.reduce_sum(g, &axes, true);
         Ok(if lead > 0 { self.b.reshape(sum, &to) } else { sum })
     }

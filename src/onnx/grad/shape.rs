@@ -59,9 +59,14 @@ impl Backward<'_> {
     fn slice(&mut self, mut g: Value, sizes: &[i64]) -> Result<Value, OnnxError> {
         let ints = |index: usize| {
             let value = self.node.inputs.get(index).copied().flatten();
-            value.map(|v| self.b.info(v).and_then(|i| i.ints.clone()).ok_or_else(|| self.no_gradient())).transpose()
+            value
+                .map(|v| {
+                    self.b.info(v).and_then(|i| i.ints.clone()).ok_or_else(|| self.no_gradient())
+                })
+                .transpose()
         };
-        let (starts, axes, steps) = (ints(1)?.unwrap_or_default(), ints(3)?, ints(4)?.unwrap_or_default());
+        let (starts, axes, steps) =
+            (ints(1)?.unwrap_or_default(), ints(3)?, ints(4)?.unwrap_or_default());
         let axes = axes.unwrap_or_else(|| (0..starts.len() as i64).collect());
         if steps.iter().any(|s| *s != 1) {
             return Err(self.no_gradient());
@@ -98,6 +103,10 @@ impl Backward<'_> {
 
     fn size(&self, value: Value, axis: i64) -> Result<i64, OnnxError> {
         let sizes = self.sizes(value)?;
-        usize::try_from(axis).ok().and_then(|i| sizes.get(i)).copied().ok_or_else(|| self.no_gradient())
+        usize::try_from(axis)
+            .ok()
+            .and_then(|i| sizes.get(i))
+            .copied()
+            .ok_or_else(|| self.no_gradient())
     }
 }

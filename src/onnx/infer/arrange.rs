@@ -16,7 +16,11 @@ impl Call<'_> {
             return Ok(Info { element: ElementType::F32, dims: Some(vec![]), ints: None });
         }
         if let Some(value) = self.node.int("value_int") {
-            return Ok(Info { element: ElementType::I64, dims: Some(vec![]), ints: Some(vec![value]) });
+            return Ok(Info {
+                element: ElementType::I64,
+                dims: Some(vec![]),
+                ints: Some(vec![value]),
+            });
         }
         if let Some(values) = self.node.ints("value_ints") {
             return Ok(int64_info(values.to_vec()));
@@ -42,28 +46,41 @@ impl Call<'_> {
 
     pub(super) fn concat(&self) -> Result<Info, OnnxError> {
         self.same_elements()?;
-        let all: Option<Vec<&[Dim]>> = self.inputs.iter().flatten().map(|i| i.dims.as_deref()).collect();
+        let all: Option<Vec<&[Dim]>> =
+            self.inputs.iter().flatten().map(|i| i.dims.as_deref()).collect();
         let Some(all) = all else { return self.of(None) };
         let first = all.first().copied().unwrap_or(&[]);
         let axis = self.axis(self.node.int("axis").unwrap_or(0), Some(first.len()))?;
         let mut total = Some(0usize);
         for dims in &all {
-            let others = |dims: &[Dim]| dims.iter().enumerate().filter(|(i, _)| *i != axis).map(|(_, d)| *d).collect::<Vec<_>>();
+            let others = |dims: &[Dim]| {
+                dims.iter()
+                    .enumerate()
+                    .filter(|(i, _)| *i != axis)
+                    .map(|(_, d)| *d)
+                    .collect::<Vec<_>>()
+            };
             if dims.len() != first.len() || others(dims) != others(first) {
-                return Err(self.wrong(format!("shapes like {first:?} but for axis {axis}"), format!("{dims:?}")));
+                return Err(self.wrong(
+                    format!("shapes like {first:?} but for axis {axis}"),
+                    format!("{dims:?}"),
+                ));
             }
             total = match (total, dims.get(axis)) {
                 (Some(sum), Some(Dim::Fixed(n))) => sum.checked_add(*n),
                 _ => None,
             };
         }
-        let ints: Option<Vec<Vec<i64>>> = self.inputs.iter().flatten().map(|i| i.ints.clone()).collect();
+        let ints: Option<Vec<Vec<i64>>> =
+            self.inputs.iter().flatten().map(|i| i.ints.clone()).collect();
         let out = total.map(|total| with_dim(first, axis, Dim::Fixed(total)));
         Ok(Info { ints: ints.map(|parts| parts.concat()), ..self.of(out)? })
     }
 
     pub(super) fn expand(&self) -> Result<Info, OnnxError> {
-        let (Some(dims), Some(shape)) = (self.dims(0)?, &self.input(1)?.ints) else { return self.of(None) };
+        let (Some(dims), Some(shape)) = (self.dims(0)?, &self.input(1)?.ints) else {
+            return self.of(None);
+        };
         let shape = shape.iter().map(|n| self.size(*n)).collect::<Result<Vec<_>, _>>()?;
         self.of(Some(self.broadcast_two(dims, &shape)?))
     }
@@ -78,7 +95,9 @@ impl Call<'_> {
 
     pub(super) fn gather(&self) -> Result<Info, OnnxError> {
         let (data, indices) = (self.input(0)?, self.input(1)?);
-        let (Some(dims), Some(index_dims)) = (&data.dims, &indices.dims) else { return self.of(None) };
+        let (Some(dims), Some(index_dims)) = (&data.dims, &indices.dims) else {
+            return self.of(None);
+        };
         let axis = self.axis(self.node.int("axis").unwrap_or(0), Some(dims.len()))?;
         if let (Some(Dim::Fixed(n)), Some(ints)) = (dims.get(axis), &indices.ints)
             && let Some(bad) = ints.iter().find(|i| !(-(*n as i64)..*n as i64).contains(i))
@@ -95,7 +114,9 @@ impl Call<'_> {
     }
 
     pub(super) fn reshape(&self) -> Result<Info, OnnxError> {
-        let (Some(dims), Some(shape)) = (self.dims(0)?, &self.input(1)?.ints) else { return self.of(None) };
+        let (Some(dims), Some(shape)) = (self.dims(0)?, &self.input(1)?.ints) else {
+            return self.of(None);
+        };
         let mut out = Vec::new();
         let mut open = None;
         for (i, n) in shape.iter().enumerate() {
@@ -111,10 +132,15 @@ impl Call<'_> {
             });
         }
         let (before, after) = (sizes(dims), sizes(&out));
-        let mismatch = || self.wrong(format!("as many elements as {dims:?}"), format!("shape {shape:?}"));
+        let mismatch =
+            || self.wrong(format!("as many elements as {dims:?}"), format!("shape {shape:?}"));
         let filled = match (before, after, open) {
-            ((n, batches), (m, done), Some(_)) if m > 0 && n == m && batches == done + 1 => Dim::Batch,
-            ((n, batches), (m, done), Some(_)) if m > 0 && n % m == 0 && batches == done => Dim::Fixed(n / m),
+            ((n, batches), (m, done), Some(_)) if m > 0 && n == m && batches == done + 1 => {
+                Dim::Batch
+            }
+            ((n, batches), (m, done), Some(_)) if m > 0 && n % m == 0 && batches == done => {
+                Dim::Fixed(n / m)
+            }
             (a, b, None) if a == b => Dim::Fixed(1),
             ((_, 0), (_, 0), _) => return Err(mismatch()),
             _ => return self.of(None),
@@ -130,7 +156,9 @@ impl Call<'_> {
             return Ok(Info { element: ElementType::I64, dims: None, ints: None });
         };
         let rank = dims.len() as i64;
-        let bound = |axis: i64| (if axis < 0 { axis.saturating_add(rank) } else { axis }).clamp(0, rank) as usize;
+        let bound = |axis: i64| {
+            (if axis < 0 { axis.saturating_add(rank) } else { axis }).clamp(0, rank) as usize
+        };
         let start = bound(self.node.int("start").unwrap_or(0));
         let end = bound(self.node.int("end").unwrap_or(rank));
         let part = dims.get(start..end).unwrap_or(&[]);
@@ -140,7 +168,9 @@ impl Call<'_> {
     }
 
     pub(super) fn slice(&self) -> Result<Info, OnnxError> {
-        let (Some(dims), Some(starts), Some(ends)) = (self.dims(0)?, &self.input(1)?.ints, &self.input(2)?.ints) else {
+        let (Some(dims), Some(starts), Some(ends)) =
+            (self.dims(0)?, &self.input(1)?.ints, &self.input(2)?.ints)
+        else {
             return self.of(None);
         };
         let axes = match self.inputs.get(3).copied().flatten() {
@@ -159,7 +189,8 @@ impl Call<'_> {
         for (((start, end), axis), step) in starts.iter().zip(ends).zip(axes).zip(steps) {
             let axis = self.axis(axis, Some(dims.len()))?;
             let Some(Dim::Fixed(n)) = dims.get(axis) else { return self.of(None) };
-            let length = slice_len(*n as i64, *start, *end, step).ok_or_else(|| self.wrong("a step other than 0", 0))?;
+            let length = slice_len(*n as i64, *start, *end, step)
+                .ok_or_else(|| self.wrong("a step other than 0", 0))?;
             out = with_dim(&out, axis, Dim::Fixed(length));
         }
         self.of(Some(out))
@@ -169,7 +200,9 @@ impl Call<'_> {
         let count = self.node.output.len();
         let Some(dims) = self.dims(0)? else { return Ok(vec![self.of(None)?; count]) };
         let axis = self.axis(self.node.int("axis").unwrap_or(0), Some(dims.len()))?;
-        let Some(Dim::Fixed(n)) = dims.get(axis).copied() else { return Ok(vec![self.of(None)?; count]) };
+        let Some(Dim::Fixed(n)) = dims.get(axis).copied() else {
+            return Ok(vec![self.of(None)?; count]);
+        };
         let sizes = match self.inputs.get(1).copied().flatten() {
             Some(Info { ints: None, .. }) => return Ok(vec![self.of(None)?; count]),
             Some(Info { ints: Some(sizes), .. }) => sizes.clone(),
@@ -178,7 +211,8 @@ impl Call<'_> {
                 (0..count).map(|i| chunk.min(n.saturating_sub(i * chunk)) as i64).collect()
             }
         };
-        let total = sizes.iter().try_fold(0i64, |sum, s| if *s < 0 { None } else { sum.checked_add(*s) });
+        let total =
+            sizes.iter().try_fold(0i64, |sum, s| if *s < 0 { None } else { sum.checked_add(*s) });
         if sizes.len() != count || total != Some(n as i64) {
             return Err(self.wrong(format!("{count} sizes that sum to {n}"), format!("{sizes:?}")));
         }
@@ -189,8 +223,14 @@ impl Call<'_> {
         let dims = self.dims(0)?;
         let axes = self.axes(1, dims.map(<[Dim]>::len))?;
         let (Some(dims), Some(axes)) = (dims, axes) else { return self.of(None) };
-        let gone = |i: usize, d: &Dim| if axes.is_empty() { *d == Dim::Fixed(1) } else { axes.contains(&i) };
-        if let Some(d) = axes.iter().filter_map(|i| dims.get(*i)).find(|d| !matches!(d, Dim::Fixed(1) | Dim::Batch)) {
+        let gone = |i: usize, d: &Dim| {
+            if axes.is_empty() { *d == Dim::Fixed(1) } else { axes.contains(&i) }
+        };
+        if let Some(d) = axes
+            .iter()
+            .filter_map(|i| dims.get(*i))
+            .find(|d| !matches!(d, Dim::Fixed(1) | Dim::Batch))
+        {
             return Err(self.wrong("axes of size 1", format!("{d:?}")));
         }
         let out = dims.iter().enumerate().filter(|(i, d)| !gone(*i, d)).map(|(_, d)| *d).collect();
@@ -203,8 +243,9 @@ impl Call<'_> {
         let rank = dims.len() + new.len();
         let axes = new.iter().map(|a| self.axis(*a, Some(rank))).collect::<Result<Vec<_>, _>>()?;
         let mut rest = dims.iter().copied();
-        let out: Option<Vec<Dim>> =
-            (0..rank).map(|i| if axes.contains(&i) { Some(Dim::Fixed(1)) } else { rest.next() }).collect();
+        let out: Option<Vec<Dim>> = (0..rank)
+            .map(|i| if axes.contains(&i) { Some(Dim::Fixed(1)) } else { rest.next() })
+            .collect();
         let out = out.filter(|_| rest.next().is_none());
         let out = out.ok_or_else(|| self.wrong("different axes", format!("{new:?}")))?;
         Ok(Info { ints: self.input(0)?.ints.clone(), ..self.of(Some(out))? })
@@ -217,15 +258,23 @@ impl Call<'_> {
         let mut sorted = order.to_vec();
         sorted.sort_unstable();
         if !sorted.iter().copied().eq(0..dims.len() as i64) {
-            return Err(self.wrong(format!("an order of {} axes", dims.len()), format!("{order:?}")));
+            return Err(
+                self.wrong(format!("an order of {} axes", dims.len()), format!("{order:?}"))
+            );
         }
-        self.of(Some(order.iter().filter_map(|i| dims.get(usize::try_from(*i).ok()?)).copied().collect()))
+        self.of(Some(
+            order.iter().filter_map(|i| dims.get(usize::try_from(*i).ok()?)).copied().collect(),
+        ))
     }
 }
 
 /// An int64 constant of one axis.
 pub(crate) fn int64_info(values: Vec<i64>) -> Info {
-    Info { element: ElementType::I64, dims: Some(vec![Dim::Fixed(values.len())]), ints: Some(values) }
+    Info {
+        element: ElementType::I64,
+        dims: Some(vec![Dim::Fixed(values.len())]),
+        ints: Some(values),
+    }
 }
 
 fn with_dim(dims: &[Dim], axis: usize, dim: Dim) -> Vec<Dim> {

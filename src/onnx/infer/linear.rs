@@ -21,7 +21,9 @@ impl Call<'_> {
             && let Some(c) = self.dims(2)?
             && self.broadcast_two(c, &[m, n])? != [m, n]
         {
-            return Err(self.wrong(format!("a bias that broadcasts to {:?}", [m, n]), format!("{c:?}")));
+            return Err(
+                self.wrong(format!("a bias that broadcasts to {:?}", [m, n]), format!("{c:?}"))
+            );
         }
         self.of(Some(vec![m, n]))
     }
@@ -52,7 +54,10 @@ impl Call<'_> {
                 if let Some(scale) = self.dims(index)?
                     && self.broadcast_two(scale, dims)? != dims
                 {
-                    return Err(self.wrong(format!("a scale and bias that broadcast to {dims:?}"), format!("{scale:?}")));
+                    return Err(self.wrong(
+                        format!("a scale and bias that broadcast to {dims:?}"),
+                        format!("{scale:?}"),
+                    ));
                 }
             }
         }
@@ -64,12 +69,17 @@ impl Call<'_> {
     }
 
     /// The axes to work on, from the input or attribute `axes`; `None` when not known yet.
-    pub(super) fn axes(&self, index: usize, rank: Option<usize>) -> Result<Option<Vec<usize>>, OnnxError> {
+    pub(super) fn axes(
+        &self,
+        index: usize,
+        rank: Option<usize>,
+    ) -> Result<Option<Vec<usize>>, OnnxError> {
         let axes = match self.inputs.get(index).copied().flatten() {
             Some(info) => info.ints.as_deref(),
             None => Some(self.node.ints("axes").unwrap_or(&[])),
         };
-        let axes = axes.map(|axes| axes.iter().map(|a| self.axis(*a, rank)).collect::<Result<Vec<_>, _>>());
+        let axes = axes
+            .map(|axes| axes.iter().map(|a| self.axis(*a, rank)).collect::<Result<Vec<_>, _>>());
         axes.transpose()
     }
 
@@ -83,11 +93,12 @@ impl Call<'_> {
             return self.like(0);
         }
         let reduced = |i: &usize| axes.is_empty() || axes.contains(i);
-        let out = dims.iter().enumerate().filter_map(|(i, d)| match (reduced(&i), flag("keepdims", 1)) {
-            (false, _) => Some(*d),
-            (true, true) => Some(Dim::Fixed(1)),
-            (true, false) => None,
-        });
+        let out =
+            dims.iter().enumerate().filter_map(|(i, d)| match (reduced(&i), flag("keepdims", 1)) {
+                (false, _) => Some(*d),
+                (true, true) => Some(Dim::Fixed(1)),
+                (true, false) => None,
+            });
         self.of(Some(out.collect()))
     }
 }

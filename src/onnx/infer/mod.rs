@@ -25,8 +25,9 @@ fn arity(op: &str) -> Option<(usize, usize, usize)> {
     const MANY: usize = 1024;
     Some(match op {
         "Abs" | "Ceil" | "Cos" | "Elu" | "Erf" | "Exp" | "Floor" | "Gelu" | "HardSigmoid"
-        | "Identity" | "LeakyRelu" | "Log" | "LogSoftmax" | "Mish" | "Neg" | "Not" | "Reciprocal"
-        | "Relu" | "Sigmoid" | "Sign" | "Sin" | "Softmax" | "Softplus" | "Sqrt" | "Tanh" => (1, 1, 1),
+        | "Identity" | "LeakyRelu" | "Log" | "LogSoftmax" | "Mish" | "Neg" | "Not"
+        | "Reciprocal" | "Relu" | "Sigmoid" | "Sign" | "Sin" | "Softmax" | "Softplus" | "Sqrt"
+        | "Tanh" => (1, 1, 1),
         "Cast" | "Flatten" | "Shape" | "Transpose" | "ConstantOfShape" => (1, 1, 1),
         "AveragePool" | "GlobalAveragePool" | "MaxPool" => (1, 1, 1),
         "Add" | "And" | "Div" | "Equal" | "Greater" | "GreaterOrEqual" | "Less" | "LessOrEqual"
@@ -93,7 +94,8 @@ pub(crate) fn infer(node: &NodeProto, inputs: &[Option<&Info>]) -> Result<Vec<In
         "Squeeze" => one(call.squeeze()?),
         "Transpose" => one(call.transpose()?),
         "Unsqueeze" => one(call.unsqueeze()?),
-        "AveragePool" | "Conv" | "ConvTranspose" | "GRU" | "GlobalAveragePool" | "LSTM" | "MaxPool" => {
+        "AveragePool" | "Conv" | "ConvTranspose" | "GRU" | "GlobalAveragePool" | "LSTM"
+        | "MaxPool" => {
             let element = call.input(0)?.element;
             Ok(vec![Info { element, dims: None, ints: None }; node.output.len()])
         }
@@ -116,7 +118,10 @@ impl<'a> Call<'a> {
             let op = if ours { node.op().into() } else { format!("{domain}::{}", node.op()) };
             return Err(OnnxError::UnknownOp { node: node.label().into(), op });
         };
-        if inputs.len() < fewest || inputs.len() > most || inputs.iter().take(fewest).any(|i| i.is_none()) {
+        if inputs.len() < fewest
+            || inputs.len() > most
+            || inputs.iter().take(fewest).any(|i| i.is_none())
+        {
             return Err(call.wrong(format!("{fewest} to {most} inputs"), inputs.len()));
         }
         if node.output.is_empty() || node.output.len() > outputs {
@@ -188,7 +193,8 @@ impl<'a> Call<'a> {
     fn same_elements(&self) -> Result<(), OnnxError> {
         let first = self.input(0)?.element;
         match self.inputs.iter().flatten().find(|i| i.element != first) {
-            Some(other) => Err(self.wrong(format!("inputs of one type, {first:?}"), format!("{:?}", other.element))),
+            Some(other) => Err(self
+                .wrong(format!("inputs of one type, {first:?}"), format!("{:?}", other.element))),
             None => Ok(()),
         }
     }
@@ -206,7 +212,8 @@ impl<'a> Call<'a> {
     }
 
     fn broadcast_two(&self, a: &[Dim], b: &[Dim]) -> Result<Vec<Dim>, OnnxError> {
-        broadcast(a, b).ok_or_else(|| self.wrong("shapes that broadcast", format!("{a:?} and {b:?}")))
+        broadcast(a, b)
+            .ok_or_else(|| self.wrong("shapes that broadcast", format!("{a:?} and {b:?}")))
     }
 }
 
@@ -214,7 +221,10 @@ impl<'a> Call<'a> {
 pub(crate) fn broadcast(a: &[Dim], b: &[Dim]) -> Option<Vec<Dim>> {
     let rank = a.len().max(b.len());
     let at = |dims: &[Dim], i: usize| {
-        (i + dims.len()).checked_sub(rank).and_then(|i| dims.get(i).copied()).unwrap_or(Dim::Fixed(1))
+        (i + dims.len())
+            .checked_sub(rank)
+            .and_then(|i| dims.get(i).copied())
+            .unwrap_or(Dim::Fixed(1))
     };
     let one = |i| match (at(a, i), at(b, i)) {
         (Dim::Fixed(1), d) | (d, Dim::Fixed(1)) => Some(d),

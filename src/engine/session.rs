@@ -1,0 +1,124 @@
+//! Inference.
+
+use super::{Backend, Device, EngineError, ort, tract};
+use crate::onnx::{Dim, ElementType, Tensor, ValueInfo, Verified};
+
+/// A graph that is ready to run.
+pub struct Session {
+    inputs: Vec<ValueInfo>,
+    outputs: Vec<ValueInfo>,
+    runner: Runner,
+}
+
+enum Runner {
+    Tract(tract::Inference),
+    Ort(ort::Inference),
+}
+
+/// One input: its dims and elements.
+pub(super) type Input<'a> = (&'a [usize], &'a [f32]);
+
+impl Session {
+    pub(super) fn new(backend: &Backend, graph: &Verified) -> Result<Self, EngineError> {
+        let (inputs, outputs) = (graph.inputs()?, graph.outputs()?);
+        for value in inputs.iter().chain(&outputs) {
+            if value.element != ElementType::F32 {
+                return Err(EngineError::shape(&value.name, ElementType::F32, value.element));
+            }
+        }
+        let runner = match backend {
+            Backend::Tract => Runner::Tract(tract::Inference::new(graph, &inputs)?),
+            Backend::Ort(library) => Runner::Ort(ort::Inference::new(library, graph)?),
+        };
+        Ok(Self { inputs, outputs, runner })
+    }
+
+    /// The graph's inputs, in its order.
+    pub fn inputs(&self) -> &[ValueInfo] {
+        &self.inputs
+    }
+
+    /// The graph's outputs, in its order.
+    pub fn outputs(&self) -> &[ValueInfo] {
+        &self.outputs
+    }
+
+    /// Where it runs.
+    pub fn device(&self) -> Device {
+        match &self.runner {
+            Runner::Tract(_) => Device::Cpu,
+            Runner::Ort(inference) => inference.device(),
+        }
+    }
+
+    /// Runs the graph on inputs given as (name, dims, elements), in any order. Returns all outputs
+    /// in the graph's order.
+    ///
+    /// # Errors
+    /// When an input is missing, unknown or of the wrong shape, or the engine fails.
+    pub fn run(&mut self, inputs: &[(&str, &[usize], &[f32])]) -> Result<Vec<Tensor>, EngineError> {
+        if let Some((name, ..)) =
+            inputs.iter().find(|(name, ..)| self.inputs.iter().all(|i| i.name != *name))
+        {
+            let known: Vec<&str> = self.inputs.iter().map(|i| i.name.as_str()).collect();
+            return Err(EngineError::shape("inputs", known, name));
+        }
+        let mut ordered = Vec::with_capacity(self.inputs.len());
+        for info in &self.inputs {
+            let given = inputs.iter().find(|(name, ..)| *name == info.name);
+            let missing = || EngineError::shape(&info.name, &info.dims, "nothing");
+            let (_, dims, data) = given.ok_or_else(missing)?;
+            check_dims(info, dims, data.len())?;
+            ordered.push((*dims, *data));
+        }
+        match &mut self.runner {
+            Runner::Tract(inference) => inference.run(&ordered),
+            Runner::Ort(inference) => inference.run(&self.inputs, &ordered),
+        }
+    }
+
+    /// Runs the graph once with a batch of 1, the inputs in the graph's order, and writes its first
+    /// output: the path of a control loop, with nothing allocated here (the engine's own
+    /// allocations remain).
+    ///
+    /// # Errors
+    /// When a length is wrong or the engine fails; `output` may then hold anything.
+    pub fn run_into(&mut self, inputs: &[&[f32]], output: &mut [f32]) -> Result<(), EngineError> {
+        if inputs.len() != self.inputs.len() {
+            return Err(EngineError::shape("number of inputs", self.inputs.len(), inputs.len()));
+        }
+        for (info, data) in self.inputs.iter().zip(inputs) {
+            if elements_at_1(info) != data.len() {
+                return Err(EngineError::shape(&info.name, elements_at_1(info), data.len()));
+            }
+        }
+        match &mut self.runner {
+            Runner::Tract(inference) => inference.run_into(inputs, output),
+            Runner::Ort(inference) => inference.run_into(&self.inputs, inputs, output),
+        }
+    }
+}
+
+fn elements_at_1(info: &ValueInfo) -> usize {
+    info.dims.iter().map(|d| d.at(1)).product()
+}
+
+pub(super) fn check_dims(info: &ValueInfo, dims: &[usize], len: usize) -> Result<(), EngineError> {
+    let fits = |(want, found): (&Dim, &usize)| *want == Dim::Batch || *want == Dim::Fixed(*found);
+    let product: usize = dims.iter().product();
+    if dims.len() == info.dims.len() && info.dims.iter().zip(dims).all(fits) && product == len {
+        Ok(())
+    } else {
+        let found = format!("dims {dims:?} with {len} elements");
+        Err(EngineError::shape(&info.name, &info.dims, found))
+    }
+}
+
+/// Copies an engine's output.
+pub(super) fn copy_out(from: &[f32], output: &mut [f32]) -> Result<(), EngineError> {
+    if from.len() != output.len() {
+        return Err(EngineError::shape("first output", from.len(), output.len()));
+    }
+    output.copy_from_slice(from);
+    Ok(())
+}

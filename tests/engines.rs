@@ -1,0 +1,348 @@
+//! One suite over every engine: a graph means the same on all of them.
+//!
+//! ONNX Runtime takes part when its library is found (`REGOAL_ONNXRUNTIME`, or where `regoal runtime
+//! install` puts it).
+
+use std::path::PathBuf;
+
+use rand::RngExt as _;
+use regoal::engine::{Device, Engine, Trainer};
+use regoal::onnx::{
+    AdamW, BehaviourCloning, Builder, Dim, Graph, Tensor, TrainStep, Value, Verified,
+};
+use regoal::rng::{Rng, Stream, normal, stream};
+
+fn engines() -> Vec<Engine> {
+    let explicit = std::env::var_os("REGOAL_ONNXRUNTIME").map(PathBuf::from);
+    let best = Engine::best(explicit.as_deref(), Device::Cpu).unwrap();
+    if best.name() == "tract" {
+        println!("only tract: {}", best.note().unwrap_or_default());
+        return vec![best];
+    }
+    vec![Engine::tract(), best]
+}
+
+fn randoms(rng: &mut Rng, count: usize) -> Vec<f32> {
+    (0..count).map(|_| normal(rng) as f32).collect()
+}
+
+/// A policy with a frozen normaliser, as ours and PyTorch's are.
+fn policy(sizes: &[usize], seed: u64) -> Graph {
+    let mut rng = stream(seed, Stream::Weights);
+    let mut b = Builder::new();
+    let first = sizes[0];
+    let observation = b.input("observation", &[Dim::Batch, Dim::Fixed(first - 2)]);
+    let goal = b.input("desired_goal", &[Dim::Batch, Dim::Fixed(2)]);
+    let mut x = b.concat(&[observation, goal], 1);
+    let mean = b.parameter("normalizer.mean", Tensor::new([first], vec![0.1; first]).unwrap());
+    let std = b.parameter("normalizer.std", Tensor::new([first], vec![1.5; first]).unwrap());
+    x = b.sub(x, mean);
+    x = b.div(x, std);
+    x = b.clip(x, -5.0, 5.0);
+    for (layer, pair) in sizes.windows(2).enumerate() {
+        let scale = (2.0 / pair[0] as f32).sqrt();
+        let weights: Vec<f32> =
+            randoms(&mut rng, pair[0] * pair[1]).iter().map(|w| w * scale).collect();
+        let w = b.parameter(
+            &format!("layer{layer}.weight"),
+            Tensor::new([pair[0], pair[1]], weights).unwrap(),
+        );
+        let bias = b.parameter(&format!("layer{layer}.bias"), Tensor::zeros([pair[1]]));
+        x = b.gemm(x, w, bias);
+        x = if layer + 2 == sizes.len() { b.tanh(x) } else { b.relu(x) };
+    }
+    b.output("action", x);
+    b.finish().unwrap()
+}
+
+struct Batch {
+    observation: Vec<f32>,
+    goal: Vec<f32>,
+    action: Vec<f32>,
+    weight: Vec<f32>,
+}
+
+impl Batch {
+    fn draw(rng: &mut Rng, batch: usize, first: usize, actions: usize) -> Self {
+        let observation = randoms(rng, batch * (first - 2));
+        let goal = randoms(rng, batch * 2);
+        let action =
+            (0..batch * actions).map(|i| (goal[(i / actions) * 2] * 0.7).tanh() * 0.5).collect();
+        Self {
+            observation,
+            goal,
+            action,
+            weight: (0..batch).map(|i| 0.5 + (i % 3) as f32).collect(),
+        }
+    }
+
+    fn inputs(&self) -> [(&str, &[f32]); 4] {
+        [
+            ("observation", &self.observation),
+            ("desired_goal", &self.goal),
+            ("target_action", &self.action),
+            ("weight", &self.weight),
+        ]
+    }
+}
+
+fn cloning(batch: usize) -> BehaviourCloning {
+    let adam = AdamW { weight_decay: 0.01, clip_norm: Some(1.0), ..AdamW::default() };
+    BehaviourCloning { batch, adam, ..BehaviourCloning::default() }
+}
+
+fn worst_relative(a: &Tensor, b: &Tensor) -> f32 {
+    assert_eq!(a.dims, b.dims);
+    let scale = b.data.iter().fold(1e-6f32, |m, x| m.max(x.abs()));
+    a.data.iter().zip(&b.data).fold(0.0, |worst, (x, y)| worst.max((x - y).abs() / scale))
+}
+
+/// Runs a formula of one input on one engine.
+fn evaluate(
+    engine: &Engine,
+    dims: &[usize],
+    data: &[f32],
+    formula: impl Fn(&mut Builder, Value) -> Value,
+) -> Tensor {
+    let mut b = Builder::new();
+    let fixed: Vec<Dim> = dims.iter().copied().map(Dim::Fixed).collect();
+    let x = b.input("x", &fixed);
+    let y = formula(&mut b, x);
+    b.output("y", y);
+    let graph = Verified::try_from(b.finish().unwrap()).unwrap();
+    let mut session = engine.load(&graph).unwrap();
+    session.run(&[("x", dims, data)]).unwrap().remove(0)
+}
+
+#[test]
+fn operators_give_their_definition_on_every_engine() {
+    type Case = (&'static str, fn(&mut Builder, Value) -> Value, fn(f32) -> f32);
+    let cases: &[Case] = &[
+        ("relu", |b, x| b.relu(x), |x| x.max(0.0)),
+        ("tanh", |b, x| b.tanh(x), f32::tanh),
+        ("sigmoid", |b, x| b.sigmoid(x), |x| 1.0 / (1.0 + (-x).exp())),
+        ("softplus", |b, x| b.softplus(x), |x| x.exp().ln_1p()),
+        ("exp", |b, x| b.exp(x), f32::exp),
+        ("neg", |b, x| b.neg(x), |x| -x),
+        ("abs", |b, x| b.abs(x), f32::abs),
+        ("clip", |b, x| b.clip(x, -0.5, 0.25), |x| x.clamp(-0.5, 0.25)),
+        ("square", |b, x| b.mul(x, x), |x| x * x),
+        (
+            "positive",
+            |b, x| {
+                let zero = b.scalar(0.0);
+                let p = b.greater(x, zero);
+                b.to_f32(p)
+            },
+            |x| f32::from(x > 0.0),
+        ),
+        (
+            "slices joined",
+            |b, x| {
+                let l = b.slice(x, 1, 0, 1);
+                let r = b.slice(x, 1, 1, 3);
+                b.concat(&[l, r], 1)
+            },
+            |x| x,
+        ),
+        (
+            "reshaped",
+            |b, x| {
+                let y = b.reshape(x, &[-1]);
+                b.reshape(y, &[4, 3])
+            },
+            |x| x,
+        ),
+        (
+            "transposed twice",
+            |b, x| {
+                let y = b.transpose(x, &[1, 0]);
+                b.transpose(y, &[1, 0])
+            },
+            |x| x,
+        ),
+    ];
+    let data = [-2.0, -0.75, -0.5, -0.1, 0.0, 0.1, 0.25, 0.3, 0.5, 1.0, 2.0, 3.0];
+    for engine in engines() {
+        for (name, formula, definition) in cases {
+            let found = evaluate(&engine, &[4, 3], &data, formula);
+            for (x, y) in data.iter().zip(&found.data) {
+                let want = definition(*x);
+                assert!(
+                    (want - y).abs() <= 2e-6 * want.abs().max(1.0),
+                    "{engine}: {name}({x}) = {y}, not {want}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn reductions_and_products_give_their_definition_on_every_engine() {
+    let data: Vec<f32> = (0..12).map(|i| i as f32 * 0.5 - 2.0).collect();
+    for engine in engines() {
+        let run =
+            |formula: fn(&mut Builder, Value) -> Value| evaluate(&engine, &[4, 3], &data, formula);
+        assert_eq!(
+            run(|b, x| b.reduce_sum(x, &[1], false)).data,
+            [-4.5, 0.0, 4.5, 9.0],
+            "{engine}"
+        );
+        assert_eq!(
+            run(|b, x| b.reduce_mean(x, &[0], true)),
+            Tensor::new([1, 3], [0.25, 0.75, 1.25]).unwrap()
+        );
+        assert_eq!(run(|b, x| b.reduce_mean(x, &[], false)), Tensor::scalar(0.75), "{engine}");
+        let gram = run(|b, x| {
+            let t = b.transpose(x, &[1, 0]);
+            b.matmul(x, t)
+        });
+        assert_eq!((gram.dims[0], gram.data[1]), (4, 0.5), "{engine}");
+    }
+}
+
+#[test]
+fn engines_agree_on_a_policy_at_every_batch_size() {
+    let graph = Verified::try_from(policy(&[8, 32, 32, 3], 1)).unwrap();
+    let mut rng = stream(2, Stream::Training);
+    let mut sessions: Vec<_> = engines().iter().map(|e| e.load(&graph).unwrap()).collect();
+    for batch in [1, 5, 2, 1, 64] {
+        let (o, g) = (randoms(&mut rng, batch * 6), randoms(&mut rng, batch * 2));
+        let run = |s: &mut regoal::engine::Session| {
+            s.run(&[("desired_goal", &[batch, 2], &g), ("observation", &[batch, 6], &o)])
+                .unwrap()
+                .remove(0)
+        };
+        let results: Vec<Tensor> = sessions.iter_mut().map(run).collect();
+        assert_eq!(results[0].dims, [batch, 3]);
+        for other in &results[1..] {
+            assert!(worst_relative(other, &results[0]) < 2e-6, "batch {batch}");
+        }
+    }
+}
+
+#[test]
+fn the_control_path_gives_the_same_action_as_the_general_one() {
+    let graph = Verified::try_from(policy(&[8, 32, 3], 1)).unwrap();
+    let mut rng = stream(3, Stream::Training);
+    for engine in engines() {
+        let mut session = engine.load(&graph).unwrap();
+        for _ in 0..3 {
+            let (o, g) = (randoms(&mut rng, 6), randoms(&mut rng, 2));
+            let mut action = [0.0; 3];
+            session.run_into(&[&o, &g], &mut action).unwrap();
+            let general = session
+                .run(&[("observation", &[1, 6], &o), ("desired_goal", &[1, 2], &g)])
+                .unwrap();
+            assert_eq!(action.as_slice(), general[0].data, "{engine}");
+        }
+        let error =
+            session.run_into(&[&[0.0; 5], &[0.0; 2]], &mut [0.0; 3]).unwrap_err().to_string();
+        assert_eq!(error, "observation: expected 6, found 5");
+        let error =
+            session.run_into(&[&[0.0; 6], &[0.0; 2]], &mut [0.0; 4]).unwrap_err().to_string();
+        assert_eq!(error, "first output: expected 3, found 4");
+        let error = session.run(&[("obs", &[1, 6], &[0.0; 6])]).unwrap_err().to_string();
+        assert_eq!(error, "inputs: expected [\"observation\", \"desired_goal\"], found \"obs\"");
+    }
+}
+
+fn train(engine: &Engine, step: &TrainStep, steps: usize, threads: usize) -> (Trainer, Vec<f32>) {
+    let mut trainer = engine.train(step, threads).unwrap();
+    let mut rng = stream(4, Stream::Training);
+    let losses = (0..steps).map(|_| {
+        let batch = Batch::draw(&mut rng, 32, 8, 3);
+        trainer.step(&batch.inputs(), 3e-3).unwrap().loss
+    });
+    let losses = losses.collect();
+    (trainer, losses)
+}
+
+#[test]
+fn fifty_steps_agree_between_engines_and_the_loss_falls() {
+    let base = policy(&[8, 32, 32, 3], 5);
+    let step = TrainStep::behaviour_cloning(&base, &cloning(32)).unwrap();
+    let mut results = Vec::new();
+    for engine in engines() {
+        let (trainer, losses) = train(&engine, &step, 50, 1);
+        let (first, last) = (losses[0], losses[49]);
+        assert!(last < 0.5 * first, "{engine}: loss {first} -> {last}");
+        results.push(trainer.parameters().unwrap());
+    }
+    for other in &results[1..] {
+        let worst =
+            other.iter().map(|(name, t)| worst_relative(t, &results[0][name])).fold(0.0, f32::max);
+        println!("50 steps: worst relative difference between engines {worst:.2e}");
+        assert!(worst < 1e-4, "{worst}");
+    }
+    let tuned = base.with_parameters(&results[0]).unwrap();
+    assert_eq!(tuned.inputs().unwrap(), base.inputs().unwrap());
+    assert!(!results[0].contains_key("normalizer.mean"), "the normaliser is frozen");
+}
+
+#[test]
+fn training_is_bit_identical_run_to_run_and_across_thread_counts() {
+    let step = TrainStep::behaviour_cloning(&policy(&[8, 64, 64, 3], 6), &cloning(32)).unwrap();
+    for engine in engines() {
+        let run = |threads| train(&engine, &step, 20, threads).0.parameters().unwrap();
+        let first = run(1);
+        assert_eq!(first, run(1), "{engine}");
+        assert_eq!(first, run(2), "{engine}, two threads");
+    }
+}
+
+#[test]
+fn a_step_that_is_not_finite_is_an_error_and_leaves_the_parameters() {
+    let step = TrainStep::behaviour_cloning(&policy(&[8, 16, 3], 7), &cloning(32)).unwrap();
+    for engine in engines() {
+        let (mut trainer, _) = train(&engine, &step, 3, 1);
+        let before = trainer.parameters().unwrap();
+        let mut rng = stream(8, Stream::Training);
+        let good = Batch::draw(&mut rng, 32, 8, 3);
+        let mut bad = Batch::draw(&mut rng, 32, 8, 3);
+        bad.action[rng.random_range(0..96)] = f32::NAN;
+        assert!(
+            trainer
+                .step(&bad.inputs(), 1e-3)
+                .unwrap_err()
+                .to_string()
+                .starts_with("expected a finite loss")
+        );
+        assert_eq!(trainer.parameters().unwrap(), before, "{engine}");
+        trainer.step(&good.inputs(), 1e-3).unwrap();
+        assert_ne!(trainer.parameters().unwrap(), before, "{engine}");
+    }
+}
+
+#[test]
+fn adamw_follows_its_definition() {
+    // One parameter, loss (p - 1)^2 / 1: the reference is Loshchilov & Hutter's algorithm 2 in f64.
+    let mut b = Builder::new();
+    let p = b.parameter("p", Tensor::new([1], [3.0]).unwrap());
+    let target = b.input("target", &[Dim::Fixed(1)]);
+    let error = b.sub(p, target);
+    let square = b.mul(error, error);
+    let loss = b.reduce_sum(square, &[], false);
+    b.output("loss", loss);
+    let adam = AdamW { weight_decay: 0.1, clip_norm: Some(2.0), ..AdamW::default() };
+    let step = TrainStep::new(&b.finish().unwrap(), "loss", &["p".into()], &adam).unwrap();
+    let (mut p, mut m, mut v, lr) = (3.0f64, 0.0f64, 0.0f64, 0.05f64);
+    let reference: Vec<f64> = (1..=30)
+        .map(|t| {
+            let g = 2.0 * (p - 1.0);
+            let g = g * (2.0 / (g.abs() + 1e-6)).min(1.0);
+            (m, v) = (0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g);
+            let (m_hat, v_hat) = (m / (1.0 - 0.9f64.powi(t)), v / (1.0 - 0.999f64.powi(t)));
+            p -= lr * (m_hat / (v_hat.sqrt() + 1e-8) + 0.1 * p);
+            p
+        })
+        .collect();
+    for engine in engines() {
+        let mut trainer = engine.train(&step, 1).unwrap();
+        for (t, want) in reference.iter().enumerate() {
+            trainer.step(&[("target", &[1.0])], lr as f32).unwrap();
+            let found = f64::from(trainer.parameters().unwrap()["p"].data[0]);
+            assert!((found - want).abs() < 2e-5, "{engine}: step {t}: {found}, not {want}");
+        }
+    }
+}
