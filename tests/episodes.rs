@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use proptest::prelude::{ProptestConfig, any, proptest};
 use rand::{Rng as _, RngExt as _};
-use regoal::clock::{Clock, ManualClock, Time, WallTime};
+use regoal::clock::{Clock, ManualClock, SystemClock, Time, WallTime};
 use regoal::episode::*;
 use regoal::joints::stack;
 use regoal::rng::{Rng, Stream, item, stream};
-use regoal::storage::{Failure, Memory, Storage};
+use regoal::storage::{Disk, Failure, Memory, Storage};
 
 const FOLDER: &str = "data";
 const TICK: Duration = Duration::from_millis(10);
@@ -177,6 +177,27 @@ proptest! {
             assert_eq!((read.tick, read.time, read.wall, &read.stamps), (step.tick, step.time, step.wall, &step.stamps));
             assert_eq!((read.mode, read.events, read.intervention, read.policy), (step.mode, step.events, step.intervention, step.policy));
         }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read_and_listed_without_a_panic(seed in any::<u64>(), records in any::<bool>()) {
+        let mut rng = stream(seed, Stream::Training);
+        let (mut bytes, _) = written(4, true);
+        if !records {
+            bytes = (0..rng.random_range(0..2000)).map(|_| rng.random()).collect();
+        }
+        for _ in 0..rng.random_range(0..20) {
+            let at = rng.random_range(0..bytes.len().max(1));
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte = rng.random();
+            }
+        }
+        let (memory, path) = memory_with(&bytes);
+        let read = Episode::read(&memory, &path).ok();
+        assert_eq!(list(&memory, Path::new(FOLDER)).unwrap().len(), 1);
+        assert_eq!(repair(&memory, &path).is_ok(), read.is_some());
     }
 }
 
@@ -535,8 +556,10 @@ fn a_full_disk_costs_its_episode_and_not_the_next_one() {
     steps(4..10).into_iter().for_each(|step| sender.step(step));
     sender.end(outcome());
     writer.drain();
+    sender.begin(Begin::default());
+    writer.drain();
     assert!(status.disk_full() && status.last_error().unwrap().starts_with("the disk is full"));
-    assert_eq!((status.failures(), status.unlogged()), (1, 4));
+    assert_eq!((status.failures(), status.unlogged()), (2, 4));
     storage.fail(u64::MAX / 2, Failure::Once);
     sender.begin(Begin::default());
     sender.step(step(20));
@@ -545,7 +568,51 @@ fn a_full_disk_costs_its_episode_and_not_the_next_one() {
     assert!(!status.disk_full());
     let counts: Vec<u64> =
         list(&storage, Path::new(FOLDER)).unwrap().iter().map(|s| s.steps).collect();
-    assert_eq!(counts, [4, 1]);
+    assert_eq!(counts, [4, 1], "the attempt on the full disk left a file");
+}
+
+#[test]
+fn a_dataset_that_is_recorded_into_is_not_mended() {
+    let (storage, clock) = (Memory::default(), ManualClock::default());
+    let (mut sender, mut writer) = log_writer(&storage, &clock);
+    sender.begin(Begin::default());
+    writer.drain();
+    let path = Path::new("data/episode-000000.mcap");
+    assert!(matches!(repair(&storage, path), Err(EpisodeError::Locked { .. })));
+    drop(writer);
+    assert_eq!(repair(&storage, path).unwrap().unwrap().seal, Seal::Missing);
+}
+
+#[test]
+fn a_log_on_its_own_thread_is_on_the_disk_when_it_stops() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut sender, receiver) = log_queue();
+    let (storage, clock): (Arc<dyn Storage>, Arc<dyn Clock>) =
+        (Arc::new(Disk), Arc::new(SystemClock));
+    let data = folder.path().join("data");
+    let writer = LogWriter::new(
+        storage,
+        clock.clone(),
+        data.clone(),
+        header(),
+        WriterConfig::default(),
+        receiver,
+    );
+    let thread = writer.unwrap().spawn().unwrap();
+    let status = thread.status();
+    for _ in 0..3 {
+        sender.begin(Begin { started: clock.wall(), ..Begin::default() });
+        steps(0..50).into_iter().for_each(|step| sender.step(step));
+        sender.end(outcome());
+    }
+    thread.stop();
+    assert_eq!((status.episodes(), status.steps(), status.last_error()), (3, 150, None));
+    let summaries = list(&Disk, &data).unwrap();
+    assert_eq!(summaries.iter().map(|s| s.bytes).sum::<u64>(), status.bytes());
+    for summary in summaries {
+        let read = Episode::read(&Disk, &summary.path).unwrap();
+        assert_eq!((read.steps, read.damage), (steps(0..50), None));
+    }
 }
 
 #[test]

@@ -53,7 +53,7 @@ pub struct LogSender<'ring> {
 /// The log writer's end.
 pub struct LogReceiver<'ring> {
     ring: Consumer<'ring, Record>,
-    lost: Arc<AtomicU64>,
+    pub(super) lost: Arc<AtomicU64>,
 }
 
 /// The two ends of a new ring. It lives as long as the program: one control loop needs one.
@@ -115,10 +115,5 @@ impl LogReceiver<'_> {
     /// The oldest record.
     pub fn receive(&mut self) -> Option<Record> {
         self.ring.dequeue()
-    }
-
-    /// Records lost so far.
-    pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
     }
 }

@@ -77,9 +77,14 @@ impl Writer {
             written_steps: 0,
             synced_steps: 0,
         };
-        writer.write_encoded()?;
-        writer.sync()?;
-        storage.sync_folder(folder).map_err(|e| EpisodeError::io("sync", folder, e))?;
+        let begun = writer.write_encoded().and_then(|()| writer.sync()).and_then(|()| {
+            storage.sync_folder(folder).map_err(|e| EpisodeError::io("sync", folder, e))
+        });
+        if let Err(error) = begun {
+            // It holds no step; left behind, a full disk would collect one with every attempt.
+            let _ = storage.remove(&writer.path);
+            return Err(error);
+        }
         Ok(writer)
     }
 
