@@ -464,7 +464,7 @@ fn a_list_tells_what_a_full_read_tells() {
     assert!(summaries[3].header.is_none() && summaries[3].damage.is_some());
 }
 
-fn log_writer(storage: &Memory, clock: &ManualClock) -> (LogSender<'static>, LogWriter) {
+fn log_writer(storage: &Memory, clock: &ManualClock) -> (LogSender, LogWriter) {
     let (sender, receiver) = log_queue();
     let (storage, clock) = (Arc::new(storage.clone()), Arc::new(clock.clone()));
     let config = WriterConfig::default();

@@ -74,7 +74,7 @@ pub struct LogWriter {
     folder: PathBuf,
     template: EpisodeHeader,
     config: WriterConfig,
-    receiver: LogReceiver<'static>,
+    receiver: LogReceiver,
     open: Option<Writer>,
     status: Arc<LogStatus>,
     _lock: Box<dyn Send>,
@@ -89,7 +89,7 @@ impl LogWriter {
         folder: PathBuf,
         template: EpisodeHeader,
         config: WriterConfig,
-        receiver: LogReceiver<'static>,
+        receiver: LogReceiver,
     ) -> Result<Self, EpisodeError> {
         storage.create_folder(&folder).map_err(|e| EpisodeError::io("create", &folder, e))?;
         let lock = lock(storage.as_ref(), &folder)?;
