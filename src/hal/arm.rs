@@ -13,7 +13,7 @@ use crate::config::{JointConfig, RobotConfig};
 use crate::joints::JointVec;
 
 /// Time for one transaction outside the control loop.
-const PATIENCE: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_millis(200);
 /// The block that one sync read takes of each servo: position, velocity, load, voltage, temperature.
 const BLOCK: Register = servo::PRESENT_POSITION;
 const BLOCK_SIZE: u8 = 8;
@@ -21,6 +21,8 @@ const BLOCK_SIZE: u8 = 8;
 const HAND_VELOCITY: f64 = 15.0;
 /// A driven joint may overshoot its highest speed by this factor.
 const OVERSHOOT: f64 = 1.5;
+/// A joint this far beyond its limits is brought back by its servo; further, by hand (rad).
+const LIMIT_MARGIN: f64 = 0.05;
 /// A broadcast is not acknowledged; it is sent this often.
 const BROADCASTS: usize = 2;
 
@@ -65,6 +67,20 @@ pub enum ArmError {
         expected: i32,
         /// What was read back.
         found: i32,
+    },
+    /// A joint is too far out of its limits to be held there.
+    #[error(
+        "joint `{joint}`: expected {min:.3} to {max:.3} rad, found {found:.3}; move it there by hand, or calibrate again"
+    )]
+    BeyondLimits {
+        /// The joint's name.
+        joint: String,
+        /// Where it is (rad).
+        found: f64,
+        /// Its lowest position (rad).
+        min: f64,
+        /// Its highest position (rad).
+        max: f64,
     },
     /// A goal has another number of joints than the arm.
     #[error("expected a goal for {expected} joints, found {found}")]
@@ -115,7 +131,8 @@ pub struct JointState {
     pub voltage: f64,
     /// °C.
     pub temperature: f64,
-    /// The servo's troubles, bits of [`status`](super::wire::feetech::status).
+    /// The servo's troubles, bits of [`status`](super::wire::feetech::status) that its last two
+    /// answers agree on: damage may set a bit and pass the checksum.
     pub status: u8,
     /// When the servo was asked: the values are not older. [`Time::ZERO`]: never yet.
     pub stamp: Time,
@@ -155,6 +172,8 @@ struct Joint {
     /// One unit of a speed register (rad/s).
     speed_unit: f64,
     plausibility: Plausibility,
+    /// The status byte of the last answer.
+    status: u8,
 }
 
 impl Arm {
@@ -202,13 +221,15 @@ impl Arm {
     }
 
     /// Brings `state` up to date in one sync read; how many joints are fresh. A joint that does not
-    /// answer, or whose answer cannot be true, keeps its values and its stamp.
+    /// answer, or whose answer cannot be true, keeps its values and its stamp. Those that do not
+    /// answer are asked once more when half of the time until `deadline` has passed.
     ///
     /// # Errors
     /// The port fails.
     pub fn read(&mut self, state: &mut ArmState, deadline: Time) -> Result<usize, ArmError> {
         let answers = self.bus.sync_read(&self.ids, BLOCK.address, BLOCK_SIZE, deadline)?;
-        state.joints.resize(self.joints.len(), JointState::default()).unwrap_or_default();
+        // Both hold as many joints as an arm may have.
+        let _ = state.joints.resize(self.joints.len(), JointState::default());
         let mut fresh = 0;
         for ((joint, state), answer) in self.joints.iter_mut().zip(&mut state.joints).zip(&answers)
         {
@@ -246,7 +267,7 @@ impl Arm {
     /// a broadcast first, then each servo until it confirms; no error stops the rest.
     ///
     /// # Errors
-    /// On: any servo fails; then torque is off again. Off: a servo did not confirm.
+    /// On: a servo fails, or is beyond its limits; then torque is off again. Off: a servo did not confirm.
     pub fn torque(&mut self, on: bool) -> Result<(), ArmError> {
         if !on {
             return self.release();
@@ -260,8 +281,8 @@ impl Arm {
     }
 
     fn hold(&mut self) -> Result<(), ArmError> {
-        for joint in &mut self.joints {
-            joint.goal_to_present(&mut self.bus)?;
+        for joint in &self.joints {
+            joint.check_limits(joint.goal_to_present(&mut self.bus)?)?;
         }
         for joint in &mut self.joints {
             joint.keep(&mut self.bus, &servo::TORQUE_ENABLE, 1)?;
@@ -325,15 +346,12 @@ impl Arm {
     }
 }
 
-/// Whether a servo says that its torque is off; it is told so if not.
+/// Tells a servo to switch torque off; whether it then says that it is.
 fn confirm_off(bus: &mut Bus, id: u8) -> Result<bool, BusError> {
-    let deadline = patience(bus);
-    if bus.read(id, &servo::TORQUE_ENABLE, deadline).is_ok_and(|(torque, _)| torque == 0) {
-        return Ok(true);
-    }
-    let deadline = patience(bus);
-    bus.write(id, &servo::TORQUE_ENABLE, 0, deadline)?;
-    Ok(bus.read(id, &servo::TORQUE_ENABLE, deadline)?.0 == 0)
+    let now = bus.clock().now();
+    // Not every servo acknowledges; what counts is what it says after.
+    let _ = bus.write(id, &servo::TORQUE_ENABLE, 0, now + PATIENCE / 2);
+    Ok(bus.read(id, &servo::TORQUE_ENABLE, now + PATIENCE)?.0 == 0)
 }
 
 fn patience(bus: &Bus) -> Time {
@@ -347,6 +365,7 @@ impl Joint {
             config: config.clone(),
             speed_unit: servo::RAD_PER_TICK,
             plausibility: Plausibility::default(),
+            status: 0,
         }
     }
 
@@ -416,9 +435,20 @@ impl Joint {
         if unlocked { self.keep(bus, &servo::LOCK, 1) } else { Ok(()) }
     }
 
-    fn goal_to_present(&mut self, bus: &mut Bus) -> Result<(), ArmError> {
+    /// Sets the goal to where the joint is, within its limits; where it is (rad).
+    fn goal_to_present(&self, bus: &mut Bus) -> Result<f64, ArmError> {
         let present = self.get(bus, &servo::PRESENT_POSITION)?;
-        self.keep(bus, &servo::GOAL_POSITION, present)
+        let (lowest, highest) = self.calibration.limits();
+        self.keep(bus, &servo::GOAL_POSITION, present.clamp(lowest, highest))?;
+        Ok(self.calibration.radians(present))
+    }
+
+    fn check_limits(&self, found: f64) -> Result<(), ArmError> {
+        let (min, max) = (self.config.min_rad, self.config.max_rad);
+        if (min - LIMIT_MARGIN..=max + LIMIT_MARGIN).contains(&found) {
+            return Ok(());
+        }
+        Err(ArmError::BeyondLimits { joint: self.config.name.clone(), found, min, max })
     }
 
     /// The state that an answer tells, `None` when it cannot be true.
@@ -434,6 +464,7 @@ impl Joint {
         if verdict == Verdict::Implausible {
             return None;
         }
+        let status = answer.status & std::mem::replace(&mut self.status, answer.status);
         let speed = f64::from(value(&servo::PRESENT_VELOCITY)?) * self.speed_unit;
         let load = f64::from(value(&servo::PRESENT_LOAD)?) * 1e-3;
         Some(JointState {
@@ -442,7 +473,7 @@ impl Joint {
             load: self.calibration.velocity(load),
             voltage: f64::from(value(&servo::PRESENT_VOLTAGE)?) * 0.1,
             temperature,
-            status: answer.status,
+            status,
             stamp: answer.asked,
             jumped: verdict == Verdict::Jumped,
         })
