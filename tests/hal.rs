@@ -243,7 +243,6 @@ fn an_unknown_id_is_no_answer_and_a_known_one_is() {
         let soon = rig.clock.now() + Duration::from_millis(20);
         assert!(matches!(bus.ping(42, soon), Err(BusError::NoAnswer { id: 42 })));
         assert!(rig.clock.now() >= soon);
-        assert_eq!(bus.counters().timeouts, 3);
     });
 }
 
