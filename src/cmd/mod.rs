@@ -1,1 +1,3 @@
 //! One verb, one file.
+
+pub mod episodes;
