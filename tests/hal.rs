@@ -2,9 +2,11 @@
 //! opened as any serial port is.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use rand::RngExt as _;
 use regoal::clock::{Clock, ManualClock, SystemClock, Time};
 use regoal::config::RobotConfig;
 use regoal::hal::bus::Miss;
@@ -15,6 +17,7 @@ use regoal::hal::{
     SerialPort,
 };
 use regoal::joints::JointVec;
+use regoal::rng::{Stream, stream};
 
 fn config() -> RobotConfig {
     let text = include_str!("../firmware-config/emulated.toml");
@@ -116,8 +119,10 @@ fn an_arm_is_read_in_si_units() {
     each_rig(|rig| {
         let mut arm = rig.open().unwrap();
         rig.emulator.lock().unwrap().servo(2).unwrap().set_status(status::VOLTAGE);
-        let before = rig.clock.now();
         let mut state = ArmState::default();
+        arm.read(&mut state, rig.deadline()).unwrap();
+        assert_eq!(state.joints[1].status, 0, "one answer is not believed");
+        let before = rig.clock.now();
         assert_eq!(arm.read(&mut state, rig.deadline()).unwrap(), 6);
         for ((joint, config), truth) in state.joints.iter().zip(&config().joint).zip(rig.truth()) {
             assert!(
@@ -238,7 +243,6 @@ fn an_unknown_id_is_no_answer_and_a_known_one_is() {
         let soon = rig.clock.now() + Duration::from_millis(20);
         assert!(matches!(bus.ping(42, soon), Err(BusError::NoAnswer { id: 42 })));
         assert!(rig.clock.now() >= soon);
-        assert_eq!(bus.counters().timeouts, 3);
     });
 }
 
@@ -323,7 +327,7 @@ fn a_silent_servo_grows_old_while_the_others_are_fresh() {
         arm.read(&mut state, rig.deadline()).unwrap();
         let first = state.clone();
         rig.emulator.lock().unwrap().servo(4).unwrap().set_connected(false);
-        let soon = rig.clock.now() + Duration::from_millis(200);
+        let soon = rig.clock.now() + rig.patience.min(Duration::from_millis(500));
         assert_eq!(arm.read(&mut state, soon).unwrap(), 5);
         assert_eq!(state.joints[3], first.joints[3]);
         for i in [0, 1, 2, 4, 5] {
@@ -338,9 +342,6 @@ fn a_jump_is_reported_only_when_readings_agree_on_it() {
         let mut arm = rig.open().unwrap();
         arm.torque(true).unwrap();
         let mut state = ArmState::default();
-        arm.read(&mut state, rig.deadline()).unwrap();
-        let before = state.joints[0].position;
-        arm.torque(true).unwrap();
         let jump = |angle: f64| {
             let mut emulator = rig.emulator.lock().unwrap();
             let servo = emulator.servo(1).unwrap();
@@ -349,6 +350,7 @@ fn a_jump_is_reported_only_when_readings_agree_on_it() {
             servo.place(angle);
         };
         arm.read(&mut state, rig.deadline()).unwrap();
+        let before = state.joints[0].position;
         jump(1.5);
         let mut jumped = Vec::new();
         for _ in 0..4 {
@@ -373,6 +375,73 @@ fn torque_off_reaches_all_servos_past_one_in_trouble() {
             assert_eq!(rig.register(id, &servo::TORQUE_ENABLE), 0, "servo {id}");
         }
     });
+}
+
+#[test]
+fn a_joint_beyond_its_limits_is_not_held_there() {
+    each_rig(|rig| {
+        let mut arm = rig.open().unwrap();
+        rig.emulator.lock().unwrap().servo(6).unwrap().place(2.5);
+        let error = arm.torque(true).unwrap_err();
+        assert!(matches!(error, ArmError::BeyondLimits { .. }), "{error}");
+        assert!(
+            error.to_string().contains("joint `gripper`: expected -0.175 to 1.745 rad, found 2.")
+        );
+        assert!((1..=6).all(|id| rig.register(id, &servo::TORQUE_ENABLE) == 0));
+    });
+}
+
+#[test]
+fn damage_that_passes_the_checksum_moves_no_joint_further_than_it_can() {
+    for seed in 0..4 {
+        let rig = Rig::memory(&config());
+        let on = Arc::new(AtomicBool::new(false));
+        let (switch, mut rng) = (Arc::clone(&on), stream(seed, Stream::Training));
+        // Flips two bits of, or swaps two neighbours in, one of five answers.
+        let fault = move |buf: &mut [u8], count: usize| {
+            if on.load(Ordering::Relaxed) && rng.random_bool(0.2) {
+                let (one, other) = (rng.random_range(0..count), rng.random_range(0..count));
+                if rng.random_bool(0.5) {
+                    let bit = 1 << rng.random_range(0..8);
+                    buf[one] ^= bit;
+                    buf[other] ^= bit;
+                } else {
+                    buf.swap(one, (one + 1) % count);
+                }
+            }
+            count
+        };
+        let mut arm = rig.open_through(Box::new(Faulty { inner: rig.port(), fault })).unwrap();
+        arm.torque(true).unwrap();
+        let mut state = ArmState::default();
+        arm.read(&mut state, rig.deadline()).unwrap();
+        switch.store(true, Ordering::Relaxed);
+        let mut worst = 0.0f64;
+        for tick in 0..2000 {
+            let before = state.clone();
+            arm.read(&mut state, rig.deadline()).unwrap();
+            for ((joint, before), truth) in state.joints.iter().zip(&before.joints).zip(rig.truth())
+            {
+                let can = 1.5 * 2.5 * joint.stamp.since(before.stamp).as_secs_f64() + 0.02;
+                assert!(
+                    (joint.position - before.position).abs() <= can,
+                    "seed {seed}, tick {tick}"
+                );
+                assert!(!joint.jumped, "seed {seed}, tick {tick}");
+                worst = worst.max((joint.position - truth).abs());
+            }
+            let angle = 0.5 * (f64::from(tick) * 0.03).sin();
+            arm.write(&goal([angle, angle, angle, angle, angle, 0.1]), rig.deadline()).unwrap();
+            rig.wait(Duration::from_millis(8));
+        }
+        assert!(worst < 0.15, "seed {seed}: {worst} rad off");
+        let counters = arm.counters();
+        assert!(
+            counters.implausible > 20 && counters.bus.checksum > 200,
+            "seed {seed}: {counters:?}"
+        );
+        println!("seed {seed}: at most {worst:.3} rad off, {counters:?}");
+    }
 }
 
 #[test]

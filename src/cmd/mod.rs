@@ -2,9 +2,16 @@
 
 pub mod arm;
 pub mod completions;
+pub mod emulate;
+pub mod episodes;
+pub mod finetune;
 pub mod goal;
+pub mod policy;
+pub mod progress;
+pub mod simulate;
 pub mod status;
 pub mod stop;
+pub mod train;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -18,6 +25,7 @@ use crate::daemon::{self, Client};
 use crate::storage::{Disk, Storage};
 
 /// What every verb gets from `main`.
+#[derive(Clone)]
 pub struct Context {
     /// The files.
     pub storage: Arc<dyn Storage>,

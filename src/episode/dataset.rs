@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::EpisodeError;
 use super::encode::Encoder;
 use super::header::{EpisodeHeader, Outcome};
-use super::read::{Contents, Damage, Episode};
+use super::read::{Contents, Damage, Episode, no_episode};
 use super::scan::{self, FOOTER, Seal};
 use super::write::episode_number;
 use crate::storage::Storage;
@@ -31,6 +31,15 @@ pub struct Summary {
     /// What is wrong with the file. Of a finished file only the end is looked at here;
     /// [`Episode::read`] checks all of it.
     pub damage: Option<Damage>,
+}
+
+/// Makes the caller the only one that changes this dataset, until the guard is dropped.
+pub(super) fn lock(storage: &dyn Storage, folder: &Path) -> Result<Box<dyn Send>, EpisodeError> {
+    let path = folder.join(".lock");
+    storage.lock(&path).map_err(|e| match e.kind() {
+        io::ErrorKind::WouldBlock => EpisodeError::Locked { folder: folder.into() },
+        _ => EpisodeError::io("lock", &path, e),
+    })
 }
 
 /// The episodes of a dataset, by number. Reads the ends of finished files only.
@@ -77,13 +86,7 @@ fn summarize(storage: &dyn Storage, path: PathBuf) -> Result<Summary, EpisodeErr
             summary.damage = episode.damage;
         }
         Err(EpisodeError::NoEpisode { .. }) => {
-            summary.damage = Some(Damage {
-                seal: Seal::Missing,
-                lost_bytes: bytes,
-                missing_steps: 0,
-                misplaced_steps: 0,
-                unknown_messages: 0,
-            });
+            summary.damage = Some(Damage { lost_bytes: bytes, ..Damage::none_but(Seal::Missing) });
         }
         Err(error) => return Err(error),
     }
@@ -116,15 +119,11 @@ fn last_chunk(storage: &dyn Storage, path: &Path, len: u64) -> io::Result<Option
 
 /// Mends a damaged file: what is whole is written anew and takes the file's place; the original is
 /// kept beside it as `.damaged`. A crash at any moment leaves one of the two in place, and doing it
-/// again finishes it. Gives the damage that was mended, `None` when there was none.
+/// again finishes it. A dataset that is being recorded into is left alone. Gives the damage that was mended, `None` when there was none.
 pub fn repair(storage: &dyn Storage, path: &Path) -> Result<Option<Damage>, EpisodeError> {
+    let _lock = lock(storage, path.parent().unwrap_or(Path::new("")))?;
     let original = storage.read(path).map_err(|e| EpisodeError::io("read", path, e))?;
-    let Some(episode) = Episode::decode(&original) else {
-        return Err(EpisodeError::NoEpisode {
-            path: path.into(),
-            found: format!("{} bytes, none of them a whole one", original.len()),
-        });
-    };
+    let episode = Episode::decode(&original).ok_or_else(|| no_episode(path, &original))?;
     if episode.damage.is_none() {
         return Ok(None);
     }

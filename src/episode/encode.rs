@@ -14,7 +14,7 @@ use prost::Message as _;
 
 use super::header::{EpisodeHeader, Outcome};
 use super::proto::{HeaderMessage, OutcomeMessage, StepMessage};
-use super::schema::{self, TOPICS};
+use super::schema;
 use super::{PolicyId, Step};
 use crate::clock::{Time, WallTime};
 
@@ -201,7 +201,6 @@ fn header_text(header: &EpisodeHeader) -> BTreeMap<String, String> {
         ("seed", header.seed.map_or(String::new(), |seed| seed.to_string())),
         ("started_ns", header.started.0.to_string()),
         ("software", header.software.clone()),
-        ("topics", TOPICS.join(",")),
     ])
 }
 

@@ -37,9 +37,9 @@ pub enum EpisodeError {
         /// The file.
         path: PathBuf,
     },
-    /// Another program records into this folder.
+    /// Another program records into this folder or mends it.
     #[error(
-        "expected to be the only writer of {folder}, but another program holds its lock: stop it or choose another folder",
+        "expected to be the only one that changes {folder}, but another program holds its lock: stop it or choose another folder",
         folder = folder.display()
     )]
     Locked {
@@ -76,7 +76,7 @@ pub enum EpisodeError {
 }
 
 impl EpisodeError {
-    /// A failed file operation; a full disk and a held lock are told apart.
+    /// A failed file operation; a full disk is told apart.
     pub(super) fn io(doing: &'static str, path: &Path, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::dataset::lock;
 use super::queue::{Begin, LogReceiver, Record};
 use super::{EpisodeError, EpisodeHeader, Outcome, Writer, WriterConfig, reason};
 use crate::clock::Clock;
@@ -17,6 +18,7 @@ pub struct LogStatus {
     episodes: AtomicU64,
     steps: AtomicU64,
     unlogged: AtomicU64,
+    lost: Arc<AtomicU64>,
     bytes: AtomicU64,
     failures: AtomicU64,
     disk_full: AtomicBool,
@@ -37,6 +39,11 @@ impl LogStatus {
     /// Steps that came in and had no working file.
     pub fn unlogged(&self) -> u64 {
         self.unlogged.load(Ordering::Relaxed)
+    }
+
+    /// Records that did not fit the queue.
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
     }
 
     /// Bytes of finished episodes.
@@ -67,7 +74,7 @@ pub struct LogWriter {
     folder: PathBuf,
     template: EpisodeHeader,
     config: WriterConfig,
-    receiver: LogReceiver<'static>,
+    receiver: LogReceiver,
     open: Option<Writer>,
     status: Arc<LogStatus>,
     _lock: Box<dyn Send>,
@@ -82,14 +89,11 @@ impl LogWriter {
         folder: PathBuf,
         template: EpisodeHeader,
         config: WriterConfig,
-        receiver: LogReceiver<'static>,
+        receiver: LogReceiver,
     ) -> Result<Self, EpisodeError> {
         storage.create_folder(&folder).map_err(|e| EpisodeError::io("create", &folder, e))?;
-        let lock = storage.lock(&folder.join(".lock")).map_err(|e| match e.kind() {
-            std::io::ErrorKind::WouldBlock => EpisodeError::Locked { folder: folder.clone() },
-            _ => EpisodeError::io("lock", &folder, e),
-        })?;
-        let status = Arc::default();
+        let lock = lock(storage.as_ref(), &folder)?;
+        let status = Arc::new(LogStatus { lost: receiver.lost.clone(), ..LogStatus::default() });
         Ok(Self {
             storage,
             clock,

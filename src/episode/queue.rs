@@ -41,8 +41,8 @@ pub enum Record {
 }
 
 /// The control thread's end. No call allocates, locks or waits.
-pub struct LogSender<'ring> {
-    ring: Producer<'ring, Record>,
+pub struct LogSender {
+    ring: Producer<'static, Record>,
     lost: Arc<AtomicU64>,
     /// Steps were lost since the last one that was taken.
     gap: bool,
@@ -51,13 +51,13 @@ pub struct LogSender<'ring> {
 }
 
 /// The log writer's end.
-pub struct LogReceiver<'ring> {
-    ring: Consumer<'ring, Record>,
-    lost: Arc<AtomicU64>,
+pub struct LogReceiver {
+    ring: Consumer<'static, Record>,
+    pub(super) lost: Arc<AtomicU64>,
 }
 
 /// The two ends of a new ring. It lives as long as the program: one control loop needs one.
-pub fn log_queue() -> (LogSender<'static>, LogReceiver<'static>) {
+pub fn log_queue() -> (LogSender, LogReceiver) {
     let ring: &'static mut Queue<Record, CAPACITY> = Box::leak(Box::new(Queue::new()));
     let (sender, receiver) = ring.split();
     let lost = Arc::new(AtomicU64::new(0));
@@ -67,7 +67,7 @@ pub fn log_queue() -> (LogSender<'static>, LogReceiver<'static>) {
     )
 }
 
-impl LogSender<'_> {
+impl LogSender {
     /// Begins an episode. When even the reserve is full, the whole episode is lost and counted.
     pub fn begin(&mut self, begin: Begin) {
         self.gap = false;
@@ -111,14 +111,9 @@ impl LogSender<'_> {
     }
 }
 
-impl LogReceiver<'_> {
+impl LogReceiver {
     /// The oldest record.
     pub fn receive(&mut self) -> Option<Record> {
         self.ring.dequeue()
-    }
-
-    /// Records lost so far.
-    pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
     }
 }

@@ -45,6 +45,13 @@ pub struct Damage {
     pub unknown_messages: u64,
 }
 
+impl Damage {
+    /// A file with this end and nothing else wrong.
+    pub(super) const fn none_but(seal: Seal) -> Self {
+        Self { seal, lost_bytes: 0, missing_steps: 0, misplaced_steps: 0, unknown_messages: 0 }
+    }
+}
+
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.seal {
@@ -71,10 +78,7 @@ impl Episode {
     /// means that no header is left.
     pub fn read(storage: &dyn Storage, path: &Path) -> Result<Self, EpisodeError> {
         let bytes = storage.read(path).map_err(|e| EpisodeError::io("read", path, e))?;
-        Self::decode(&bytes).ok_or_else(|| EpisodeError::NoEpisode {
-            path: path.into(),
-            found: format!("{} bytes, none of them a whole one", bytes.len()),
-        })
+        Self::decode(&bytes).ok_or_else(|| no_episode(path, &bytes))
     }
 
     /// Reads a file's bytes; `None` when no header is left.
@@ -86,6 +90,13 @@ impl Episode {
     }
 }
 
+/// Says that a file's bytes hold no header.
+pub(super) fn no_episode(path: &Path, bytes: &[u8]) -> EpisodeError {
+    let found =
+        format!("{} bytes that are torn, damaged, compressed or another program's", bytes.len());
+    EpisodeError::NoEpisode { path: path.into(), found }
+}
+
 /// What the proven chunks hold.
 #[derive(Default)]
 pub(super) struct Contents {
@@ -95,6 +106,8 @@ pub(super) struct Contents {
     /// Sequence number, episode number, step.
     steps: Vec<(u32, u64, Step)>,
     unknown: u64,
+    /// The message that steps are decoded into, one after the other.
+    step: StepMessage,
 }
 
 impl Contents {
@@ -129,9 +142,9 @@ impl Contents {
         // Without the chunk that names the channels, they are those that our encoder gives out.
         match self.topics.get(&id).copied().unwrap_or(usize::from(id)) as u16 {
             STEP => {
-                let message = StepMessage::decode(body).ok()?;
-                let episode = message.episode;
-                self.steps.push((sequence, episode, message.into_step()?));
+                self.step.clear();
+                self.step.merge(body).ok()?;
+                self.steps.push((sequence, self.step.episode, self.step.step()?));
             }
             EPISODE => self.header = Some(HeaderMessage::decode(body).ok()?.into_header()?),
             OUTCOME => {
@@ -151,11 +164,10 @@ impl Contents {
         self.steps.sort_by_key(|(sequence, _, _)| *sequence);
         self.steps.dedup_by_key(|(sequence, _, _)| *sequence);
         let mut damage = Damage {
-            seal: scan.seal,
             lost_bytes: scan.lost_bytes,
-            missing_steps: 0,
             misplaced_steps: (found - self.steps.len()) as u64,
             unknown_messages: self.unknown,
+            ..Damage::none_but(scan.seal)
         };
         let mut next = 0;
         let mut steps: Vec<Step> = Vec::with_capacity(self.steps.len());
@@ -172,18 +184,11 @@ impl Contents {
         }
         let written = self.outcome.as_ref().map_or(0, |outcome| outcome.steps);
         damage.missing_steps += written.saturating_sub(next);
-        let whole = Damage {
-            seal: Seal::Whole,
-            lost_bytes: 0,
-            missing_steps: 0,
-            misplaced_steps: 0,
-            unknown_messages: 0,
-        };
         Some(Episode {
             header,
             steps,
             outcome: self.outcome.and_then(|message| message.outcome()),
-            damage: (damage != whole).then_some(damage),
+            damage: (damage != Damage::none_but(Seal::Whole)).then_some(damage),
         })
     }
 }

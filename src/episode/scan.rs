@@ -133,15 +133,13 @@ fn memchr(needle: u8, bytes: &[u8]) -> Option<usize> {
 
 /// How many of the bytes between two chunks are not whole records that belong there.
 fn unexplained(mut gap: &[u8], seal: Seal) -> u64 {
-    while seal != Seal::Whole {
-        let mut rest = gap;
-        let Some((opcode, mut body)) = take_record(&mut rest) else { break };
+    if seal == Seal::Whole {
+        return 0;
+    }
+    let mut rest = gap;
+    while let Some((opcode, body)) = take_record(&mut rest) {
         let known = match opcode {
-            OP_MESSAGE_INDEX => {
-                let entries = body.len().checked_sub(6);
-                take_u16(&mut body);
-                entries.is_some_and(|len| take_u32(&mut body) == u32::try_from(len).ok())
-            }
+            OP_MESSAGE_INDEX => is_message_index(body),
             OP_CHUNK => false,
             _ => (0x01..=0x0f).contains(&opcode),
         };
@@ -150,7 +148,13 @@ fn unexplained(mut gap: &[u8], seal: Seal) -> u64 {
         }
         gap = rest;
     }
-    if seal == Seal::Whole { 0 } else { gap.len() as u64 }
+    gap.len() as u64
+}
+
+/// Whether a message index' own length and its list's agree.
+fn is_message_index(mut body: &[u8]) -> bool {
+    take_u16(&mut body).is_some()
+        && take_u32(&mut body).is_some_and(|len| len as usize == body.len())
 }
 
 /// Whether the end vouches for the file, and where its data section ends.

@@ -43,6 +43,7 @@ pub struct Writer {
     /// The time of the first written step that is not synced.
     unsynced_since: Option<Time>,
     bytes: u64,
+    written_steps: u64,
     synced_steps: u64,
 }
 
@@ -73,11 +74,17 @@ impl Writer {
             chunk_since: None,
             unsynced_since: None,
             bytes: 0,
+            written_steps: 0,
             synced_steps: 0,
         };
-        writer.write_encoded()?;
-        writer.sync()?;
-        storage.sync_folder(folder).map_err(|e| EpisodeError::io("sync", folder, e))?;
+        let begun = writer.write_encoded().and_then(|()| writer.sync()).and_then(|()| {
+            storage.sync_folder(folder).map_err(|e| EpisodeError::io("sync", folder, e))
+        });
+        if let Err(error) = begun {
+            // It holds no step; left behind, a full disk would collect one with every attempt.
+            let _ = storage.remove(&writer.path);
+            return Err(error);
+        }
         Ok(writer)
     }
 
@@ -149,7 +156,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes what was encoded, in one call.
+    /// Writes the chunks that were encoded, in one call.
     fn write_encoded(&mut self) -> Result<(), EpisodeError> {
         self.encoder.take(&mut self.buffer);
         self.bytes += self.buffer.len() as u64;
@@ -157,7 +164,9 @@ impl Writer {
         file.write_all(&self.buffer).map_err(|e| {
             self.file = None;
             EpisodeError::io("write", &self.path, e)
-        })
+        })?;
+        self.written_steps = self.encoder.steps();
+        Ok(())
     }
 
     fn sync(&mut self) -> Result<(), EpisodeError> {
@@ -167,7 +176,7 @@ impl Writer {
             EpisodeError::io("sync", &self.path, e)
         })?;
         self.unsynced_since = None;
-        self.synced_steps = self.encoder.steps();
+        self.synced_steps = self.written_steps;
         Ok(())
     }
 

@@ -1,26 +1,18 @@
 //! An arm in SI units: opened safely, read and written once a tick, its torque under control.
 
-use std::sync::Arc;
-use std::time::Duration;
+mod joint;
 
-use super::bus::{self, Answer, Bus, BusError};
-use super::calibration::{Calibration, NonFinite};
-use super::plausibility::{Plausibility, Reading, Verdict};
+use std::sync::Arc;
+
+use self::joint::{BLOCK, BLOCK_SIZE, Joint, PATIENCE, patience};
+use super::bus::{self, Bus, BusError};
+use super::calibration::NonFinite;
 use super::port::{Port, PortError};
-use super::servo::{self, Register};
+use super::servo;
 use crate::clock::{Clock, Time};
-use crate::config::{JointConfig, RobotConfig};
+use crate::config::RobotConfig;
 use crate::joints::JointVec;
 
-/// Time for one transaction outside the control loop.
-const PATIENCE: Duration = Duration::from_millis(100);
-/// The block that one sync read takes of each servo: position, velocity, load, voltage, temperature.
-const BLOCK: Register = servo::PRESENT_POSITION;
-const BLOCK_SIZE: u8 = 8;
-/// How fast a hand moves a joint without torque, at most (rad/s).
-const HAND_VELOCITY: f64 = 15.0;
-/// A driven joint may overshoot its highest speed by this factor.
-const OVERSHOOT: f64 = 1.5;
 /// A broadcast is not acknowledged; it is sent this often.
 const BROADCASTS: usize = 2;
 
@@ -65,6 +57,20 @@ pub enum ArmError {
         expected: i32,
         /// What was read back.
         found: i32,
+    },
+    /// A joint is too far out of its limits to be held there.
+    #[error(
+        "joint `{joint}`: expected {min:.3} to {max:.3} rad, found {found:.3}; move it there by hand, or calibrate again"
+    )]
+    BeyondLimits {
+        /// The joint's name.
+        joint: String,
+        /// Where it is (rad).
+        found: f64,
+        /// Its lowest position (rad).
+        min: f64,
+        /// Its highest position (rad).
+        max: f64,
     },
     /// A goal has another number of joints than the arm.
     #[error("expected a goal for {expected} joints, found {found}")]
@@ -115,7 +121,8 @@ pub struct JointState {
     pub voltage: f64,
     /// °C.
     pub temperature: f64,
-    /// The servo's troubles, bits of [`status`](super::wire::feetech::status).
+    /// The servo's troubles, bits of [`status`](super::wire::feetech::status) that its last two
+    /// answers agree on: damage may set a bit and pass the checksum.
     pub status: u8,
     /// When the servo was asked: the values are not older. [`Time::ZERO`]: never yet.
     pub stamp: Time,
@@ -147,14 +154,6 @@ pub struct Arm {
     /// All servos hold; a hand cannot move them fast.
     held: bool,
     implausible: u64,
-}
-
-struct Joint {
-    config: JointConfig,
-    calibration: Calibration,
-    /// One unit of a speed register (rad/s).
-    speed_unit: f64,
-    plausibility: Plausibility,
 }
 
 impl Arm {
@@ -202,13 +201,15 @@ impl Arm {
     }
 
     /// Brings `state` up to date in one sync read; how many joints are fresh. A joint that does not
-    /// answer, or whose answer cannot be true, keeps its values and its stamp.
+    /// answer, or whose answer cannot be true, keeps its values and its stamp. Those that do not
+    /// answer are asked once more when half of the time until `deadline` has passed.
     ///
     /// # Errors
     /// The port fails.
     pub fn read(&mut self, state: &mut ArmState, deadline: Time) -> Result<usize, ArmError> {
         let answers = self.bus.sync_read(&self.ids, BLOCK.address, BLOCK_SIZE, deadline)?;
-        state.joints.resize(self.joints.len(), JointState::default()).unwrap_or_default();
+        // Both hold as many joints as an arm may have.
+        let _ = state.joints.resize(self.joints.len(), JointState::default());
         let mut fresh = 0;
         for ((joint, state), answer) in self.joints.iter_mut().zip(&mut state.joints).zip(&answers)
         {
@@ -246,7 +247,7 @@ impl Arm {
     /// a broadcast first, then each servo until it confirms; no error stops the rest.
     ///
     /// # Errors
-    /// On: any servo fails; then torque is off again. Off: a servo did not confirm.
+    /// On: a servo fails, or is beyond its limits; then torque is off again. Off: a servo did not confirm.
     pub fn torque(&mut self, on: bool) -> Result<(), ArmError> {
         if !on {
             return self.release();
@@ -260,8 +261,8 @@ impl Arm {
     }
 
     fn hold(&mut self) -> Result<(), ArmError> {
-        for joint in &mut self.joints {
-            joint.goal_to_present(&mut self.bus)?;
+        for joint in &self.joints {
+            joint.check_limits(joint.goal_to_present(&mut self.bus)?)?;
         }
         for joint in &mut self.joints {
             joint.keep(&mut self.bus, &servo::TORQUE_ENABLE, 1)?;
@@ -325,126 +326,10 @@ impl Arm {
     }
 }
 
-/// Whether a servo says that its torque is off; it is told so if not.
+/// Tells a servo to switch torque off; whether it then says that it is.
 fn confirm_off(bus: &mut Bus, id: u8) -> Result<bool, BusError> {
-    let deadline = patience(bus);
-    if bus.read(id, &servo::TORQUE_ENABLE, deadline).is_ok_and(|(torque, _)| torque == 0) {
-        return Ok(true);
-    }
-    let deadline = patience(bus);
-    bus.write(id, &servo::TORQUE_ENABLE, 0, deadline)?;
-    Ok(bus.read(id, &servo::TORQUE_ENABLE, deadline)?.0 == 0)
-}
-
-fn patience(bus: &Bus) -> Time {
-    bus.clock().now() + PATIENCE
-}
-
-impl Joint {
-    fn new(config: &JointConfig) -> Self {
-        Self {
-            calibration: Calibration::new(config),
-            config: config.clone(),
-            speed_unit: servo::RAD_PER_TICK,
-            plausibility: Plausibility::default(),
-        }
-    }
-
-    fn get(&self, bus: &mut Bus, register: &Register) -> Result<i32, BusError> {
-        let deadline = patience(bus);
-        Ok(bus.read(self.config.id, register, deadline)?.0)
-    }
-
-    /// Writes a register and reads it back.
-    fn keep(&self, bus: &mut Bus, register: &Register, expected: i32) -> Result<(), ArmError> {
-        let deadline = patience(bus);
-        bus.write(self.config.id, register, expected, deadline)?;
-        let found = self.get(bus, register)?;
-        if found == expected {
-            return Ok(());
-        }
-        let joint = self.config.name.clone();
-        Err(ArmError::NotKept { joint, register: register.name, expected, found })
-    }
-
-    /// Puts limits into the servo and its goal to where it is; whether it holds.
-    fn set_up(&mut self, bus: &mut Bus) -> Result<bool, ArmError> {
-        let phase = self.get(bus, &servo::PHASE)? & !servo::PHASE_MULTI_TURN;
-        self.speed_unit = servo::speed_unit(phase);
-        let (lowest, highest) = self.calibration.limits();
-        self.keep_for_good(
-            bus,
-            &[
-                (servo::RESPONSE_LEVEL, 1),
-                (servo::PHASE, phase),
-                (servo::MODE, 0),
-                (servo::MIN_POSITION, lowest),
-                (servo::MAX_POSITION, highest),
-            ],
-        )?;
-        let units =
-            |limit: f64, unit: f64, most: f64| (limit / unit).ceil().clamp(1.0, most) as i32;
-        let acceleration = units(self.config.max_acceleration, servo::ACCELERATION_UNIT, 254.0);
-        self.keep(bus, &servo::ACCELERATION, acceleration)?;
-        self.keep(
-            bus,
-            &servo::GOAL_VELOCITY,
-            units(self.config.max_velocity, self.speed_unit, 32_767.0),
-        )?;
-        let torque = self.get(bus, &servo::MAX_TORQUE)?;
-        self.keep(bus, &servo::TORQUE_LIMIT, torque)?;
-        self.goal_to_present(bus)?;
-        Ok(self.get(bus, &servo::TORQUE_ENABLE)? == 1)
-    }
-
-    /// Writes EEPROM registers where they differ, which wears them out.
-    fn keep_for_good(&self, bus: &mut Bus, values: &[(Register, i32)]) -> Result<(), ArmError> {
-        let mut unlocked = false;
-        for (register, value) in values {
-            if self.get(bus, register)? == *value {
-                continue;
-            }
-            if !unlocked {
-                // A servo that answers reads only does not acknowledge this either.
-                let deadline = patience(bus);
-                bus.sync_write(&servo::LOCK, [(self.config.id, 0)], deadline)?;
-                bus.sync_write(register, [(self.config.id, *value)], deadline)?;
-                unlocked = true;
-            }
-            self.keep(bus, register, *value)?;
-        }
-        if unlocked { self.keep(bus, &servo::LOCK, 1) } else { Ok(()) }
-    }
-
-    fn goal_to_present(&mut self, bus: &mut Bus) -> Result<(), ArmError> {
-        let present = self.get(bus, &servo::PRESENT_POSITION)?;
-        self.keep(bus, &servo::GOAL_POSITION, present)
-    }
-
-    /// The state that an answer tells, `None` when it cannot be true.
-    fn take(&mut self, answer: &Answer, held: bool) -> Option<JointState> {
-        let value = |register: &Register| register.decode_at(BLOCK.address, &answer.data);
-        let ticks =
-            value(&servo::PRESENT_POSITION).filter(|t| (0..servo::TICKS_PER_TURN).contains(t))?;
-        let position = self.calibration.radians(ticks);
-        let temperature = f64::from(value(&servo::PRESENT_TEMPERATURE)?);
-        let reading = Reading { position, temperature, time: answer.asked };
-        let max_velocity = if held { OVERSHOOT * self.config.max_velocity } else { HAND_VELOCITY };
-        let verdict = self.plausibility.judge(reading, max_velocity);
-        if verdict == Verdict::Implausible {
-            return None;
-        }
-        let speed = f64::from(value(&servo::PRESENT_VELOCITY)?) * self.speed_unit;
-        let load = f64::from(value(&servo::PRESENT_LOAD)?) * 1e-3;
-        Some(JointState {
-            position,
-            velocity: self.calibration.velocity(speed),
-            load: self.calibration.velocity(load),
-            voltage: f64::from(value(&servo::PRESENT_VOLTAGE)?) * 0.1,
-            temperature,
-            status: answer.status,
-            stamp: answer.asked,
-            jumped: verdict == Verdict::Jumped,
-        })
-    }
+    let now = bus.clock().now();
+    // Not every servo acknowledges; what counts is what it says after.
+    let _ = bus.write(id, &servo::TORQUE_ENABLE, 0, now + PATIENCE / 2);
+    Ok(bus.read(id, &servo::TORQUE_ENABLE, now + PATIENCE)?.0 == 0)
 }

@@ -195,3 +195,30 @@ fn a_false_header_before_the_last_answer_does_not_hide_it() {
     decoder.restart(8);
     assert_eq!(decode(&mut decoder, &stream, std::iter::repeat(99)).len(), 1);
 }
+
+/// Not for data with FF in it: when such a byte is dropped, the checksum becomes data and the first
+/// byte of the next packet, FF, is its right checksum. Only plausibility finds that.
+#[test]
+fn one_fault_at_any_byte_costs_at_most_the_answer_it_is_in() {
+    let answers: Vec<Vec<u8>> =
+        (1..=6).map(|id| packet(id, 0, &[id, 0x08, 0xFE, 0, 0, 0, 121, 35])).collect();
+    let stream = answers.concat();
+    for at in 0..stream.len() {
+        let faults: [(&str, Vec<u8>); 5] = [
+            ("flip", [&stream[..at], &[stream[at] ^ 0x10], &stream[at + 1..]].concat()),
+            ("drop", [&stream[..at], &stream[at + 1..]].concat()),
+            ("double", [&stream[..=at], &stream[at..]].concat()),
+            ("insert FF", [&stream[..at], &[0xFF], &stream[at..]].concat()),
+            ("insert 00", [&stream[..at], &[0x00], &stream[at..]].concat()),
+        ];
+        for (fault, bytes) in faults {
+            let mut decoder = Decoder::default();
+            decoder.restart(8);
+            let found = decode(&mut decoder, &bytes, std::iter::repeat(9));
+            let true_ones =
+                found.iter().filter(|p| packet(p.0, p.1, &p.2) == answers[usize::from(p.0) - 1]);
+            assert!(true_ones.count() >= 5, "{fault} at {at}: {found:?}");
+            assert!(found.len() <= 6, "{fault} at {at}: {found:?}");
+        }
+    }
+}
