@@ -1,1 +1,113 @@
 //! Arguments and dispatch.
+
+use std::fmt::Write as _;
+
+use clap::{CommandFactory as _, FromArgMatches as _};
+
+use crate::cmd::{self, Context};
+
+/// Robots that learn from every attempt, failures included
+#[derive(Debug, clap::Parser)]
+#[command(name = "regoal", version, subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// Say more on stderr: -v what happens, -vv details. RUST_LOG chooses by module.
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub verbose: u8,
+    /// The verb.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The verbs.
+#[derive(Debug, clap::Subcommand)]
+#[allow(missing_docs, reason = "each verb's documentation is its help, in its own file")]
+pub enum Verb {
+    Goal(cmd::goal::Args),
+    Stop(cmd::stop::Args),
+    Status(cmd::status::Args),
+    Arm(cmd::arm::Args),
+    Completions(cmd::completions::Args),
+}
+
+impl Verb {
+    /// Runs the verb.
+    ///
+    /// # Errors
+    /// What the verb says.
+    pub fn run(&self, context: &Context) -> anyhow::Result<()> {
+        match self {
+            Self::Goal(args) => cmd::goal::run(args, context),
+            Self::Stop(args) => cmd::stop::run(args, context),
+            Self::Status(args) => cmd::status::run(args, context),
+            Self::Arm(args) => cmd::arm::run(args, context),
+            Self::Completions(args) => cmd::completions::run(args, command(), context),
+        }
+    }
+}
+
+/// In which order and under which heading help lists the verbs.
+const GROUPS: [(&str, &[&str]); 4] = [
+    ("Start here", &["demo"]),
+    ("Use a robot", &["run", "arm", "goal", "status", "stop"]),
+    ("Learn", &["episodes", "finetune", "train", "policy"]),
+    ("Computer and arm", &["runtime", "emulate", "completions"]),
+];
+
+const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}\n\n{before-help}Options:\n{options}\n\n\
+    `regoal VERB --help` teaches a verb.";
+
+/// The program's arguments, with the verbs in groups.
+pub fn command() -> clap::Command {
+    let command = Cli::command();
+    let verbs = grouped(&command);
+    command.help_template(TEMPLATE).before_help(verbs)
+}
+
+/// Reads the program's arguments; prints help or what is wrong with them and ends if need be.
+pub fn parse() -> Cli {
+    let matches = command().get_matches();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit())
+}
+
+fn grouped(command: &clap::Command) -> String {
+    let mut text = String::new();
+    for (heading, verbs) in GROUPS {
+        let mut lines = String::new();
+        for verb in verbs.iter().filter_map(|verb| command.find_subcommand(verb)) {
+            let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
+            let about = about.split([':', '.']).next().unwrap_or_default();
+            let _ = writeln!(lines, "  {:<12} {about}", verb.get_name());
+        }
+        if !lines.is_empty() {
+            let _ = writeln!(text, "{heading}:\n{lines}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent_and_every_verb_stands_in_one_group() {
+        let command = command();
+        command.clone().debug_assert();
+        for verb in command.get_subcommands() {
+            let groups = GROUPS.iter().filter(|(_, verbs)| verbs.contains(&verb.get_name()));
+            assert_eq!(groups.count(), 1, "{}", verb.get_name());
+        }
+    }
+
+    #[test]
+    fn every_verb_says_what_it_does_and_shows_an_example() {
+        for mut verb in command().get_subcommands().cloned() {
+            if verb.has_subcommands() {
+                continue;
+            }
+            let help = verb.render_long_help().to_string();
+            assert!(verb.get_about().is_some(), "{help}");
+            assert!(help.contains("Example"), "{help}");
+        }
+    }
+}

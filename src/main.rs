@@ -1,3 +1,55 @@
 //! The `regoal` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+use regoal::cli::{self, Cli};
+use regoal::cmd::{Context, Interrupted};
+
+fn main() -> ExitCode {
+    let cli = cli::parse();
+    start_log(cli.verbose);
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) if e.is::<Interrupted>() => {
+            eprintln!("interrupted");
+            ExitCode::from(130)
+        }
+        // Whoever read the output has read enough.
+        Err(e) if is_broken_pipe(&e) => ExitCode::FAILURE,
+        Err(e) => {
+            print_error(&e);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> anyhow::Result<()> {
+    cli.verb.run(&Context::of_the_machine()?)
+}
+
+fn start_log(verbose: u8) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "info",
+        _ => "debug",
+    };
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io =
+        |e: &(dyn std::error::Error + 'static)| Some(e.downcast_ref::<std::io::Error>()?.kind());
+    error.chain().any(|e| io(e) == Some(std::io::ErrorKind::BrokenPipe))
+}
+
+fn print_error(error: &anyhow::Error) {
+    let mut said = error.to_string();
+    eprintln!("error: {said}");
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        // Many errors tell their cause themselves.
+        if !said.contains(&cause) {
+            eprintln!("  because {cause}");
+            said = cause;
+        }
+    }
+}

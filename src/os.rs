@@ -1,1 +1,62 @@
 //! What only the operating system can give, behind safe functions. The one file with `unsafe`.
+#![allow(unsafe_code)]
+
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use thread_priority::{
+    RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
+    set_thread_priority_and_policy, thread_native_id,
+};
+
+/// Who comes first when two threads are ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Priority {
+    /// The control thread.
+    Control,
+    /// The policy thread, which the control thread waits for.
+    Policy,
+}
+
+/// Whether real-time scheduling was granted: 0 not asked for, 1 granted, 2 refused.
+static REALTIME: AtomicU8 = AtomicU8::new(0);
+
+/// Asks for `SCHED_FIFO` and exact timers for the calling thread; without the right to it the thread
+/// stays as it is. [`realtime`] tells which it was.
+pub fn become_realtime(priority: Priority) {
+    let level = match priority {
+        Priority::Control => 50u8,
+        Priority::Policy => 40,
+    };
+    let level = level.try_into().map_or(ThreadPriority::Min, ThreadPriority::Crossplatform);
+    let policy = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo);
+    let granted = set_thread_priority_and_policy(thread_native_id(), level, policy).is_ok();
+    REALTIME.store(if granted { 1 } else { 2 }, Ordering::Relaxed);
+    let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
+}
+
+/// Whether the control thread got real-time scheduling; nothing before it has asked.
+pub fn realtime() -> Option<bool> {
+    match REALTIME.load(Ordering::Relaxed) {
+        1 => Some(true),
+        2 => Some(false),
+        _ => None,
+    }
+}
+
+/// Keeps all of the program's memory in RAM, so that no tick waits for the disk; whether it was
+/// granted.
+pub fn lock_memory() -> bool {
+    rustix::mm::mlockall(rustix::mm::MlockAllFlags::CURRENT).is_ok()
+}
+
+/// Lets everything else come first: for training beside a control loop.
+pub fn become_nice() {
+    let _ = rustix::process::setpriority_process(None, 19);
+}
+
+/// The descriptor of a configured serial port, which keeps its settings and its exclusive lock.
+pub fn descriptor(port: serialport::TTYPort) -> OwnedFd {
+    // SAFETY: `TTYPort::into_raw_fd` hands over an open descriptor that nobody else owns.
+    unsafe { OwnedFd::from_raw_fd(port.into_raw_fd()) }
+}

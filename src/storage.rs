@@ -1,5 +1,9 @@
 //! Files as a value that is passed in, so that a crash, a full disk and a slow disk can be tested.
 
+mod memory;
+
+pub use memory::{Failure, Memory};
+
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
@@ -19,6 +23,18 @@ pub trait Storage: Send + Sync {
     fn open(&self, path: &Path) -> io::Result<Box<dyn StorageFile>>;
     /// Reads a whole file.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    /// Reads at most `len` bytes from `offset` on; fewer at the file's end.
+    fn read_at(&self, path: &Path, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        let from = usize::try_from(offset).unwrap_or(usize::MAX);
+        Ok(self.read(path)?.into_iter().skip(from).take(len).collect())
+    }
+    /// The length of a file in bytes.
+    fn len(&self, path: &Path) -> io::Result<u64> {
+        Ok(self.read(path)?.len() as u64)
+    }
+    /// Takes the lock that `path` stands for until the guard is dropped or the process ends;
+    /// [`io::ErrorKind::WouldBlock`] when somebody else holds it.
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Send>>;
     /// Renames atomically; `to` is replaced.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
@@ -100,6 +116,21 @@ impl Storage for Disk {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         std::fs::read(path)
     }
+    fn read_at(&self, path: &Path, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        let mut file = std::fs::File::open(path)?;
+        file.seek(io::SeekFrom::Start(offset))?;
+        let mut bytes = Vec::new();
+        file.take(len as u64).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+    fn len(&self, path: &Path) -> io::Result<u64> {
+        Ok(std::fs::metadata(path)?.len())
+    }
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Send>> {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(path)?;
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Box::new(file))
+    }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         std::fs::rename(from, to)
     }
@@ -119,5 +150,63 @@ impl Storage for Disk {
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         std::fs::File::open(folder)?.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What every storage must do; run on the disk and in memory.
+    fn conforms(storage: &dyn Storage, folder: &Path) {
+        let (a, b) = (folder.join("a"), folder.join("b"));
+        storage.create_folder(folder).unwrap();
+        let mut file = storage.create(&a).unwrap();
+        file.write_all(b"0123456789").unwrap();
+        file.sync().unwrap();
+        file.truncate(8).unwrap();
+        drop(file);
+        storage.sync_folder(folder).unwrap();
+        assert_eq!(storage.create(&a).err().unwrap().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(
+            (storage.read(&a).unwrap(), storage.len(&a).unwrap()),
+            (b"01234567".to_vec(), 8)
+        );
+        assert_eq!(storage.read_at(&a, 6, 10).unwrap(), b"67");
+        assert_eq!(storage.read_at(&a, 9, 10).unwrap(), b"");
+        let mut file = storage.open(&a).unwrap();
+        file.seek(io::SeekFrom::Start(2)).unwrap();
+        file.write_all(b"xy").unwrap();
+        let mut rest = String::new();
+        file.read_to_string(&mut rest).unwrap();
+        assert_eq!((rest.as_str(), storage.read(&a).unwrap()), ("4567", b"01xy4567".to_vec()));
+        storage.rename(&a, &b).unwrap();
+        assert_eq!(storage.read(&a).unwrap_err().kind(), io::ErrorKind::NotFound);
+        storage.replace(&b, b"new").unwrap();
+        assert_eq!(storage.read(&b).unwrap(), b"new");
+        assert_eq!(storage.list(folder).unwrap(), std::slice::from_ref(&b));
+        storage.remove(&b).unwrap();
+        assert_eq!(storage.open(&b).err().unwrap().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn disk_and_memory_do_what_every_storage_must() {
+        let folder = tempfile::tempdir().unwrap();
+        conforms(&Disk, &folder.path().join("x/y"));
+        conforms(&Memory::default(), Path::new("x/y"));
+    }
+
+    #[test]
+    fn a_lock_has_one_holder_until_it_is_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        for (storage, path) in [
+            (&Disk as &dyn Storage, folder.path().join("lock")),
+            (&Memory::default(), PathBuf::from("lock")),
+        ] {
+            let held = storage.lock(&path).unwrap();
+            assert_eq!(storage.lock(&path).err().unwrap().kind(), io::ErrorKind::WouldBlock);
+            drop(held);
+            storage.lock(&path).unwrap();
+        }
     }
 }

@@ -1,1 +1,132 @@
-//! One verb, one file.
+//! One verb, one file: `Args` and `run`.
+
+pub mod arm;
+pub mod completions;
+pub mod emulate;
+pub mod episodes;
+pub mod finetune;
+pub mod goal;
+pub mod policy;
+pub mod progress;
+pub mod simulate;
+pub mod status;
+pub mod stop;
+pub mod train;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::bail;
+
+use crate::clock::{Clock, SystemClock};
+use crate::daemon::{self, Client};
+use crate::storage::{Disk, Storage};
+
+/// What every verb gets from `main`.
+#[derive(Clone)]
+pub struct Context {
+    /// The files.
+    pub storage: Arc<dyn Storage>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Becomes true at Ctrl-C or when the program is told to end.
+    pub interrupted: Arc<AtomicBool>,
+}
+
+/// The program was told to end before it was done.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("interrupted")]
+pub struct Interrupted;
+
+impl Context {
+    /// The machine's files, clock and signals: the first SIGINT, SIGTERM or SIGHUP sets
+    /// [`interrupted`](Self::interrupted), a second one ends the program at once.
+    ///
+    /// # Errors
+    /// The system lets no signal be handled.
+    pub fn of_the_machine() -> std::io::Result<Self> {
+        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+        let interrupted = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            // In this order: the first signal finds the flag unset and sets it.
+            signal_hook::flag::register_conditional_shutdown(signal, 130, interrupted.clone())?;
+            signal_hook::flag::register(signal, interrupted.clone())?;
+        }
+        Ok(Self { storage: Arc::new(Disk), clock: Arc::new(SystemClock), interrupted })
+    }
+
+    /// For loops that a person may end.
+    ///
+    /// # Errors
+    /// The program was told to end.
+    pub fn check(&self) -> Result<(), Interrupted> {
+        if self.interrupted.load(Ordering::Relaxed) { Err(Interrupted) } else { Ok(()) }
+    }
+}
+
+/// Which running robot is meant.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Daemon {
+    /// The robot's name, as in its configuration. With one robot running it need not be given.
+    #[arg(long, value_name = "NAME")]
+    robot: Option<String>,
+    /// The daemon's socket, for one started with `regoal run --socket`.
+    #[arg(long, value_name = "PATH", conflicts_with = "robot")]
+    socket: Option<PathBuf>,
+}
+
+impl Daemon {
+    /// The client of the daemon that is meant.
+    fn client(&self, context: &Context) -> anyhow::Result<Client> {
+        if let Some(socket) = &self.socket {
+            return Ok(Client::new(socket));
+        }
+        if let Some(robot) = &self.robot {
+            return Ok(Client::new(daemon::default_socket(robot)));
+        }
+        let found = daemon::find_sockets(context.storage.as_ref());
+        match found.as_slice() {
+            [] => Ok(Client::new(daemon::default_socket("*"))),
+            [one] => Ok(Client::new(one)),
+            several => {
+                let names: Vec<_> =
+                    several.iter().filter_map(|p| p.file_stem()?.to_str()).collect();
+                bail!(
+                    "expected one running robot, found {}: choose with `--robot`",
+                    names.join(", ")
+                )
+            }
+        }
+    }
+}
+
+/// Prints a line; an error when nobody reads any more.
+fn say(line: impl std::fmt::Display) -> std::io::Result<()> {
+    writeln!(std::io::stdout().lock(), "{line}")
+}
+
+/// Prints a value as one line of JSON.
+fn say_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    Ok(say(serde_json::to_string(value)?)?)
+}
+
+/// A name from elsewhere, safe for a terminal: no control characters, nothing that turns the line.
+pub(crate) fn printable(text: &str) -> String {
+    let hidden = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|c| if hidden(c) { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_steer_a_terminal() {
+        assert_eq!(printable("a\x1b[2Jb\r\n\u{202e}é"), "a\u{fffd}[2Jb\u{fffd}\u{fffd}\u{fffd}é");
+    }
+}

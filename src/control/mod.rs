@@ -3,3 +3,17 @@
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
+
+mod exchange;
+mod gate;
+mod jitter;
+mod modes;
+mod runtime;
+mod tick;
+
+pub use exchange::{Actor, Decision, Inline, Pilot, SwapError, Swapped, Swapper, connect};
+pub use gate::{SafetyGate, Wish};
+pub use jitter::{Histogram, Jitter, Quantiles};
+pub use modes::{Event, Refusal, next};
+pub use runtime::{CommandError, Handle, Runtime, Status};
+pub use tick::{Command, ControlLoop, Ending, GoalRequest, GoalResult, LoopCounters, distance};

@@ -1,5 +1,30 @@
-//! The API of a running robot, defined once, and its client.
+//! The API of a running robot, defined once, its server on a Unix socket and its client.
+//!
+//! HTTP/1 with JSON, SI units:
+//!
+//! | request | body | answer |
+//! |---|---|---|
+//! | `GET /v1/status` | | [`Status`] |
+//! | `POST /v1/goal` | [`Goal`] | [`GoalReply`] |
+//! | `GET /v1/goal/{id}` | | [`GoalReply`] |
+//! | `POST /v1/arm`, `disarm`, `stop`, `estop` | | `{}` |
+//!
+//! What is not done is answered by an [`ErrorReply`].
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
+
+mod api;
+mod client;
+mod routes;
+mod server;
+mod socket;
+
+pub use api::{
+    BusCounters, Code, Command, Counters, Ending, ErrorReply, Goal, GoalReply, GoalResult, Joint,
+    Log, Quantiles, Robot, Status, Timing,
+};
+pub use client::{Client, ClientError};
+pub use server::{Server, ServerError};
+pub use socket::{default_socket, find_sockets};

@@ -1,9 +1,32 @@
 //! What is logged: one episode, one MCAP file; a dataset is a folder.
+//!
+//! [`Writer`] writes one episode and [`Episode::read`] reads it, however it was torn; the control
+//! loop hands its steps to a [`LogWriter`] through a [`log_queue`]. [`list`] and [`repair`] look
+//! after a folder.
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod dataset;
+mod encode;
+mod error;
+mod header;
+mod log;
+mod proto;
+mod queue;
+mod read;
+mod scan;
+mod schema;
 mod step;
+mod write;
 
+pub use dataset::{Summary, list, repair};
+pub use error::EpisodeError;
+pub use header::{EpisodeHeader, Outcome, Reason, Source, Split, reason};
+pub use log::{LogStatus, LogThread, LogWriter};
+pub use queue::{Begin, LogReceiver, LogSender, Record, log_queue};
+pub use read::{Damage, Episode};
+pub use scan::Seal;
 pub use step::{Events, Fault, Mode, PolicyId, Step};
+pub use write::{Writer, WriterConfig};

@@ -1,5 +1,24 @@
 //! The robot's hardware: port, wire codec, bus, servos, arm, and the emulator.
+//!
+//! [`port`] moves bytes with deadlines, [`wire`] makes packets of them without I/O, [`bus`] asks and
+//! answers, [`servo`] says what the registers mean, [`arm`] speaks rad and seconds. The
+//! [`emulator`] is a bus of servos that nobody can tell from a real one, in virtual time or on a
+//! pseudo terminal. A fault injector or a tracer is another [`Port`] around a port.
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
+
+pub mod arm;
+pub mod bus;
+pub mod calibration;
+pub mod emulator;
+mod plausibility;
+pub mod port;
+pub mod servo;
+pub mod wire;
+
+pub use arm::{Arm, ArmError, ArmState, JointState};
+pub use bus::{Bus, BusError};
+pub use emulator::{Emulator, MemoryPort, PtyServer};
+pub use port::{Port, PortError, SerialPort};

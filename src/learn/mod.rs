@@ -1,1 +1,58 @@
-//! Behaviour cloning, fine-tuning and evaluation.
+//! Learning: goal-conditioned behaviour cloning with hindsight, fine-tuning, evaluation.
+
+pub mod dataset;
+pub mod evaluate;
+mod exploration;
+pub mod finetune;
+pub mod gcbc;
+mod label;
+
+use crate::engine::EngineError;
+use crate::goal::TrajectoryError;
+use crate::onnx::OnnxError;
+use crate::policy::PolicyError;
+
+pub use exploration::Exploration;
+pub use label::{Layout, Reach};
+
+/// Why learning stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LearnError {
+    /// There is nothing to learn from.
+    #[error("no transitions to learn from: {0}")]
+    NoData(String),
+    /// The loss is not finite any more.
+    #[error("the loss became {loss} at step {step}: lower the learning rate (now {lr})")]
+    Diverged {
+        /// Where.
+        step: usize,
+        /// The loss.
+        loss: f32,
+        /// The learning rate.
+        lr: f32,
+    },
+    /// The policy's description does not allow this method.
+    #[error("this method needs a policy that observes {needs}: the policy observes {found}")]
+    Observation {
+        /// Terms needed.
+        needs: &'static str,
+        /// Terms found.
+        found: String,
+    },
+    /// Somebody asked to stop.
+    #[error("stopped before the end, nothing was changed")]
+    Stopped,
+    /// An episode does not fit.
+    #[error("an episode cannot be learned from: {0}")]
+    Trajectory(#[from] TrajectoryError),
+    /// The graph cannot be built.
+    #[error(transparent)]
+    Onnx(#[from] OnnxError),
+    /// The engine failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The policy is not usable.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+}

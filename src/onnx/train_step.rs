@@ -65,6 +65,11 @@ impl Default for BehaviourCloning {
 }
 
 impl BehaviourCloning {
+    /// The step's input for the demonstrated actions, `[B, a]`.
+    pub const TARGET: &'static str = "target_action";
+    /// The step's input for the samples' weights, `[B]`.
+    pub const WEIGHT: &'static str = "weight";
+
     /// The loss as a graph: the policy's inputs with this batch, `target_action` [B, a] and
     /// `weight` [B] to `loss`, the weighted mean of the samples' mean squared errors,
     /// `sum_i w_i mean_j (a_ij - target_ij)^2 / sum_i w_i`.
@@ -85,8 +90,8 @@ impl BehaviourCloning {
                 format!("{names:?}"),
             )
         })?;
-        let target = b.input("target_action", &output.dims);
-        let weight = b.input("weight", &[Dim::Fixed(self.batch)]);
+        let target = b.input(Self::TARGET, &output.dims);
+        let weight = b.input(Self::WEIGHT, &[Dim::Fixed(self.batch)]);
         let loss = weighted_mse(&mut b, action, target, weight);
         b.output("loss", loss);
         b.finish()

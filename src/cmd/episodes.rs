@@ -1,0 +1,370 @@
+//! `regoal episodes ls|show`: what is in a dataset, and what is in an episode.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+
+use crate::episode::{Episode, EpisodeHeader, Events, Outcome, PolicyId, Step, Summary, list};
+use crate::storage::Storage;
+
+/// Prints the episodes of a folder as a table, or as one JSON line each.
+pub fn ls(
+    storage: &dyn Storage,
+    folder: &Path,
+    json: bool,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let summaries = list(storage, folder)?;
+    if json {
+        return summaries.iter().try_for_each(|s| Ok(writeln!(out, "{}", summary_json(s))?));
+    }
+    let mut rows = vec![
+        ["file", "source", "steps", "seconds", "success", "distance", "policy", "state"]
+            .map(String::from),
+    ];
+    rows.extend(summaries.iter().map(summary_row));
+    table(&rows, out)?;
+    let damaged = summaries.iter().filter(|s| s.damage.is_some()).count();
+    let total: Duration = summaries.iter().map(|s| s.duration).sum();
+    let bytes: u64 = summaries.iter().map(|s| s.bytes).sum();
+    writeln!(
+        out,
+        "{} episodes, {:.1} s, {:.1} MB, {damaged} damaged",
+        summaries.len(),
+        total.as_secs_f64(),
+        bytes as f64 * 1e-6
+    )?;
+    if damaged > 0 {
+        writeln!(out, "`regoal episodes repair` mends damaged ones and keeps the originals")?;
+    }
+    Ok(())
+}
+
+/// Prints one episode: header, outcome, each joint's range and course, events.
+pub fn show(
+    storage: &dyn Storage,
+    path: &Path,
+    json: bool,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let episode =
+        Episode::read(storage, path).with_context(|| format!("showing {}", path.display()))?;
+    if json {
+        return Ok(writeln!(out, "{}", episode_json(&episode))?);
+    }
+    let header = &episode.header;
+    writeln!(
+        out,
+        "episode {}: {} {} on {}",
+        header.number, header.split, header.source, header.robot
+    )?;
+    writeln!(out, "  rate      {} Hz", header.rate_hz)?;
+    writeln!(out, "  goal      {} within {}", header.goal_space, header.goal_tolerance)?;
+    writeln!(out, "  policy    {}", policy_text(header.policy, 32))?;
+    writeln!(out, "  seed      {}", header.seed.map_or("-".into(), |seed| seed.to_string()))?;
+    writeln!(out, "  software  {}", header.software)?;
+    writeln!(out, "  outcome   {}", outcome_text(episode.outcome.as_ref()))?;
+    writeln!(
+        out,
+        "  state     {}",
+        episode.damage.map_or("whole".into(), |damage| damage.to_string())
+    )?;
+    writeln!(out, "  steps     {} in {:.2} s", episode.steps.len(), seconds(&episode.steps))?;
+    let mut rows = vec![["joint", "min rad", "max rad", "last rad", "course"].map(String::from)];
+    rows.extend(header.joints.iter().enumerate().filter_map(|(joint, name)| {
+        let course = joint_course(&episode.steps, joint);
+        let [min, max, last] = range(&course)?.map(|v| format!("{v:+.3}"));
+        Some([name.clone(), min, max, last, sparkline(&course, 40)])
+    }));
+    table(&rows, out)?;
+    for (name, count) in event_counts(&episode.steps) {
+        writeln!(out, "  {name}: {count}")?;
+    }
+    Ok(())
+}
+
+fn summary_row(summary: &Summary) -> [String; 8] {
+    let header = summary.header.as_ref();
+    let outcome = summary.outcome.as_ref();
+    [
+        file_name(&summary.path),
+        header.map_or("?".into(), |h| h.source.to_string()),
+        summary.steps.to_string(),
+        format!("{:.2}", summary.duration.as_secs_f64()),
+        success_text(outcome).into(),
+        outcome.and_then(|o| o.final_distance).map_or("-".into(), |d| format!("{d:.4}")),
+        header.map_or("?".into(), |h| policy_text(h.policy, 8)),
+        summary.damage.map_or("whole".into(), |damage| damage.to_string()),
+    ]
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned())
+}
+
+fn success_text(outcome: Option<&Outcome>) -> &'static str {
+    match outcome.and_then(|o| o.success) {
+        Some(true) => "yes",
+        Some(false) => "no",
+        None => "-",
+    }
+}
+
+fn outcome_text(outcome: Option<&Outcome>) -> String {
+    let Some(outcome) = outcome else { return "none: the writer did not come that far".into() };
+    let label = match outcome.success {
+        Some(true) => "success",
+        Some(false) => "failure",
+        None => "unknown",
+    };
+    let distance = outcome.final_distance.map_or(String::new(), |d| format!(", distance {d:.4}"));
+    let reached =
+        outcome.reached_tick.map_or(String::new(), |tick| format!(", reached at tick {tick}"));
+    let missed = format!(", {} of {} ticks missed", outcome.missed_ticks, outcome.ticks);
+    format!("{label}{distance}{reached}{missed}: {}", outcome.reason)
+}
+
+fn policy_text(policy: PolicyId, digits: usize) -> String {
+    if policy == PolicyId::default() {
+        "-".into()
+    } else {
+        policy.to_string().chars().take(digits).collect()
+    }
+}
+
+fn seconds(steps: &[Step]) -> f64 {
+    steps
+        .first()
+        .zip(steps.last())
+        .map_or(0.0, |(first, last)| last.time.since(first.time).as_secs_f64())
+}
+
+/// The measured positions of one joint (rad).
+fn joint_course(steps: &[Step], joint: usize) -> Vec<f32> {
+    steps.iter().filter_map(|step| step.position.get(joint).copied()).collect()
+}
+
+/// Least, greatest and last value.
+fn range(values: &[f32]) -> Option<[f32; 3]> {
+    let last = *values.last()?;
+    Some([
+        values.iter().copied().fold(last, f32::min),
+        values.iter().copied().fold(last, f32::max),
+        last,
+    ])
+}
+
+/// A course as a row of at most `width` bars, each the mean of its part.
+fn sparkline(values: &[f32], width: usize) -> String {
+    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let Some([min, max, _]) = range(values) else { return String::new() };
+    let span = (max - min).max(f32::MIN_POSITIVE);
+    let part = values.len().div_ceil(width.max(1));
+    let bar = |part: &[f32]| {
+        let mean = part.iter().sum::<f32>() / part.len() as f32;
+        BARS[(((mean - min) / span * 8.0) as usize).min(7)]
+    };
+    values.chunks(part).map(bar).collect()
+}
+
+fn event_counts(steps: &[Step]) -> impl Iterator<Item = (&'static str, usize)> {
+    let count = |event: Events| steps.iter().filter(|step| step.events.contains(event)).count();
+    [
+        ("goals set", count(Events::GOAL_SET)),
+        ("goals reached", count(Events::GOAL_REACHED)),
+        ("goals ended", count(Events::GOAL_ENDED)),
+        ("policy swaps", count(Events::POLICY_SWAPPED)),
+        ("gated actions", count(Events::GATED)),
+        ("refused actions", count(Events::ACTION_REFUSED)),
+        ("late actions", count(Events::ACTION_LATE)),
+        ("stale joints", count(Events::STALE_JOINT)),
+        ("log gaps", count(Events::LOG_GAP)),
+        ("missed ticks", count(Events::MISSED_TICK)),
+        ("interventions", steps.iter().filter(|step| step.intervention).count()),
+    ]
+    .into_iter()
+    .filter(|(_, count)| *count > 0)
+}
+
+/// Prints rows in columns as wide as their widest cell.
+fn table<const N: usize>(rows: &[[String; N]], out: &mut dyn Write) -> std::io::Result<()> {
+    let width =
+        |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    for row in rows {
+        let cells: Vec<String> =
+            row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        writeln!(out, "{}", cells.join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
+fn summary_json(summary: &Summary) -> Value {
+    json!({
+        "file": file_name(&summary.path),
+        "bytes": summary.bytes,
+        "steps": summary.steps,
+        "seconds": summary.duration.as_secs_f64(),
+        "header": summary.header.as_ref().map(header_json),
+        "outcome": summary.outcome.as_ref().map(outcome_json),
+        "damage": summary.damage.map(|damage| damage.to_string()),
+    })
+}
+
+fn episode_json(episode: &Episode) -> Value {
+    let joints = episode.header.joints.iter().enumerate().filter_map(|(joint, name)| {
+        let [min, max, last] = range(&joint_course(&episode.steps, joint))?;
+        Some((name.clone(), json!({ "min": min, "max": max, "last": last })))
+    });
+    json!({
+        "header": header_json(&episode.header),
+        "outcome": episode.outcome.as_ref().map(outcome_json),
+        "damage": episode.damage.map(|damage| damage.to_string()),
+        "steps": episode.steps.len(),
+        "seconds": seconds(&episode.steps),
+        "joints": joints.collect::<serde_json::Map<_, _>>(),
+        "events": event_counts(&episode.steps).map(|(k, v)| (k.into(), v.into())).collect::<serde_json::Map<_, _>>(),
+    })
+}
+
+fn header_json(header: &EpisodeHeader) -> Value {
+    json!({
+        "number": header.number,
+        "robot": header.robot,
+        "joints": header.joints,
+        "rate_hz": header.rate_hz,
+        "goal_space": header.goal_space,
+        "goal_tolerance": header.goal_tolerance,
+        "source": header.source,
+        "split": header.split,
+        "calibration": header.calibration,
+        "policy": policy_text(header.policy, 32),
+        "seed": header.seed,
+        "started_ns": header.started.0,
+        "software": header.software,
+    })
+}
+
+fn outcome_json(outcome: &Outcome) -> Value {
+    json!({
+        "success": outcome.success,
+        "final_distance": outcome.final_distance,
+        "reached_tick": outcome.reached_tick,
+        "ticks": outcome.ticks,
+        "missed_ticks": outcome.missed_ticks,
+        "reason": outcome.reason.as_str(),
+    })
+}
+
+/// Reads all episodes of some folders; a damaged one is used as far as it is proven, and told about.
+///
+/// # Errors
+/// A folder or file cannot be read.
+pub fn read_all(
+    storage: &dyn Storage,
+    folders: &[std::path::PathBuf],
+) -> anyhow::Result<Vec<Episode>> {
+    let mut episodes = Vec::new();
+    for folder in folders {
+        for summary in list(storage, folder)? {
+            match Episode::read(storage, &summary.path) {
+                Ok(episode) => {
+                    if let Some(damage) = &episode.damage {
+                        log::warn!("{}: {damage}; using what is whole", summary.path.display());
+                    }
+                    episodes.push(episode);
+                }
+                Err(error) => log::warn!("left out: {error}"),
+            }
+        }
+    }
+    Ok(episodes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock::Time;
+    use crate::episode::{Writer, WriterConfig, reason};
+    use crate::joints::{JointVec, stack};
+    use crate::storage::Memory;
+
+    fn dataset() -> Memory {
+        let memory = Memory::default();
+        let storage: Arc<dyn Storage> = Arc::new(memory.clone());
+        let header =
+            EpisodeHeader { joints: vec!["elbow".into()], rate_hz: 100.0, ..Default::default() };
+        for ended in [true, false] {
+            let mut writer = Writer::create(
+                &storage,
+                Path::new("data"),
+                header.clone(),
+                &WriterConfig::default(),
+            )
+            .unwrap();
+            for tick in 0..8 {
+                let position: JointVec<f32> = stack([tick as f32 * 0.1]);
+                let time = Time(tick * 10_000_000);
+                writer
+                    .push(&Step {
+                        tick,
+                        time,
+                        position,
+                        events: Events::GATED,
+                        ..Default::default()
+                    })
+                    .unwrap();
+            }
+            if ended {
+                let (success, reason) = (Some(true), reason("goal reached"));
+                writer.finish(&Outcome { success, reason, ..Default::default() }).unwrap();
+            }
+        }
+        memory
+    }
+
+    fn printed(print: impl Fn(&mut dyn Write) -> anyhow::Result<()>) -> String {
+        let mut out = Vec::new();
+        print(&mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_list_has_a_line_for_each_episode_and_says_which_are_torn() {
+        let storage = dataset();
+        let text = printed(|out| ls(&storage, Path::new("data"), false, out));
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[1].starts_with("episode-000000.mcap  run     8      0.07     yes"), "{text}");
+        assert!(lines[1].ends_with("whole") && lines[2].ends_with("no end"), "{text}");
+        assert!(text.contains("2 episodes, 0.1 s"), "{text}");
+        for line in printed(|out| ls(&storage, Path::new("data"), true, out)).lines() {
+            assert_eq!(serde_json::from_str::<Value>(line).unwrap()["steps"], 8);
+        }
+    }
+
+    #[test]
+    fn an_episode_shows_each_joint_with_its_range_and_course() {
+        let storage = dataset();
+        let path = Path::new("data/episode-000000.mcap");
+        let text = printed(|out| show(&storage, path, false, out));
+        assert!(text.contains("elbow  +0.000   +0.700   +0.700    ▁▂▃▄▅▆▇█"), "{text}");
+        assert!(text.contains("gated actions: 8") && text.contains("success"), "{text}");
+        let json: Value =
+            serde_json::from_str(&printed(|out| show(&storage, path, true, out))).unwrap();
+        assert_eq!(json["events"]["gated actions"], 8);
+    }
+
+    #[test]
+    fn a_sparkline_of_anything_is_at_most_as_wide_as_asked() {
+        for values in
+            [vec![], vec![f32::NAN; 100], vec![1.0; 3], (0..999).map(|v| v as f32).collect()]
+        {
+            assert!(sparkline(&values, 40).chars().count() <= 40);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! `regoal finetune`: hindsight on logged episodes, behaviour cloning, a candidate policy.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use clap::Args as ClapArgs;
+
+use super::progress::Bar;
+use super::{Context, episodes, train};
+use crate::engine::{Device, Engine};
+use crate::learn::finetune::{Experience, FinetuneReport, finetune};
+use crate::learn::gcbc::{Gcbc, Progress};
+use crate::onnx::Verified;
+use crate::policy::{PolicySpec, Store};
+
+/// Fine-tunes a policy on logged episodes, failures included.
+///
+/// Every attempt is a success at the goals it did achieve: the episodes are relabelled with hindsight
+/// goals, mixed with the demonstrations, and cloned. The training step is an ONNX graph that ONNX
+/// Runtime runs, or tract where its library is missing.
+///
+/// Example: regoal finetune --policy models/reach/policy.onnx --episodes models/reach/demonstrations
+/// --episodes my-robot/episodes --out candidate
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Args {
+    /// The policy to start from
+    #[arg(long, value_name = "FILE")]
+    pub policy: PathBuf,
+    /// Folders of episodes: demonstrations and the robot's own; may be given several times
+    #[arg(long, value_name = "FOLDER", required = true)]
+    pub episodes: Vec<PathBuf>,
+    /// Where the candidate (`policy.onnx`) and its report go
+    #[arg(long, value_name = "FOLDER")]
+    pub out: PathBuf,
+    /// Stage the candidate in this policy store too
+    #[arg(long, value_name = "FOLDER")]
+    pub store: Option<PathBuf>,
+    /// Training steps
+    #[arg(long, default_value_t = 4000)]
+    pub steps: usize,
+    /// Seed of batches and relabelling
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Learn from the demonstrations alone: the control of an experiment
+    #[arg(long)]
+    pub demonstrations_only: bool,
+    /// The ONNX Runtime library; without it the cache and the system are searched
+    #[arg(long, value_name = "FILE")]
+    pub onnxruntime: Option<PathBuf>,
+    /// Run the training step in tract, whatever else there is
+    #[arg(long, conflicts_with_all = ["onnxruntime", "cuda"])]
+    pub tract: bool,
+    /// Run the training step on the GPU
+    #[arg(long)]
+    pub cuda: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Args {
+    /// The engine that was asked for.
+    ///
+    /// # Errors
+    /// The library that was named cannot be used.
+    pub fn engine(&self) -> Result<Engine> {
+        if self.tract {
+            return Ok(Engine::tract());
+        }
+        let device = if self.cuda { Device::Cuda } else { Device::Cpu };
+        Ok(Engine::best(self.onnxruntime.as_deref(), device)?)
+    }
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// An unreadable policy or folder, nothing to learn from, or a diverging loss. Nothing is changed then.
+pub fn run(args: &Args, context: &Context) -> Result<()> {
+    // Beside a running control loop everything else comes first.
+    crate::os::become_nice();
+    let report = tune(args, context)?;
+    if args.json {
+        println!("{}", serde_json::to_string(&report)?);
+        return Ok(());
+    }
+    let ends = (report.losses.first().copied(), report.losses.last().copied());
+    if let (Some(first), Some(last)) = ends {
+        println!("loss {first:.4} in the first epoch, {last:.4} in the last");
+    }
+    println!(
+        "{} -> {} ({} attempts, {} demonstrations, {} steps, {})",
+        args.policy.display(),
+        args.out.join("policy.onnx").display(),
+        report.attempts,
+        report.demonstrations,
+        report.steps,
+        report.engine
+    );
+    Ok(())
+}
+
+/// Fine-tunes and writes `policy.onnx`, `report.json` and `losses.csv` into `args.out`.
+///
+/// # Errors
+/// As [`run`].
+pub fn tune(args: &Args, context: &Context) -> Result<FinetuneReport> {
+    let base = read(context, &args.policy)?;
+    let spec = PolicySpec::of(&*Verified::from_bytes(&base)?)
+        .with_context(|| format!("{}", args.policy.display()))?;
+    let engine = args.engine()?;
+    if let Some(note) = engine.note() {
+        eprintln!("note: {note}");
+    }
+    let logged = episodes::read_all(context.storage.as_ref(), &args.episodes)?;
+    let mut experience = Experience::of(&logged, &spec)?;
+    if args.demonstrations_only {
+        experience = experience.demonstrations_only();
+    }
+    let method = Gcbc { steps: args.steps, ..Gcbc::default() };
+    let bar = Bar::new("fine-tuning", args.steps);
+    let mut on_progress = |p: Progress| {
+        bar.set(p.step, &format!("loss {:.4}", p.loss));
+        context.check().is_ok()
+    };
+    let tuned = finetune(&method, &engine, &base, &experience, args.seed, &mut on_progress);
+    bar.finish();
+    context.check()?;
+    let (candidate, report) = tuned?;
+    train::write(context, &args.out.join("policy.onnx"), &candidate)?;
+    train::write(context, &args.out.join("report.json"), &serde_json::to_vec_pretty(&report)?)?;
+    let losses = train::losses_csv(&report.losses);
+    train::write(context, &args.out.join("losses.csv"), losses.as_bytes())?;
+    if let Some(folder) = &args.store {
+        Store::open(Arc::clone(&context.storage), folder)?.stage(&candidate)?;
+    }
+    Ok(report)
+}
+
+/// Reads a file, or says which one could not be read.
+pub fn read(context: &Context, path: &Path) -> Result<Vec<u8>> {
+    context.storage.read(path).with_context(|| format!("reading {}", path.display()))
+}

@@ -1,0 +1,35 @@
+//! A progress bar on the terminal; a line now and then where there is none.
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// One bar on standard error. It prints nothing where standard error is no terminal.
+pub struct Bar(ProgressBar);
+
+impl Bar {
+    /// A bar over `total` things.
+    pub fn new(what: &str, total: usize) -> Self {
+        let bar = ProgressBar::new(total as u64);
+        let style = ProgressStyle::with_template(
+            "  {prefix:<34} {bar:30.green} {pos:>5}/{len:<5} {elapsed_precise} {msg}",
+        );
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_prefix(what.to_owned());
+        Self(bar)
+    }
+
+    /// So many are done.
+    pub fn set(&self, done: usize, message: &str) {
+        self.0.set_position(done as u64);
+        self.0.set_message(message.to_owned());
+    }
+
+    /// One more is done.
+    pub fn inc(&self) {
+        self.0.inc(1);
+    }
+
+    /// Leaves the terminal clean.
+    pub fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}

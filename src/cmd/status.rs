@@ -1,0 +1,180 @@
+//! `regoal status`: how the robot is.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use super::{Context, Daemon, printable, say, say_json};
+use crate::daemon::{Quantiles, Status};
+
+/// Shows what the arm is doing, each joint, the goal, and how healthy bus, loop and log are
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  regoal status
+  regoal status --watch                     twice a second until Ctrl-C
+  regoal status --json | jq .distance_m     for programs")]
+pub struct Args {
+    /// Again and again, twice a second, until Ctrl-C.
+    #[arg(short, long)]
+    watch: bool,
+    #[command(flatten)]
+    daemon: Daemon,
+    /// Print JSON, one line each time.
+    #[arg(long)]
+    json: bool,
+}
+
+const WATCH_PERIOD: Duration = Duration::from_millis(500);
+
+/// Runs the verb.
+///
+/// # Errors
+/// No daemon, or it does not answer.
+pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
+    let client = args.daemon.client(context)?;
+    let clear = args.watch && std::io::stdout().is_terminal();
+    loop {
+        let status = client.status()?;
+        if args.json {
+            say_json(&status)?;
+        } else {
+            // Clears the screen and goes to its top left corner.
+            say(format!("{}{}", if clear { "\x1b[2J\x1b[H" } else { "" }, describe(&status)))?;
+        }
+        if !args.watch || context.check().is_err() {
+            return Ok(());
+        }
+        context.clock.sleep_until(context.clock.now() + WATCH_PERIOD);
+        if context.check().is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// A value as the API calls it, for people: `emergency_stop` is "emergency stop".
+pub(super) fn word(value: &impl serde::Serialize) -> String {
+    let json = serde_json::to_value(value).unwrap_or_default();
+    let name = json.get("mode").unwrap_or(&json);
+    let mut text = name.as_str().unwrap_or("unknown").replace('_', " ");
+    if let Some(fault) = json.get("fault").and_then(|f| f.as_str()) {
+        let _ = write!(text, " ({}): clear it with `regoal arm`", fault.replace('_', " "));
+    }
+    text
+}
+
+fn describe(s: &Status) -> String {
+    let mut text = format!("{}: {}\n", printable(&s.robot), word(&s.mode));
+    if !s.alive {
+        text.push_str("the control loop has ENDED: what follows is how it was then\n");
+    }
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(text, "{name:<9} {value}");
+    };
+    line("gripper", at(&s.achieved_goal_m));
+    if let Some(goal) = &s.desired_goal_m {
+        let goal: Vec<_> = goal.iter().copied().map(Some).collect();
+        let away = s.distance_m.map_or(String::new(), |m| format!(", {:.1} mm away", m * 1e3));
+        line("goal", at(&goal) + &away);
+    }
+    if let Some(policy) = &s.policy {
+        line("policy", printable(policy));
+    }
+    joints(&mut text, s);
+    health(&mut text, s);
+    text.trim_end().to_owned()
+}
+
+fn at(point: &[Option<f32>]) -> String {
+    let number = |x: &Option<f32>| x.map_or("?".to_owned(), |x| format!("{x:+.3}"));
+    let numbers: Vec<_> = point.iter().map(number).collect();
+    if numbers.is_empty() { "?".into() } else { format!("{} m", numbers.join(" ")) }
+}
+
+fn joints(text: &mut String, s: &Status) {
+    let names = s.joints.iter().map(|j| printable(&j.name)).collect::<Vec<_>>();
+    let width = names.iter().map(|n| n.chars().count()).max().unwrap_or(0).max(5);
+    let _ = writeln!(
+        text,
+        "\n{:<width$}  {:>8} {:>8} {:>6} {:>8}",
+        "joint", "rad", "rad/s", "°C", "age ms"
+    );
+    for (name, joint) in names.iter().zip(&s.joints) {
+        let number = |x: Option<f32>, digits| x.map_or("?".into(), |x| format!("{x:.digits$}"));
+        let _ = writeln!(
+            text,
+            "{name:<width$}  {:>8} {:>8} {:>6} {:>8.1}",
+            number(joint.position_rad, 4),
+            number(joint.velocity_rad_s, 3),
+            number(joint.temperature_c, 0),
+            joint.age_ms
+        );
+    }
+    text.push('\n');
+}
+
+fn health(text: &mut String, s: &Status) {
+    let (c, b) = (s.counters, s.bus);
+    let realtime = match s.timing.realtime {
+        Some(true) => ", real-time priority",
+        Some(false) => ", no real-time priority",
+        None => "",
+    };
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(text, "{name:<9} {value}");
+    };
+    line("loop", format!("tick {} at {} Hz, {} missed{realtime}", s.tick, s.rate_hz, c.missed));
+    line("late", quantiles(s.timing.lateness_us));
+    line("took", quantiles(s.timing.duration_us));
+    line("actions", format!("{} late, {} refused", c.late_actions, c.refused_actions));
+    line(
+        "bus",
+        format!(
+            "{} timeouts, {} bad checksums, {} wrong answers, {} retries; {} stale ticks, {} failed writes",
+            b.timeouts,
+            b.checksum,
+            b.wrong_id + b.wrong_length,
+            b.retries,
+            c.stale_ticks,
+            c.failed_writes
+        ),
+    );
+    let log = s.log.as_ref().map_or("off".to_owned(), |log| {
+        let mut told = format!(
+            "{} episodes, {:.1} MB, {} steps lost",
+            log.episodes,
+            log.bytes as f64 * 1e-6,
+            log.unlogged
+        );
+        if log.disk_full {
+            told.push_str("; the DISK IS FULL");
+        }
+        if let Some(error) = &log.last_error {
+            let _ = write!(told, "; last error: {}", printable(error));
+        }
+        told
+    });
+    line("log", log);
+}
+
+fn quantiles(q: Quantiles) -> String {
+    format!("{:.0} µs in the median, {:.0} µs p99, {:.0} µs at most", q.p50, q.p99, q.max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::Joint;
+    use crate::episode::{Fault, Mode};
+
+    #[test]
+    fn a_status_for_people_says_what_is_unknown_and_how_to_clear_a_fault() {
+        let mut status = Status { robot: "a\x1b[2J".into(), alive: true, ..Status::default() };
+        status.mode = Mode::Faulted(Fault::EmergencyStop);
+        status.joints =
+            vec![Joint { name: "pan".into(), position_rad: Some(0.5), ..Joint::default() }];
+        let text = describe(&status);
+        assert!(text.contains("faulted (emergency stop): clear it with `regoal arm`"), "{text}");
+        assert!(text.contains("pan      0.5000        ?      ?"), "{text}");
+        assert!(!text.contains('\x1b'), "{text}");
+    }
+}

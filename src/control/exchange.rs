@@ -1,0 +1,386 @@
+//! The policy thread and the slots between it and the control thread: observations out, decisions in,
+//! neither side ever waits for a lock. A swap happens in the policy thread, so between two decisions.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use heapless::spsc::{Consumer, Producer, Queue};
+use rustix::event::{EventfdFlags, PollFd, PollFlags};
+
+use crate::clock::{Clock, Time};
+use crate::episode::PolicyId;
+use crate::joints::JointVec;
+use crate::policy::{ActionKind, Observation, Policy, PolicyError};
+
+/// What the policy answered to one observation.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Decision {
+    /// The tick of the observation.
+    pub tick: u64,
+    /// The action, in the unit its kind says; empty when the policy failed.
+    pub action: JointVec<f32>,
+    /// What the action means.
+    pub kind: ActionKind,
+    /// Who decided.
+    pub policy: PolicyId,
+}
+
+/// Whatever turns observations into actions: a policy, a scripted expert.
+pub trait Actor: Send {
+    /// The action for an observation.
+    ///
+    /// # Errors
+    /// The actor has none.
+    fn act(&mut self, observation: &Observation) -> Result<JointVec<f32>, PolicyError>;
+    /// What the action means.
+    fn kind(&self) -> ActionKind;
+    /// Who this is.
+    fn id(&self) -> PolicyId;
+}
+
+impl Actor for Policy {
+    fn act(&mut self, observation: &Observation) -> Result<JointVec<f32>, PolicyError> {
+        Policy::act(self, observation)
+    }
+    fn kind(&self) -> ActionKind {
+        self.spec().action
+    }
+    fn id(&self) -> PolicyId {
+        Policy::id(self)
+    }
+}
+
+/// The control thread's side of the exchange with whoever decides.
+pub trait Pilot: Send {
+    /// Hands over the observation and takes the newest decision there is by `deadline`.
+    fn exchange(&mut self, observation: &Observation, deadline: Time) -> Option<Decision>;
+}
+
+fn decide(actor: &mut dyn Actor, observation: &Observation) -> Decision {
+    let action = actor.act(observation).unwrap_or_default();
+    Decision { tick: observation.tick, action, kind: actor.kind(), policy: actor.id() }
+}
+
+/// An actor asked in the control thread itself: for virtual time.
+pub struct Inline(pub Box<dyn Actor>);
+
+impl Pilot for Inline {
+    fn exchange(&mut self, observation: &Observation, _deadline: Time) -> Option<Decision> {
+        Some(decide(self.0.as_mut(), observation))
+    }
+}
+
+/// Why a candidate was not swapped in.
+#[derive(Debug, Clone, thiserror::Error, PartialEq)]
+#[non_exhaustive]
+pub enum SwapError {
+    /// The candidate failed on an observation that the arm was in lately.
+    #[error(
+        "the candidate gave no finite action of {expected} numbers on {failed} of {runs} recent observations"
+    )]
+    Shadow {
+        /// Numbers per action.
+        expected: usize,
+        /// Observations it failed on.
+        failed: usize,
+        /// Observations tried.
+        runs: usize,
+    },
+    /// The candidate is too slow for the loop.
+    #[error("the candidate takes {took:?} (99th percentile), the loop allows {allowed:?}")]
+    Slow {
+        /// Measured.
+        took: Duration,
+        /// Allowed.
+        allowed: Duration,
+    },
+    /// The policy thread has ended.
+    #[error("the control loop has ended")]
+    Gone,
+}
+
+/// How a swap went.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Swapped {
+    /// Recent observations the candidate was tried on.
+    pub shadow_runs: usize,
+    /// The 99th percentile of its time per action.
+    pub p99: Duration,
+    /// Who steers now.
+    pub policy: PolicyId,
+}
+
+struct SwapRequest {
+    candidate: Box<dyn Actor>,
+    reply: mpsc::Sender<Result<Swapped, SwapError>>,
+}
+
+/// Swaps policies in a running loop; may be cloned.
+#[derive(Clone)]
+pub struct Swapper {
+    requests: mpsc::Sender<SwapRequest>,
+    wake: Arc<OwnedFd>,
+}
+
+impl Swapper {
+    /// Shadow-runs the candidate on the last observations and lets it steer from the next one on; the
+    /// policy before it is kept and takes over should the candidate fail.
+    ///
+    /// # Errors
+    /// The candidate failed its shadow runs; the old policy steers on.
+    pub fn swap(&self, candidate: Box<dyn Actor>) -> Result<Swapped, SwapError> {
+        let (reply, answer) = mpsc::channel();
+        self.requests.send(SwapRequest { candidate, reply }).map_err(|_| SwapError::Gone)?;
+        signal(&self.wake);
+        answer.recv().map_err(|_| SwapError::Gone)?
+    }
+}
+
+/// The queue lengths: the control thread is never more than a few ticks ahead.
+const SLOTS: usize = 8;
+const SHADOW_RUNS: usize = 100;
+/// Share of a tick that a policy may take.
+const LATENCY_SHARE: f64 = 0.3;
+
+/// The control thread's side of a policy thread.
+pub struct Threaded {
+    observations: Producer<'static, Observation>,
+    decisions: Consumer<'static, Decision>,
+    wake: Arc<OwnedFd>,
+    answered: Arc<OwnedFd>,
+    clock: Arc<dyn Clock>,
+    /// The decision exchanged last, so that a slow policy's action is used until it is too old.
+    newest: Option<Decision>,
+}
+
+/// What runs in the policy thread: [`run`](PolicyThread::run) returns when the control side is gone.
+pub struct PolicyThread {
+    active: Box<dyn Actor>,
+    fallback: Option<Box<dyn Actor>>,
+    observations: Consumer<'static, Observation>,
+    decisions: Producer<'static, Decision>,
+    requests: mpsc::Receiver<SwapRequest>,
+    wake: Arc<OwnedFd>,
+    answered: Arc<OwnedFd>,
+    recent: VecDeque<Observation>,
+    clock: Arc<dyn Clock>,
+    period: Duration,
+}
+
+/// Connects a control loop of this period with a policy thread.
+///
+/// # Errors
+/// The system gives no event descriptors.
+pub fn connect(
+    actor: Box<dyn Actor>,
+    clock: Arc<dyn Clock>,
+    period: Duration,
+) -> std::io::Result<(Threaded, PolicyThread, Swapper)> {
+    let event = || rustix::event::eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC);
+    let (wake, answered) = (Arc::new(event()?), Arc::new(event()?));
+    let (requests, inbox) = mpsc::channel();
+    // Two small queues for the life of the program: what is shared by two threads without a lock and
+    // without a reference count must not end.
+    let (observe, observed) = Box::leak(Box::new(Queue::<Observation, SLOTS>::new())).split();
+    let (decide, decided) = Box::leak(Box::new(Queue::<Decision, SLOTS>::new())).split();
+    let control = Threaded {
+        observations: observe,
+        decisions: decided,
+        wake: wake.clone(),
+        answered: answered.clone(),
+        clock: clock.clone(),
+        newest: None,
+    };
+    let swapper = Swapper { requests, wake: wake.clone() };
+    let thread = PolicyThread {
+        active: actor,
+        fallback: None,
+        observations: observed,
+        decisions: decide,
+        requests: inbox,
+        wake,
+        answered,
+        recent: VecDeque::with_capacity(SHADOW_RUNS),
+        clock,
+        period,
+    };
+    Ok((control, thread, swapper))
+}
+
+fn signal(event: &OwnedFd) {
+    // A full counter means that the other side has been signalled already.
+    let _ = rustix::io::write(event, &1u64.to_ne_bytes());
+}
+
+/// Waits for a signal and takes it; false at the deadline.
+fn wait(event: &OwnedFd, timeout: Option<Duration>) -> bool {
+    let timeout = timeout.and_then(|t| rustix::time::Timespec::try_from(t).ok());
+    let mut fds = [PollFd::new(event, PollFlags::IN)];
+    let ready = rustix::event::poll(&mut fds, timeout.as_ref()).is_ok_and(|n| n > 0);
+    if ready {
+        let _ = rustix::io::read(event, &mut [0u8; 8]);
+    }
+    ready
+}
+
+impl Threaded {
+    fn take_newest(&mut self) {
+        while let Some(decision) = self.decisions.dequeue() {
+            self.newest = Some(decision);
+        }
+    }
+}
+
+impl Pilot for Threaded {
+    fn exchange(&mut self, observation: &Observation, deadline: Time) -> Option<Decision> {
+        // A full queue means that the policy is far behind: it has newer ones than it can use.
+        let _ = self.observations.enqueue(observation.clone());
+        signal(&self.wake);
+        loop {
+            self.take_newest();
+            let fresh = self.newest.as_ref().is_some_and(|d| d.tick >= observation.tick);
+            let left = deadline.since(self.clock.now());
+            if fresh || left.is_zero() || !wait(&self.answered, Some(left)) {
+                self.take_newest();
+                return self.newest.clone();
+            }
+        }
+    }
+}
+
+impl PolicyThread {
+    /// Serves until every [`Swapper`] and the control side are dropped.
+    pub fn run(mut self) {
+        // The other side holds one reference to the wake event, each swapper one more.
+        while Arc::strong_count(&self.wake) > 1 {
+            wait(&self.wake, Some(Duration::from_millis(200)));
+            while let Ok(request) = self.requests.try_recv() {
+                let answer = self.swap(request.candidate);
+                let _ = request.reply.send(answer);
+            }
+            let mut newest = None;
+            while let Some(observation) = self.observations.dequeue() {
+                newest = Some(observation);
+            }
+            if let Some(observation) = newest {
+                self.answer(observation);
+            }
+        }
+    }
+
+    fn answer(&mut self, observation: Observation) {
+        let mut decision = decide(self.active.as_mut(), &observation);
+        if !sound(&decision.action)
+            && let Some(previous) = self.fallback.take()
+        {
+            log::error!(
+                "policy {} failed in use; {} takes over again",
+                self.active.id(),
+                previous.id()
+            );
+            self.active = previous;
+            decision = decide(self.active.as_mut(), &observation);
+        }
+        let _ = self.decisions.enqueue(decision);
+        signal(&self.answered);
+        if self.recent.len() == SHADOW_RUNS {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(observation);
+    }
+
+    fn swap(&mut self, mut candidate: Box<dyn Actor>) -> Result<Swapped, SwapError> {
+        let mut times = Vec::with_capacity(self.recent.len());
+        let (mut failed, runs) = (0, self.recent.len());
+        let mut expected = 0;
+        for observation in &self.recent {
+            let start = self.clock.now();
+            let action = candidate.act(observation).unwrap_or_default();
+            times.push(self.clock.now().since(start));
+            expected = expected.max(action.len());
+            failed += usize::from(!sound(&action));
+        }
+        if failed > 0 {
+            return Err(SwapError::Shadow { expected, failed, runs });
+        }
+        times.sort();
+        let p99 = times.get(times.len().saturating_sub(1) * 99 / 100).copied().unwrap_or_default();
+        let allowed = self.period.mul_f64(LATENCY_SHARE);
+        if p99 > allowed {
+            return Err(SwapError::Slow { took: p99, allowed });
+        }
+        let policy = candidate.id();
+        self.fallback = Some(std::mem::replace(&mut self.active, candidate));
+        Ok(Swapped { shadow_runs: runs, p99, policy })
+    }
+}
+
+fn sound(action: &[f32]) -> bool {
+    !action.is_empty() && action.iter().all(|x| x.is_finite())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::joints::stack;
+
+    struct Constant(f32, u8);
+    impl Actor for Constant {
+        fn act(&mut self, _: &Observation) -> Result<JointVec<f32>, PolicyError> {
+            Ok(stack([self.0; 6]))
+        }
+        fn kind(&self) -> ActionKind {
+            ActionKind::JointDelta
+        }
+        fn id(&self) -> PolicyId {
+            PolicyId([self.1; 16])
+        }
+    }
+
+    fn ask(pilot: &mut Threaded, tick: u64) -> Decision {
+        let observation = Observation { tick, ..Default::default() };
+        let deadline = SystemClock.now() + Duration::from_secs(5);
+        pilot.exchange(&observation, deadline).unwrap()
+    }
+
+    fn pair(actor: Constant) -> (Threaded, Swapper, std::thread::JoinHandle<()>) {
+        let clock = Arc::new(SystemClock);
+        let (pilot, thread, swapper) =
+            connect(Box::new(actor), clock, Duration::from_secs(10)).unwrap();
+        (pilot, swapper, std::thread::spawn(|| thread.run()))
+    }
+
+    #[test]
+    fn a_fast_policy_answers_in_the_same_tick_and_a_swap_is_seen_in_the_next() {
+        let (mut pilot, swapper, thread) = pair(Constant(0.1, 1));
+        for tick in 1..=20 {
+            assert_eq!(ask(&mut pilot, tick).tick, tick);
+        }
+        let swapped = swapper.swap(Box::new(Constant(0.2, 2))).unwrap();
+        assert_eq!((swapped.shadow_runs, swapped.policy), (20, PolicyId([2; 16])));
+        assert_eq!(ask(&mut pilot, 21).policy, PolicyId([2; 16]));
+        drop((pilot, swapper));
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_candidate_that_fails_its_shadow_runs_never_steers() {
+        let (mut pilot, swapper, _thread) = pair(Constant(0.1, 1));
+        ask(&mut pilot, 1);
+        let refused = swapper.swap(Box::new(Constant(f32::NAN, 2)));
+        assert!(matches!(refused, Err(SwapError::Shadow { failed: 1, .. })), "{refused:?}");
+        assert_eq!(ask(&mut pilot, 2).policy, PolicyId([1; 16]));
+    }
+
+    #[test]
+    fn a_policy_that_fails_in_use_gives_way_to_the_one_before_in_the_same_tick() {
+        let (mut pilot, swapper, _thread) = pair(Constant(0.1, 1));
+        // Nothing was observed yet, so the shadow runs cannot catch it.
+        swapper.swap(Box::new(Constant(f32::INFINITY, 2))).unwrap();
+        let decision = ask(&mut pilot, 1);
+        assert_eq!((decision.policy, decision.action[0]), (PolicyId([1; 16]), 0.1));
+    }
+}

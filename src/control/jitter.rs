@@ -1,0 +1,95 @@
+//! How late ticks begin and how long they take, as histograms.
+
+use serde::{Deserialize, Serialize};
+
+/// Bucket width (ns) and count: 10 µs up to 41 ms, what is longer counts in the last.
+const WIDTH: u64 = 10_000;
+const BUCKETS: usize = 4096;
+
+/// A histogram of durations.
+#[derive(Debug, Clone)]
+pub struct Histogram {
+    counts: Vec<u32>,
+    n: u64,
+    max: u64,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self { counts: vec![0; BUCKETS], n: 0, max: 0 }
+    }
+}
+
+/// A histogram in three numbers (µs).
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Quantiles {
+    /// Median.
+    pub p50: f64,
+    /// 99th percentile.
+    pub p99: f64,
+    /// Longest.
+    pub max: f64,
+}
+
+impl Histogram {
+    /// Counts a duration (ns).
+    pub fn record(&mut self, nanos: u64) {
+        let bucket = usize::try_from(nanos / WIDTH).unwrap_or(usize::MAX).min(BUCKETS - 1);
+        if let Some(count) = self.counts.get_mut(bucket) {
+            *count = count.saturating_add(1);
+        }
+        self.n += 1;
+        self.max = self.max.max(nanos);
+    }
+
+    /// Median, 99th percentile (both to 10 µs, rounded up) and maximum.
+    pub fn quantiles(&self) -> Quantiles {
+        Quantiles { p50: self.quantile(0.5), p99: self.quantile(0.99), max: self.max as f64 * 1e-3 }
+    }
+
+    fn quantile(&self, q: f64) -> f64 {
+        let wanted = (q * self.n as f64).ceil() as u64;
+        let mut seen = 0;
+        for (i, count) in self.counts.iter().enumerate() {
+            seen += u64::from(*count);
+            if seen >= wanted {
+                let upper = (i as u64 + 1) * WIDTH;
+                return upper.min(self.max) as f64 * 1e-3;
+            }
+        }
+        self.max as f64 * 1e-3
+    }
+}
+
+/// How punctual a loop is.
+#[derive(Debug, Clone, Default)]
+pub struct Jitter {
+    /// From the scheduled to the real begin of a tick.
+    pub lateness: Histogram,
+    /// From a tick's begin to its end.
+    pub duration: Histogram,
+}
+
+impl Jitter {
+    /// Counts one tick (ns).
+    pub fn record(&mut self, lateness: u64, duration: u64) {
+        self.lateness.record(lateness);
+        self.duration.record(duration);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_those_of_the_recorded_values() {
+        let mut histogram = Histogram::default();
+        (1..=1000).for_each(|i| histogram.record(i * 10_000 - 1));
+        histogram.record(1_000_000_000);
+        let found = histogram.quantiles();
+        assert!((found.p50 - 5010.0).abs() < 11.0, "{found:?}");
+        assert!((found.p99 - 9910.0).abs() < 11.0, "{found:?}");
+        assert_eq!(found.max, 1e6);
+    }
+}

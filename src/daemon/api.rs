@@ -1,0 +1,324 @@
+//! What is said over the API: plain values, SI units, one definition for server and clients.
+
+use serde::{Deserialize, Serialize};
+
+use crate::episode::{Fault, Mode};
+
+/// How a robot is.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Status {
+    /// The robot's name.
+    pub robot: String,
+    /// What the loop is doing, and the `fault` that stopped it if one did.
+    #[serde(flatten)]
+    pub mode: Mode,
+    /// False when the control loop has ended: the rest is as it was then.
+    pub alive: bool,
+    /// Periods since the loop started.
+    pub tick: u64,
+    /// Ticks per second.
+    pub rate_hz: f64,
+    /// The joints, base first.
+    pub joints: Vec<Joint>,
+    /// Where the end effector is (m, base frame); empty before the first tick.
+    pub achieved_goal_m: Vec<Option<f32>>,
+    /// The goal being reached (m, base frame), if any.
+    pub desired_goal_m: Option<Vec<f32>>,
+    /// From the end effector to the goal (m).
+    pub distance_m: Option<f32>,
+    /// The policy that steers: its id in hexadecimal digits; none while none steers.
+    pub policy: Option<String>,
+    /// Counts since the loop started.
+    pub counters: Counters,
+    /// Faults of the servo bus since the loop started.
+    pub bus: BusCounters,
+    /// How punctual the loop is.
+    pub timing: Timing,
+    /// The episode log; none when nothing is logged.
+    pub log: Option<Log>,
+}
+
+/// One joint as measured last.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Joint {
+    /// The joint's name.
+    pub name: String,
+    /// Position (rad); none when it is not known.
+    pub position_rad: Option<f32>,
+    /// Velocity (rad/s); none when it is not known.
+    pub velocity_rad_s: Option<f32>,
+    /// The servo's temperature (°C); none when it is not known.
+    pub temperature_c: Option<f32>,
+    /// Time since it was measured (ms).
+    pub age_ms: f64,
+}
+
+/// Counts since the loop started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Counters {
+    /// Ticks run.
+    pub ticks: u64,
+    /// Ticks skipped because the one before ended too late.
+    pub missed: u64,
+    /// Ticks without a fresh action in time while reaching.
+    pub late_actions: u64,
+    /// Actions refused.
+    pub refused_actions: u64,
+    /// Ticks with at least one stale joint.
+    pub stale_ticks: u64,
+    /// Transactions that failed to write.
+    pub failed_writes: u64,
+}
+
+/// Faults of the servo bus since the loop started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct BusCounters {
+    /// Requests without an answer in time.
+    pub timeouts: u64,
+    /// Packets whose checksum did not fit.
+    pub checksum: u64,
+    /// Answers of servos that were not asked.
+    pub wrong_id: u64,
+    /// Answers of another size than asked for.
+    pub wrong_length: u64,
+    /// Bytes that belonged to no packet.
+    pub garbage_bytes: u64,
+    /// Bytes that came before they were asked for.
+    pub stale_bytes: u64,
+    /// Answers with a status bit set.
+    pub status_bits: u64,
+    /// Requests made again.
+    pub retries: u64,
+}
+
+/// How punctual the loop is.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Timing {
+    /// The control thread has real-time priority; none before it has asked.
+    pub realtime: Option<bool>,
+    /// From the scheduled to the real begin of a tick.
+    pub lateness_us: Quantiles,
+    /// From a tick's begin to its end.
+    pub duration_us: Quantiles,
+}
+
+/// A histogram in three numbers (µs).
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Quantiles {
+    /// Median.
+    pub p50: f64,
+    /// 99th percentile.
+    pub p99: f64,
+    /// Longest.
+    pub max: f64,
+}
+
+/// The episode log.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Log {
+    /// Episodes finished on the disk.
+    pub episodes: u64,
+    /// Steps handed to a file.
+    pub steps: u64,
+    /// Bytes of finished episodes.
+    pub bytes: u64,
+    /// Steps that could not be logged.
+    pub unlogged: u64,
+    /// Failures of the disk.
+    pub failures: u64,
+    /// The disk is full; the loop goes on without a log.
+    pub disk_full: bool,
+    /// What the disk said last.
+    pub last_error: Option<String>,
+}
+
+/// A goal to reach: the body of `POST /v1/goal`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Goal {
+    /// Where the end effector shall be: x, y, z (m, base frame).
+    pub goal: [f32; 3],
+    /// Reached within this distance (m, 0.0001 to 1); the robot's own when absent.
+    #[serde(default)]
+    pub tolerance_m: Option<f32>,
+    /// Given up after this time (s, 0.01 to 3600); the robot's own when absent.
+    #[serde(default)]
+    pub timeout_s: Option<f64>,
+    /// Answer when the goal has ended, not when it was accepted.
+    #[serde(default)]
+    pub wait: bool,
+}
+
+impl Goal {
+    /// Whether every number is one that a robot can be asked for.
+    ///
+    /// # Errors
+    /// What was expected and what was found.
+    pub fn check(&self) -> Result<(), ErrorReply> {
+        let bad = |error: String| Err(ErrorReply { error, code: Code::BadRequest });
+        // No arm on a desk reaches further; a bound also keeps distances finite.
+        if self.goal.iter().any(|x| !(-10.0..=10.0).contains(x)) {
+            return bad(format!(
+                "goal: expected three numbers from -10 to 10 (m), found {:?}",
+                self.goal
+            ));
+        }
+        match (self.tolerance_m, self.timeout_s) {
+            (Some(m), _) if !(1e-4..=1.0).contains(&m) => {
+                bad(format!("tolerance_m: expected 0.0001 to 1 (m), found {m}"))
+            }
+            (_, Some(s)) if !(0.01..=3600.0).contains(&s) => {
+                bad(format!("timeout_s: expected 0.01 to 3600 (s), found {s}"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A goal that was accepted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GoalReply {
+    /// Names the goal in `GET /v1/goal/{id}`.
+    pub id: u64,
+    /// How it ended; none while it is being reached.
+    pub result: Option<GoalResult>,
+}
+
+/// How a goal ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GoalResult {
+    /// Why it ended.
+    pub ending: Ending,
+    /// The fault that ended it, if one did.
+    pub fault: Option<Fault>,
+    /// The goal was within its tolerance at the end.
+    pub success: bool,
+    /// The distance at the end (m); none when it is not known.
+    pub distance_m: Option<f32>,
+    /// Ticks it took.
+    pub ticks: u64,
+}
+
+/// Why a goal ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// Held within the tolerance.
+    Reached,
+    /// The time was up.
+    TimedOut,
+    /// Taken back.
+    Stopped,
+    /// Another goal took its place.
+    Replaced,
+    /// A fault stopped the arm.
+    Faulted,
+}
+
+/// What a robot is told to do at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// Torque on and hold; clears a fault.
+    Arm,
+    /// Torque off.
+    Disarm,
+    /// Give up the goal and hold.
+    Stop,
+    /// Stop at once and latch.
+    EmergencyStop,
+}
+
+/// Why something was not done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorReply {
+    /// For people: what was expected, what was found, what to do.
+    pub error: String,
+    /// For programs.
+    pub code: Code,
+}
+
+/// Kinds of errors, each with its HTTP status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Code {
+    /// 400: not what the API expects.
+    BadRequest,
+    /// 404: no such path or goal.
+    NotFound,
+    /// 405: this path is asked with another method.
+    WrongMethod,
+    /// 408: the request did not come whole in time.
+    TooSlow,
+    /// 409: not in this mode.
+    Refused,
+    /// 413: the body is too long.
+    TooLong,
+    /// 503: the control loop does not answer.
+    NoAnswer,
+    /// A newer server's.
+    #[serde(other)]
+    Other,
+}
+
+/// What the server serves: a running control loop, or a stand-in for one.
+pub trait Robot: Send + Sync + 'static {
+    /// How the robot is; returns at once.
+    fn status(&self) -> Status;
+    /// Returns when the loop has taken the command over; may wait for a few ticks.
+    ///
+    /// # Errors
+    /// Refused in this mode, or the loop does not answer.
+    fn command(&self, command: Command) -> Result<(), ErrorReply>;
+    /// Sets a checked goal; its id. May wait for a few ticks.
+    ///
+    /// # Errors
+    /// As [`command`](Self::command).
+    fn reach(&self, goal: &Goal) -> Result<u64, ErrorReply>;
+    /// A goal set before; none when the id is not known, or no longer. Returns at once.
+    fn goal(&self, id: u64) -> Option<GoalReply>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_the_same_after_its_way_through_json() {
+        for mode in [Mode::Holding, Mode::Faulted(Fault::Overheat)] {
+            let joints = vec![Joint { position_rad: None, ..Joint::default() }];
+            let status = Status { mode, joints, distance_m: Some(0.25), ..Status::default() };
+            let text = serde_json::to_string(&status).unwrap();
+            assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), status, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_mode_and_its_fault_stand_side_by_side() {
+        let status = Status { mode: Mode::Faulted(Fault::EmergencyStop), ..Status::default() };
+        let json = serde_json::to_value(&status).unwrap();
+        assert_eq!((&json["mode"], &json["fault"]), (&"faulted".into(), &"emergency_stop".into()));
+    }
+
+    #[test]
+    fn an_unknown_error_code_of_a_newer_server_is_read() {
+        let reply: ErrorReply = serde_json::from_str(r#"{"error": "x", "code": "new"}"#).unwrap();
+        assert_eq!(reply.code, Code::Other);
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_refused_with_what_was_expected() {
+        let good = Goal { goal: [0.1, -0.2, 0.1], tolerance_m: None, timeout_s: None, wait: false };
+        assert_eq!(good.check(), Ok(()));
+        let infinite: Goal = serde_json::from_str(r#"{"goal": [0, 1e39, 0]}"#).unwrap();
+        for (bad, says) in [
+            (Goal { goal: [f32::NAN, 0.0, 0.0], ..good.clone() }, "found [NaN, 0.0, 0.0]"),
+            (infinite, "expected three numbers from -10 to 10 (m)"),
+            (Goal { tolerance_m: Some(f32::NAN), ..good.clone() }, "tolerance_m: expected 0.0001"),
+            (Goal { timeout_s: Some(-1.0), ..good.clone() }, "(s), found -1"),
+        ] {
+            let reply = bad.check().unwrap_err();
+            assert!(reply.code == Code::BadRequest && reply.error.contains(says), "{reply:?}");
+        }
+    }
+}

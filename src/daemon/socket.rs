@@ -1,0 +1,145 @@
+//! The Unix socket: where it is, who may use it, and how it comes to be there.
+//!
+//! Nobody else can connect at any moment: the socket is bound inside a folder that only its owner
+//! may enter, gets mode 0600 there, and is then renamed to its place. The rename also replaces the
+//! socket of a daemon that died; a living one is known by the lock file it holds beside its socket.
+
+use std::io;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, Mode};
+use rustix::process::geteuid;
+
+use super::server::ServerError;
+use crate::storage::Storage;
+
+/// Where a robot's daemon listens unless it is told otherwise: `$XDG_RUNTIME_DIR/regoal/NAME.sock`,
+/// without that variable `/tmp/regoal-UID/NAME.sock`.
+pub fn default_socket(robot: &str) -> PathBuf {
+    folder().join(format!("{}.sock", file_name(robot)))
+}
+
+/// The sockets in the default folder, of living and dead daemons.
+pub fn find_sockets(storage: &dyn Storage) -> Vec<PathBuf> {
+    let mut found = storage.list(&folder()).unwrap_or_default();
+    found.retain(|path| path.extension().is_some_and(|e| e == "sock"));
+    found
+}
+
+fn folder() -> PathBuf {
+    match std::env::var_os("XDG_RUNTIME_DIR").filter(|v| Path::new(v).is_absolute()) {
+        Some(runtime) => Path::new(&runtime).join("regoal"),
+        None => PathBuf::from(format!("/tmp/regoal-{}", geteuid().as_raw())),
+    }
+}
+
+/// A robot's name as the name of one file: no separator, nothing hidden, nothing for a terminal.
+fn file_name(robot: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+    let name: String = robot.chars().take(64).map(plain).collect();
+    if name.is_empty() || name.starts_with('.') { format!("robot{name}") } else { name }
+}
+
+/// Whether a process of user `other` may talk with one of user `own`: the same user or root.
+pub(super) fn trusted(other: u32, own: u32) -> bool {
+    other == own || other == 0
+}
+
+/// A socket that this process listens on, with the lock that says so.
+pub(super) struct Bound {
+    pub(super) listener: UnixListener,
+    pub(super) lock: Box<dyn Send>,
+}
+
+/// Listens on `socket`, with mode 0600 from the first moment.
+pub(super) fn bind(socket: &Path, storage: &dyn Storage) -> Result<Bound, ServerError> {
+    let failed = |source: io::Error| ServerError::Bind { socket: socket.into(), source };
+    let folder = socket.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    make_folder(folder)?;
+    let lock = storage.lock(&socket.with_extension("lock")).map_err(|e| match e.kind() {
+        io::ErrorKind::WouldBlock => ServerError::Served { socket: socket.into() },
+        _ => failed(e),
+    })?;
+    match rustix::fs::lstat(socket) {
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::Socket => {
+            return Err(ServerError::NotASocket { socket: socket.into() });
+        }
+        _ => {}
+    }
+    // Who holds the socket's lock owns this name too: what is there is a dead daemon's.
+    let mut private = std::ffi::OsString::from(".");
+    private.push(socket.file_stem().unwrap_or_default());
+    let private = folder.join(private);
+    let _ = std::fs::remove_dir_all(&private);
+    rustix::fs::mkdir(&private, Mode::RWXU).map_err(|e| failed(e.into()))?;
+    let listener = listen(&private.join("s"), socket, storage);
+    let _ = std::fs::remove_dir_all(&private);
+    Ok(Bound { listener: listener.map_err(failed)?, lock })
+}
+
+fn listen(private: &Path, socket: &Path, storage: &dyn Storage) -> io::Result<UnixListener> {
+    let listener = UnixListener::bind(private)?;
+    rustix::fs::chmod(private, Mode::RUSR | Mode::WUSR)?;
+    listener.set_nonblocking(true)?;
+    storage.rename(private, socket)?;
+    Ok(listener)
+}
+
+/// Makes the socket's folder if it is missing; one in a place open to all must be the user's own.
+fn make_folder(folder: &Path) -> Result<(), ServerError> {
+    let failed =
+        |e: rustix::io::Errno| ServerError::Bind { socket: folder.into(), source: e.into() };
+    match rustix::fs::mkdir(folder, Mode::RWXU) {
+        Ok(()) => return Ok(()),
+        Err(rustix::io::Errno::EXIST) => {}
+        Err(e) => return Err(failed(e)),
+    }
+    let stat = rustix::fs::stat(folder).map_err(failed)?;
+    if safe_folder(stat.st_uid, stat.st_mode, geteuid().as_raw()) {
+        Ok(())
+    } else {
+        Err(ServerError::Folder {
+            folder: folder.into(),
+            owner: stat.st_uid,
+            mode: stat.st_mode & 0o7777,
+        })
+    }
+}
+
+/// Whether nobody but `own` and root can rename what lies in a folder.
+fn safe_folder(owner: u32, mode: u32, own: u32) -> bool {
+    trusted(owner, own) && (mode & 0o022 == 0 || mode & 0o1000 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_user_and_root_are_trusted_and_nobody_else() {
+        assert!(trusted(1000, 1000) && trusted(0, 1000) && trusted(0, 0));
+        assert!(!trusted(1001, 1000) && !trusted(1000, 0));
+    }
+
+    #[test]
+    fn a_folder_that_others_may_change_is_refused() {
+        assert!(safe_folder(1000, 0o40700, 1000) && safe_folder(0, 0o40755, 1000));
+        assert!(safe_folder(0, 0o41777, 1000), "a sticky one keeps others' hands off");
+        assert!(!safe_folder(1001, 0o40700, 1000) && !safe_folder(1000, 0o40770, 1000));
+    }
+
+    #[test]
+    fn no_robot_name_leads_out_of_the_folder() {
+        for (name, expected) in [
+            ("so101", "so101"),
+            ("../../etc/x", "robot..-..-etc-x"),
+            ("", "robot"),
+            ("..", "robot.."),
+            ("a/b\0\x1b[2J\u{202e}", "a-b---2J-"),
+        ] {
+            assert_eq!(file_name(name), expected, "{name:?}");
+            assert_eq!(default_socket(name).parent(), Some(folder().as_path()));
+        }
+    }
+}

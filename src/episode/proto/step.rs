@@ -1,0 +1,227 @@
+//! The message of one step.
+
+use prost::Message;
+
+use super::policy_id;
+use crate::clock::{Time, WallTime};
+use crate::episode::{Events, Fault, Mode, PolicyId, Step};
+use crate::joints::{JointVec, stack};
+
+/// One number per joint. `Some` is written even when it is zero, so that the number of joints, the
+/// sign of zero and the bits of a NaN survive.
+#[derive(Clone, PartialEq, Message)]
+pub(in crate::episode) struct Joints {
+    #[prost(float, optional, tag = "1")]
+    j1: Option<f32>,
+    #[prost(float, optional, tag = "2")]
+    j2: Option<f32>,
+    #[prost(float, optional, tag = "3")]
+    j3: Option<f32>,
+    #[prost(float, optional, tag = "4")]
+    j4: Option<f32>,
+    #[prost(float, optional, tag = "5")]
+    j5: Option<f32>,
+    #[prost(float, optional, tag = "6")]
+    j6: Option<f32>,
+    #[prost(float, optional, tag = "7")]
+    j7: Option<f32>,
+    #[prost(float, optional, tag = "8")]
+    j8: Option<f32>,
+}
+
+impl Joints {
+    fn from_values(values: &JointVec<f32>) -> Option<Self> {
+        let at = |i: usize| values.get(i).copied();
+        (!values.is_empty()).then(|| Self {
+            j1: at(0),
+            j2: at(1),
+            j3: at(2),
+            j4: at(3),
+            j5: at(4),
+            j6: at(5),
+            j7: at(6),
+            j8: at(7),
+        })
+    }
+
+    fn values(joints: &Option<Self>) -> JointVec<f32> {
+        let Some(j) = joints else { return JointVec::new() };
+        stack([j.j1, j.j2, j.j3, j.j4, j.j5, j.j6, j.j7, j.j8].into_iter().map_while(|v| v))
+    }
+}
+
+/// When each joint was measured, relative to the tick's beginning.
+#[derive(Clone, PartialEq, Message)]
+pub(in crate::episode) struct JointTimes {
+    #[prost(sint64, optional, tag = "1")]
+    j1: Option<i64>,
+    #[prost(sint64, optional, tag = "2")]
+    j2: Option<i64>,
+    #[prost(sint64, optional, tag = "3")]
+    j3: Option<i64>,
+    #[prost(sint64, optional, tag = "4")]
+    j4: Option<i64>,
+    #[prost(sint64, optional, tag = "5")]
+    j5: Option<i64>,
+    #[prost(sint64, optional, tag = "6")]
+    j6: Option<i64>,
+    #[prost(sint64, optional, tag = "7")]
+    j7: Option<i64>,
+    #[prost(sint64, optional, tag = "8")]
+    j8: Option<i64>,
+}
+
+impl JointTimes {
+    fn from_stamps(stamps: &JointVec<Time>, tick: Time) -> Option<Self> {
+        let at = |i: usize| stamps.get(i).map(|stamp| stamp.0.wrapping_sub(tick.0) as i64);
+        (!stamps.is_empty()).then(|| Self {
+            j1: at(0),
+            j2: at(1),
+            j3: at(2),
+            j4: at(3),
+            j5: at(4),
+            j6: at(5),
+            j7: at(6),
+            j8: at(7),
+        })
+    }
+
+    fn stamps(offsets: &Option<Self>, tick: Time) -> JointVec<Time> {
+        let Some(j) = offsets else { return JointVec::new() };
+        let offsets = [j.j1, j.j2, j.j3, j.j4, j.j5, j.j6, j.j7, j.j8].into_iter().map_while(|v| v);
+        stack(offsets.map(|offset| Time(tick.0.wrapping_add(offset as u64))))
+    }
+}
+
+/// `regoal.Step`.
+#[derive(Clone, PartialEq, Message)]
+pub(in crate::episode) struct StepMessage {
+    #[prost(uint64, tag = "1")]
+    tick: u64,
+    #[prost(fixed64, tag = "2")]
+    monotonic_ns: u64,
+    #[prost(fixed64, tag = "3")]
+    wall_ns: u64,
+    #[prost(message, optional, tag = "4")]
+    measured_after_ns: Option<JointTimes>,
+    #[prost(message, optional, tag = "5")]
+    position: Option<Joints>,
+    #[prost(message, optional, tag = "6")]
+    velocity: Option<Joints>,
+    #[prost(message, optional, tag = "7")]
+    load: Option<Joints>,
+    #[prost(message, optional, tag = "8")]
+    temperature: Option<Joints>,
+    #[prost(message, optional, tag = "9")]
+    sent: Option<Joints>,
+    #[prost(float, repeated, tag = "10")]
+    action: Vec<f32>,
+    #[prost(float, repeated, tag = "11")]
+    achieved_goal: Vec<f32>,
+    #[prost(float, repeated, tag = "12")]
+    desired_goal: Vec<f32>,
+    #[prost(uint32, tag = "13")]
+    mode: u32,
+    #[prost(uint32, tag = "14")]
+    fault: u32,
+    #[prost(uint32, tag = "15")]
+    events: u32,
+    #[prost(bool, tag = "16")]
+    intervention: bool,
+    #[prost(bytes = "vec", tag = "17")]
+    policy: Vec<u8>,
+    /// The number of the episode this step belongs to: a disk may hand back another file's sectors.
+    #[prost(uint64, tag = "18")]
+    pub(in crate::episode) episode: u64,
+}
+
+impl StepMessage {
+    /// Takes over a step's values, keeping the buffers it has.
+    pub(in crate::episode) fn fill(&mut self, step: &Step, episode: u64) {
+        let (mode, fault) = mode_numbers(step.mode);
+        self.tick = step.tick;
+        self.monotonic_ns = step.time.0;
+        self.wall_ns = step.wall.0;
+        self.measured_after_ns = JointTimes::from_stamps(&step.stamps, step.time);
+        self.position = Joints::from_values(&step.position);
+        self.velocity = Joints::from_values(&step.velocity);
+        self.load = Joints::from_values(&step.load);
+        self.temperature = Joints::from_values(&step.temperature);
+        self.sent = Joints::from_values(&step.sent);
+        refill(&mut self.action, &step.action);
+        refill(&mut self.achieved_goal, &step.achieved_goal);
+        refill(&mut self.desired_goal, &step.desired_goal);
+        (self.mode, self.fault) = (mode, fault);
+        self.events = step.events.0;
+        self.intervention = step.intervention;
+        self.policy.clear();
+        if step.policy != PolicyId::default() {
+            self.policy.extend_from_slice(&step.policy.0);
+        }
+        self.episode = episode;
+    }
+
+    /// The step, or `None` when a value is unknown to this version.
+    pub(in crate::episode) fn step(&self) -> Option<Step> {
+        let time = Time(self.monotonic_ns);
+        Some(Step {
+            tick: self.tick,
+            time,
+            wall: WallTime(self.wall_ns),
+            stamps: JointTimes::stamps(&self.measured_after_ns, time),
+            position: Joints::values(&self.position),
+            velocity: Joints::values(&self.velocity),
+            load: Joints::values(&self.load),
+            temperature: Joints::values(&self.temperature),
+            achieved_goal: stack(self.achieved_goal.iter().copied()),
+            desired_goal: stack(self.desired_goal.iter().copied()),
+            action: stack(self.action.iter().copied()),
+            sent: Joints::values(&self.sent),
+            mode: mode(self.mode, self.fault)?,
+            events: Events(self.events),
+            intervention: self.intervention,
+            policy: policy_id(&self.policy)?,
+        })
+    }
+}
+
+fn refill(to: &mut Vec<f32>, from: &[f32]) {
+    to.clear();
+    to.extend_from_slice(from);
+}
+
+/// Faults by their number in the file, from 1; the order never changes.
+pub(in crate::episode) const FAULTS: [(Fault, &str); 8] = [
+    (Fault::EmergencyStop, "EMERGENCY_STOP"),
+    (Fault::BusSilent, "BUS_SILENT"),
+    (Fault::PortLost, "PORT_LOST"),
+    (Fault::ImplausibleState, "IMPLAUSIBLE_STATE"),
+    (Fault::BadAction, "BAD_ACTION"),
+    (Fault::Overheat, "OVERHEAT"),
+    (Fault::Servo, "SERVO"),
+    (Fault::Tracking, "TRACKING"),
+];
+
+fn mode_numbers(mode: Mode) -> (u32, u32) {
+    match mode {
+        Mode::Disarmed => (0, 0),
+        Mode::Holding => (1, 0),
+        Mode::Reaching => (2, 0),
+        Mode::Teleop => (3, 0),
+        Mode::Faulted(fault) => {
+            let number = FAULTS.iter().position(|(known, _)| *known == fault).map_or(0, |i| i + 1);
+            (4, number as u32)
+        }
+    }
+}
+
+fn mode(mode: u32, fault: u32) -> Option<Mode> {
+    Some(match mode {
+        0 => Mode::Disarmed,
+        1 => Mode::Holding,
+        2 => Mode::Reaching,
+        3 => Mode::Teleop,
+        4 => Mode::Faulted(FAULTS.get((fault as usize).checked_sub(1)?)?.0),
+        _ => return None,
+    })
+}

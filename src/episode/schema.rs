@@ -1,0 +1,228 @@
+//! The messages described for readers: each channel carries a serialised `FileDescriptorSet`, whose
+//! joint fields have the joints' names, so that a plot says `position.elbow_flex`.
+
+use prost::Message as _;
+use prost_types::field_descriptor_proto::{Label, Type};
+use prost_types::{
+    DescriptorProto, EnumDescriptorProto, EnumValueDescriptorProto, FieldDescriptorProto,
+    FileDescriptorProto, FileDescriptorSet, OneofDescriptorProto,
+};
+
+use super::proto::FAULTS;
+use crate::joints::MAX_JOINTS;
+
+const PACKAGE: &str = "regoal";
+
+/// A message's description while it is made.
+struct Described(DescriptorProto);
+
+impl Described {
+    fn new(name: &str) -> Self {
+        Self(DescriptorProto { name: Some(name.into()), ..Default::default() })
+    }
+
+    fn add(mut self, name: &str, kind: Type, label: Label, type_name: Option<&str>) -> Self {
+        self.0.field.push(FieldDescriptorProto {
+            name: Some(name.into()),
+            // Fields are numbered in their order, as in `proto`.
+            number: Some(self.0.field.len() as i32 + 1),
+            label: Some(label as i32),
+            r#type: Some(kind as i32),
+            type_name: type_name.map(|name| format!(".{PACKAGE}.{name}")),
+            ..Default::default()
+        });
+        self
+    }
+
+    fn one(self, name: &str, kind: Type) -> Self {
+        self.add(name, kind, Label::Optional, None)
+    }
+
+    fn many(self, name: &str, kind: Type) -> Self {
+        self.add(name, kind, Label::Repeated, None)
+    }
+
+    fn message(self, name: &str, of: &str) -> Self {
+        self.add(name, Type::Message, Label::Optional, Some(of))
+    }
+
+    fn choice(self, name: &str, of: &str) -> Self {
+        self.add(name, Type::Enum, Label::Optional, Some(of))
+    }
+
+    /// A field that may be absent: proto3 describes it as a choice of one.
+    fn maybe(self, name: &str, kind: Type) -> Self {
+        let mut described = self.one(name, kind);
+        let choice = described.0.oneof_decl.len() as i32;
+        if let Some(field) = described.0.field.last_mut() {
+            field.proto3_optional = Some(true);
+            field.oneof_index = Some(choice);
+        }
+        described
+            .0
+            .oneof_decl
+            .push(OneofDescriptorProto { name: Some(format!("_{name}")), options: None });
+        described
+    }
+}
+
+fn enumeration(name: &str, values: &[&str]) -> EnumDescriptorProto {
+    let values = values.iter().enumerate().map(|(number, value)| EnumValueDescriptorProto {
+        // Value names share the package's name space, so they carry their enumeration's.
+        name: Some(format!("{}_{value}", name.to_uppercase())),
+        number: Some(number as i32),
+        options: None,
+    });
+    EnumDescriptorProto { name: Some(name.into()), value: values.collect(), ..Default::default() }
+}
+
+/// Joint names as protobuf field names: letters, digits and underscores, and no two the same.
+fn field_names(joints: &[String]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for (index, joint) in joints.iter().take(MAX_JOINTS).enumerate() {
+        let mut name: String = joint
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' })
+            .collect();
+        if !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
+            name.insert_str(0, "joint_");
+        }
+        if names.contains(&name) {
+            name.push_str(&format!("_{}", index + 1));
+        }
+        names.push(name);
+    }
+    names
+}
+
+fn per_joint(name: &str, joints: &[String], kind: Type) -> DescriptorProto {
+    joints.iter().fold(Described::new(name), |message, joint| message.one(joint, kind)).0
+}
+
+/// Joint times, positions and whatever else a tick holds.
+fn step() -> DescriptorProto {
+    Described::new("Step")
+        .one("tick", Type::Uint64)
+        .one("monotonic_ns", Type::Fixed64)
+        .one("wall_ns", Type::Fixed64)
+        .message("measured_after_ns", "JointTimes")
+        .message("position", "Joints")
+        .message("velocity", "Joints")
+        .message("load", "Joints")
+        .message("temperature", "Joints")
+        .message("sent", "Joints")
+        .many("action", Type::Float)
+        .many("achieved_goal", Type::Float)
+        .many("desired_goal", Type::Float)
+        .choice("mode", "Mode")
+        .choice("fault", "Fault")
+        .one("events", Type::Uint32)
+        .one("intervention", Type::Bool)
+        .one("policy", Type::Bytes)
+        .one("episode", Type::Uint64)
+        .0
+}
+
+fn header() -> DescriptorProto {
+    Described::new("EpisodeHeader")
+        .one("number", Type::Uint64)
+        .one("robot", Type::String)
+        .many("joints", Type::String)
+        .one("rate_hz", Type::Double)
+        .one("goal_space", Type::String)
+        .one("goal_tolerance", Type::Float)
+        .choice("source", "Source")
+        .choice("split", "Split")
+        .one("calibration", Type::String)
+        .one("policy", Type::Bytes)
+        .maybe("seed", Type::Uint64)
+        .one("started_ns", Type::Fixed64)
+        .one("software", Type::String)
+        .0
+}
+
+fn outcome() -> DescriptorProto {
+    Described::new("Outcome")
+        .choice("label", "Label")
+        .maybe("final_distance", Type::Float)
+        .maybe("reached_tick", Type::Uint64)
+        .one("ticks", Type::Uint64)
+        .one("missed_ticks", Type::Uint64)
+        .one("reason", Type::String)
+        .one("steps", Type::Uint64)
+        .one("duration_ns", Type::Uint64)
+        .0
+}
+
+/// One channel of an episode's file.
+pub(super) struct Channel {
+    pub(super) topic: &'static str,
+    pub(super) schema: &'static str,
+    pub(super) descriptors: Vec<u8>,
+}
+
+/// The channels' topics, in the order of their ids from 1.
+pub(super) const TOPICS: [&str; 3] = ["/episode", "/step", "/outcome"];
+
+/// The channels of an episode on a robot with these joints, in the order of [`TOPICS`].
+pub(super) fn channels(joints: &[String]) -> [Channel; 3] {
+    let joints = field_names(joints);
+    let faults: Vec<&str> =
+        std::iter::once("NONE").chain(FAULTS.iter().map(|(_, name)| *name)).collect();
+    let channel = |topic, schema, messages, enumerations| Channel {
+        topic,
+        schema,
+        descriptors: FileDescriptorSet {
+            file: vec![FileDescriptorProto {
+                name: Some(format!("{schema}.proto")),
+                package: Some(PACKAGE.into()),
+                syntax: Some("proto3".into()),
+                message_type: messages,
+                enum_type: enumerations,
+                ..Default::default()
+            }],
+        }
+        .encode_to_vec(),
+    };
+    [
+        channel(
+            TOPICS[0],
+            "regoal.EpisodeHeader",
+            vec![header()],
+            vec![
+                enumeration("Source", &["DEMONSTRATION", "ATTEMPT", "RUN", "EVALUATION"]),
+                enumeration("Split", &["TRAINING", "VALIDATION"]),
+            ],
+        ),
+        channel(
+            TOPICS[1],
+            "regoal.Step",
+            vec![
+                step(),
+                per_joint("Joints", &joints, Type::Float),
+                per_joint("JointTimes", &joints, Type::Sint64),
+            ],
+            vec![
+                enumeration("Mode", &["DISARMED", "HOLDING", "REACHING", "TELEOP", "FAULTED"]),
+                enumeration("Fault", &faults),
+            ],
+        ),
+        channel(
+            TOPICS[2],
+            "regoal.Outcome",
+            vec![outcome()],
+            vec![enumeration("Label", &["UNKNOWN", "SUCCESS", "FAILURE"])],
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn joint_names_become_distinct_field_names() {
+        let names = ["elbow.flex", "elbow flex", "1st", "Wrist"].map(String::from);
+        assert_eq!(field_names(&names), ["elbow_flex", "elbow_flex_2", "joint_1st", "wrist"]);
+    }
+}

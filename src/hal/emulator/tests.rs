@@ -1,0 +1,228 @@
+use std::path::Path;
+
+use super::*;
+use crate::hal::servo::{self, RAD_PER_TICK, Register};
+use crate::hal::wire::feetech::{MAX_PARAMETERS, Packet, status};
+
+fn emulator() -> Emulator {
+    let text = include_str!("../../../firmware-config/emulated.toml");
+    let mut config = RobotConfig::parse(text, Path::new("emulated.toml")).unwrap();
+    config.emulator.position_noise_ticks = 0.0;
+    Emulator::new(&config, 1)
+}
+
+fn ask(emulator: &mut Emulator, request: Request<'_>) -> Vec<(u8, u8, Vec<u8>)> {
+    let mut bytes = PacketBuf::new();
+    request.emit(&mut bytes).unwrap();
+    let mut answers = Vec::new();
+    emulator.request(&bytes, |_, answer| {
+        let packet = Packet::new_checked(answer).unwrap();
+        answers.push((packet.id, packet.code, packet.parameters.to_vec()));
+    });
+    answers
+}
+
+fn read(emulator: &mut Emulator, id: u8, register: &Register) -> i32 {
+    let request = Request::Read { id, address: register.address, size: register.size };
+    let answers = ask(emulator, request);
+    register.decode(&answers[0].2).unwrap()
+}
+
+fn write(emulator: &mut Emulator, id: u8, register: &Register, value: i32) -> usize {
+    let data = register.encode(value).unwrap();
+    ask(emulator, Request::Write { id, address: register.address, data: &data }).len()
+}
+
+fn wait(emulator: &mut Emulator, seconds: f64) {
+    let now = Time(emulator.step * STEP.as_nanos() as u64);
+    emulator.advance(now + Duration::from_secs_f64(seconds));
+}
+
+#[test]
+fn a_goal_is_followed_with_torque_and_only_stored_without() {
+    let mut e = emulator();
+    write(&mut e, 1, &servo::GOAL_POSITION, 2500);
+    wait(&mut e, 2.0);
+    assert_eq!(read(&mut e, 1, &servo::PRESENT_POSITION), 2048);
+    write(&mut e, 1, &servo::TORQUE_ENABLE, 1);
+    wait(&mut e, 2.0);
+    assert_eq!(read(&mut e, 1, &servo::PRESENT_POSITION), 2500);
+    assert_eq!(read(&mut e, 1, &servo::MOVING), 0);
+    write(&mut e, 1, &servo::TORQUE_ENABLE, 0);
+    write(&mut e, 1, &servo::GOAL_POSITION, 2048);
+    wait(&mut e, 2.0);
+    assert_eq!(read(&mut e, 1, &servo::PRESENT_POSITION), 2500);
+}
+
+#[test]
+fn speed_and_acceleration_registers_limit_the_motion() {
+    let travelled = |velocity: i32, acceleration: i32| {
+        let mut e = emulator();
+        write(&mut e, 1, &servo::GOAL_VELOCITY, velocity);
+        write(&mut e, 1, &servo::ACCELERATION, acceleration);
+        write(&mut e, 1, &servo::GOAL_POSITION, 3200);
+        write(&mut e, 1, &servo::TORQUE_ENABLE, 1);
+        wait(&mut e, 0.3);
+        read(&mut e, 1, &servo::PRESENT_POSITION) - 2048
+    };
+    let free = travelled(0, 0);
+    assert!((500..1000).contains(&free), "4.7 rad/s for 0.3 s: {free}");
+    // 26 ms to reach 1000 ticks/s.
+    assert!((280..290).contains(&travelled(1000, 0)));
+    // 10 x 100 ticks/s^2 for 0.3 s: 45 ticks.
+    assert!((43..48).contains(&travelled(0, 10)));
+}
+
+#[test]
+fn position_limits_bound_the_goal() {
+    let mut e = emulator();
+    write(&mut e, 1, &servo::LOCK, 0);
+    write(&mut e, 1, &servo::MAX_POSITION, 2200);
+    write(&mut e, 1, &servo::GOAL_POSITION, 3000);
+    write(&mut e, 1, &servo::TORQUE_ENABLE, 1);
+    wait(&mut e, 2.0);
+    assert_eq!(read(&mut e, 1, &servo::PRESENT_POSITION), 2200);
+}
+
+#[test]
+fn eeprom_is_written_only_without_lock_and_what_is_read_only_never() {
+    let mut e = emulator();
+    for (register, lock, kept) in
+        [(servo::P_GAIN, 1, 32), (servo::P_GAIN, 0, 16), (servo::MODEL, 0, 777)]
+    {
+        write(&mut e, 2, &servo::LOCK, lock);
+        assert_eq!(write(&mut e, 2, &register, 16), 1, "acknowledged all the same");
+        assert_eq!(read(&mut e, 2, &register), kept);
+    }
+}
+
+#[test]
+fn response_level_0_silences_all_but_reads_and_pings() {
+    let mut e = emulator();
+    write(&mut e, 2, &servo::LOCK, 0);
+    write(&mut e, 2, &servo::RESPONSE_LEVEL, 0);
+    assert_eq!(write(&mut e, 2, &servo::LOCK, 1), 0);
+    assert_eq!(read(&mut e, 2, &servo::LOCK), 1);
+    assert_eq!(ask(&mut e, Request::Ping { id: 2 }), [(2, 0, vec![])]);
+    assert_eq!(write(&mut e, 3, &servo::LOCK, 1), 1);
+}
+
+#[test]
+fn a_prepared_write_waits_for_the_action() {
+    let mut e = emulator();
+    let data = servo::GOAL_POSITION.encode(2300).unwrap();
+    ask(&mut e, Request::RegWrite { id: 4, address: servo::GOAL_POSITION.address, data: &data });
+    assert_ne!(read(&mut e, 4, &servo::GOAL_POSITION), 2300);
+    assert!(ask(&mut e, Request::Action { id: BROADCAST }).is_empty());
+    assert_eq!(read(&mut e, 4, &servo::GOAL_POSITION), 2300);
+}
+
+#[test]
+fn torque_128_makes_here_the_middle() {
+    let mut e = emulator();
+    e.servo(5).unwrap().place(1.0);
+    assert_eq!(read(&mut e, 5, &servo::PRESENT_POSITION), 2700);
+    write(&mut e, 5, &servo::TORQUE_ENABLE, 128);
+    assert_eq!(read(&mut e, 5, &servo::PRESENT_POSITION), 2048);
+    assert_eq!(read(&mut e, 5, &servo::HOMING_OFFSET), 652);
+    assert_eq!(read(&mut e, 5, &servo::TORQUE_ENABLE), 0);
+}
+
+#[test]
+fn positions_wrap_at_one_turn_unless_phase_bit_4_says_otherwise() {
+    let mut e = emulator();
+    e.servo(1).unwrap().place(2100.0 * RAD_PER_TICK);
+    assert_eq!(read(&mut e, 1, &servo::PRESENT_POSITION), 52);
+    let phase = read(&mut e, 1, &servo::PHASE);
+    e.servo(1).unwrap().set(&servo::PHASE, phase | servo::PHASE_MULTI_TURN);
+    assert_eq!(read(&mut e, 1, &servo::PRESENT_POSITION), 4148);
+}
+
+#[test]
+fn an_overload_is_told_with_the_data_and_releases_the_joint() {
+    let mut e = emulator();
+    write(&mut e, 1, &servo::TORQUE_ENABLE, 1);
+    e.servo(1).unwrap().set_status(status::OVERLOAD);
+    write(&mut e, 1, &servo::GOAL_POSITION, 2500);
+    wait(&mut e, 1.0);
+    let request = Request::Read { id: 1, address: 56, size: 2 };
+    assert_eq!(ask(&mut e, request), [(1, status::OVERLOAD, vec![0x00, 0x08])]);
+    assert_eq!(read(&mut e, 1, &servo::STATUS), i32::from(status::OVERLOAD));
+    e.servo(1).unwrap().set_status(0);
+    wait(&mut e, 1.0);
+    assert_eq!(read(&mut e, 1, &servo::PRESENT_POSITION), 2500);
+}
+
+#[test]
+fn a_hot_servo_says_so() {
+    let mut e = emulator();
+    e.servo(3).unwrap().heat(72.0);
+    assert_eq!(read(&mut e, 3, &servo::PRESENT_TEMPERATURE), 72);
+    assert_eq!(ask(&mut e, Request::Ping { id: 3 }), [(3, status::OVERHEAT, vec![])]);
+}
+
+#[test]
+fn a_moving_joint_draws_load_current_and_voltage() {
+    let mut e = emulator();
+    let rest = read(&mut e, 1, &servo::PRESENT_VOLTAGE);
+    for id in 1..=6 {
+        write(&mut e, id, &servo::GOAL_POSITION, 3000);
+        write(&mut e, id, &servo::TORQUE_ENABLE, 1);
+    }
+    wait(&mut e, 0.05);
+    assert!(read(&mut e, 1, &servo::PRESENT_LOAD) > 200);
+    assert!(read(&mut e, 1, &servo::PRESENT_CURRENT) > 50);
+    assert!(read(&mut e, 1, &servo::PRESENT_VELOCITY) > 500);
+    assert_eq!(read(&mut e, 1, &servo::MOVING), 1);
+    assert!(read(&mut e, 1, &servo::PRESENT_VOLTAGE) < rest);
+}
+
+#[test]
+fn how_often_time_is_advanced_changes_nothing() {
+    let text = include_str!("../../../firmware-config/emulated.toml");
+    let config = RobotConfig::parse(text, Path::new("emulated.toml")).unwrap();
+    let run = |slice: u64, seed: u64| {
+        let mut e = Emulator::new(&config, seed);
+        for id in 1..=6 {
+            write(&mut e, id, &servo::GOAL_POSITION, 2600);
+            write(&mut e, id, &servo::TORQUE_ENABLE, 1);
+        }
+        let end = 240_000_000;
+        (0..end).step_by(slice as usize).for_each(|t| e.advance(Time(t)));
+        e.advance(Time(end));
+        ask(&mut e, Request::SyncRead { address: 56, size: 15, ids: &[1, 2, 3, 4, 5, 6] })
+    };
+    assert_eq!(run(10_000_000, 1), run(333_333, 1));
+    assert_ne!(run(10_000_000, 1), run(10_000_000, 2), "the seed makes the noise");
+}
+
+#[test]
+fn answers_take_their_time_on_the_wire() {
+    let mut e = emulator();
+    let mut bytes = PacketBuf::new();
+    Request::SyncRead { address: 56, size: 8, ids: &[1, 2] }.emit(&mut bytes).unwrap();
+    let mut delays = Vec::new();
+    e.request(&bytes, |delay, answer| delays.push((delay.as_micros(), answer.len())));
+    // 30 us turnaround, 14 bytes of 10 us.
+    assert_eq!(delays, [(170, 14), (340, 14)]);
+}
+
+#[test]
+fn any_request_is_survived() {
+    proptest::proptest!(|(
+        code in proptest::sample::select(vec![1u8, 2, 3, 4, 5, 0x82, 0x83]),
+        id in 0u8..=BROADCAST,
+        parameters in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..20),
+    )| {
+        let mut bytes = PacketBuf::new();
+        // An answer with this status byte is a request with this instruction.
+        Status { id, error: code, data: &parameters }.emit(&mut bytes).unwrap();
+        let mut e = emulator();
+        for id in 1..=6 {
+            write(&mut e, id, &servo::LOCK, 0);
+        }
+        e.request(&bytes, |_, answer| assert!(answer.len() <= MAX_PARAMETERS));
+        wait(&mut e, 0.1);
+        proptest::prop_assert!(e.positions().iter().all(|q| q.is_finite()));
+    });
+}

@@ -1,0 +1,3 @@
+//! Wire protocols as values: bytes in, packets out, no I/O, no allocation, `core` and `heapless` only.
+
+pub mod feetech;

@@ -1,0 +1,146 @@
+//! Fine-tuning: the policy in use, its logged episodes and the demonstrations in; a better policy or
+//! none out.
+
+use serde::{Deserialize, Serialize};
+
+use super::gcbc::{Batch, Data, Fit, Gcbc, OnProgress};
+use super::{LearnError, dataset};
+use crate::engine::Engine;
+use crate::episode::{Episode, Source, Split};
+use crate::goal::ReplayBuffer;
+use crate::onnx::Verified;
+use crate::policy::{METADATA_KEY, PolicySpec, id_of};
+use crate::rng::{Rng, Stream, stream};
+
+/// What a fine-tuning did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FinetuneReport {
+    /// The policy it started from.
+    pub base: String,
+    /// The candidate.
+    pub candidate: String,
+    /// The engine that ran the training step.
+    pub engine: String,
+    /// Demonstrations used.
+    pub demonstrations: usize,
+    /// The robot's own episodes used, failures included.
+    pub attempts: usize,
+    /// Episodes kept aside.
+    pub validation: usize,
+    /// Training steps.
+    pub steps: usize,
+    /// Mean loss per epoch, as a share of the largest action, squared.
+    pub losses: Vec<f32>,
+    /// The same on the validation episodes, before and after; nothing without such episodes.
+    pub validation_loss: Option<(f32, f32)>,
+    /// Seed of batches and relabelling.
+    pub seed: u64,
+}
+
+/// Episodes sorted by what learning may do with them.
+#[derive(Debug, Clone, Default)]
+pub struct Experience {
+    demonstrations: ReplayBuffer,
+    attempts: ReplayBuffer,
+    validation: ReplayBuffer,
+    counts: [usize; 3],
+}
+
+impl Experience {
+    /// Sorts logged episodes: demonstrations, own attempts (failures included), and those kept aside.
+    /// Evaluation episodes are left out.
+    ///
+    /// # Errors
+    /// An episode of another robot.
+    pub fn of(episodes: &[Episode], spec: &PolicySpec) -> Result<Self, LearnError> {
+        let of = |wanted: fn(Source) -> bool| -> Vec<Episode> {
+            episodes.iter().filter(|e| wanted(e.header.source)).cloned().collect()
+        };
+        let demonstrations = of(|s| s == Source::Demonstration);
+        let attempts = of(|s| matches!(s, Source::Attempt | Source::Run));
+        let mut all = Self::default();
+        all.counts = [
+            dataset::extend(&mut all.demonstrations, &demonstrations, Split::Training, spec)?,
+            dataset::extend(&mut all.attempts, &attempts, Split::Training, spec)?,
+            dataset::extend(&mut all.validation, &attempts, Split::Validation, spec)?,
+        ];
+        Ok(all)
+    }
+
+    /// The same without the robot's own episodes: the control of the experiment.
+    #[must_use]
+    pub fn demonstrations_only(mut self) -> Self {
+        self.attempts = ReplayBuffer::default();
+        self.counts[1] = 0;
+        self
+    }
+}
+
+/// Fine-tunes a policy file. The candidate is the same architecture with better parameters; its
+/// provenance names the base.
+///
+/// # Errors
+/// Nothing to learn from, a diverging loss, an unusable policy, or an engine that fails.
+pub fn finetune(
+    method: &Gcbc,
+    engine: &Engine,
+    base: &[u8],
+    experience: &Experience,
+    seed: u64,
+    on_progress: OnProgress<'_>,
+) -> Result<(Vec<u8>, FinetuneReport), LearnError> {
+    let graph = Verified::from_bytes(base)?;
+    let mut spec = PolicySpec::of(&graph)?;
+    let data = Data { demonstrations: &experience.demonstrations, attempts: &experience.attempts };
+    let mut rng = stream(seed, Stream::Training);
+    let Fit { mut policy, losses } = method.fit(engine, &graph, data, &mut rng, on_progress)?;
+    let [demonstrations, attempts, validation] = experience.counts;
+    spec.provenance.insert("base".into(), id_of(base).to_string().into());
+    spec.provenance.insert("finetune_seed".into(), seed.into());
+    spec.provenance.insert("finetune_attempts".into(), attempts.into());
+    policy.set_metadata(METADATA_KEY, &spec.to_json());
+    let candidate = policy.to_bytes();
+    let held = |file: &[u8]| validation_loss(method, engine, file, experience, seed);
+    let validation_loss = match (held(base)?, held(&candidate)?) {
+        (Some(before), Some(after)) => Some((before, after)),
+        _ => None,
+    };
+    let report = FinetuneReport {
+        base: id_of(base).to_string(),
+        candidate: id_of(&candidate).to_string(),
+        engine: engine.name().to_owned(),
+        demonstrations,
+        attempts,
+        validation,
+        steps: method.steps,
+        losses,
+        validation_loss,
+        seed,
+    };
+    Ok((candidate, report))
+}
+
+/// Rows that a validation loss is measured on.
+const VALIDATION_ROWS: usize = 2048;
+
+fn validation_loss(
+    method: &Gcbc,
+    engine: &Engine,
+    policy: &[u8],
+    experience: &Experience,
+    seed: u64,
+) -> Result<Option<f32>, LearnError> {
+    if experience.validation.transitions() == 0 {
+        return Ok(None);
+    }
+    let graph = Verified::from_bytes(policy)?;
+    let spec = PolicySpec::of(&graph)?;
+    let method = Gcbc { batch: VALIDATION_ROWS, ..method.clone() };
+    let mut batch = Batch::new(&method, &spec)?;
+    let empty = ReplayBuffer::default();
+    let data = Data { demonstrations: &empty, attempts: &experience.validation };
+    // The same rows for every policy.
+    let mut rng: Rng = stream(seed, Stream::Validation);
+    batch.fill(&method, data, &mut rng)?;
+    Ok(Some(batch.loss(&mut engine.load(&graph)?)?))
+}
