@@ -6,6 +6,7 @@ pub mod emulate;
 pub mod episodes;
 pub mod finetune;
 pub mod goal;
+pub mod picture;
 pub mod policy;
 pub mod progress;
 pub mod simulate;

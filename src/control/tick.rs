@@ -117,7 +117,7 @@ struct Attempt {
 }
 
 /// Counts since the loop started.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct LoopCounters {
     /// Ticks run.
     pub ticks: u64,

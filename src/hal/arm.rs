@@ -138,7 +138,7 @@ pub struct ArmState {
 }
 
 /// Faults seen since the arm was opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Counters {
     /// On the bus.
     pub bus: bus::Counters,

@@ -52,7 +52,7 @@ pub enum BusError {
 }
 
 /// Faults seen since the bus was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Counters {
     /// Tries that ended at their deadline.
     pub timeouts: u64,
