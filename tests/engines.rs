@@ -346,3 +346,52 @@ fn adamw_follows_its_definition() {
         }
     }
 }
+
+/// A random change to a file: mostly a bit, else a byte, bytes put in, bytes taken out, or a cut.
+fn mutate(rng: &mut Rng, bytes: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    let at = rng.random_range(0..bytes.len());
+    let count = rng.random_range(1..8);
+    match rng.random_range(0..10) {
+        0 => bytes.truncate(at),
+        1 => bytes[at] = 0xff,
+        2 => drop(bytes.splice(at..at, (0..count).map(|_| 1))),
+        3 => drop(bytes.drain(at..(at + count).min(bytes.len()))),
+        _ => bytes[at] ^= 1 << count,
+    }
+    bytes
+}
+
+#[test]
+fn damaged_files_are_refused_or_run_and_nothing_panics_or_hangs() {
+    // Small weights, so that most damage hits the graph and not the numbers.
+    let mut b = Builder::new();
+    let x = b.input("observation", &[Dim::Batch, Dim::Fixed(2)]);
+    let w = b.parameter("w", Tensor::new([2, 2], [1.0, 2.0, 3.0, 4.0]).unwrap());
+    let bias = b.parameter("b", Tensor::zeros([2]));
+    let h = b.gemm(x, w, bias);
+    let h = b.layer_normalization(h, bias, bias, 1e-5);
+    let h = b.relu(h);
+    let h = b.concat(&[h, x], 1);
+    let h = b.slice(h, 1, 0, 3);
+    let h = b.reduce_mean(h, &[1], true);
+    let h = b.clip(h, -1.0, 1.0);
+    b.output("action", h);
+    let bytes = b.finish().unwrap().to_bytes();
+    let engines = engines();
+    let (seed, mut verified) = (11, 0);
+    let mut rng = stream(seed, Stream::Training);
+    for round in 0..4000 {
+        let damaged = mutate(&mut rng, &bytes);
+        let Ok(graph) = Verified::from_bytes(&damaged) else { continue };
+        verified += 1;
+        for engine in &engines {
+            if let Err(error) = engine.load(&graph) {
+                let said = error.to_string();
+                assert!(!said.contains("panicked"), "seed {seed}, round {round}: {said}");
+            }
+        }
+    }
+    println!("{verified} of 4000 damaged files still verify");
+    assert!(verified > 100);
+}

@@ -28,6 +28,8 @@ pub(super) fn libraries(
     let mut all = Vec::new();
     for (i, folder) in folders.iter().enumerate() {
         let mut below = if i == 0 { list(folder) } else { Vec::new() };
+        // Other folders are unfinished installations.
+        below.retain(|path| !version(path).0.is_empty());
         below.sort_by_key(|path| std::cmp::Reverse(version(path)));
         below.push(folder.clone());
         for folder in below {
@@ -57,12 +59,13 @@ mod tests {
     use crate::storage::Disk;
 
     #[test]
-    fn the_newest_version_comes_first_and_cuda_only_with_its_provider() {
+    fn the_newest_whole_version_comes_first_and_cuda_only_with_its_provider() {
         let cache = tempfile::tempdir().unwrap();
         for file in [
             "1.9.0/libonnxruntime.so.1.9.0",
             "1.32.0/libonnxruntime.so.1.32.0",
             "1.32.0/libonnxruntime_providers_shared.so",
+            "new/libonnxruntime.so.1.40.0",
             "1.31.1-cuda/libonnxruntime.so.1.31.1",
             "1.31.1-cuda/libonnxruntime_providers_cuda.so",
         ] {

@@ -59,7 +59,7 @@ impl Library {
         if device == Device::Cuda {
             preload_cuda(&path);
         }
-        Ok(Self { environment, version: version(ort::info()), device })
+        Ok(Self { environment, version: version(&path), device })
     }
 
     pub(super) fn version(&self) -> &str {
@@ -109,12 +109,8 @@ impl Library {
 /// Opens the CUDA libraries that `regoal runtime install --cuda` puts beside the engine; without it
 /// the system's own are used.
 fn preload_cuda(library: &Path) {
-    let beside = |name: &&str| library.with_file_name(name);
-    for path in ort::ep::cuda::CUDA_DYLIBS
-        .iter()
-        .chain(ort::ep::cuda::CUDNN_DYLIBS)
-        .map(|name| beside(&name))
-    {
+    let names = ort::ep::cuda::CUDA_DYLIBS.iter().chain(ort::ep::cuda::CUDNN_DYLIBS);
+    for path in names.map(|name| library.with_file_name(name)) {
         if path.exists()
             && let Err(error) = ort::util::preload_dylib(&path)
         {
@@ -123,10 +119,10 @@ fn preload_cuda(library: &Path) {
     }
 }
 
-/// The version in the library's own description, `... git-branch=rel-1.32.0, ...`.
-fn version(info: &str) -> String {
-    let branch = info.split("git-branch=").nth(1).and_then(|rest| rest.split(',').next());
-    branch.map_or("unknown", |branch| branch.trim_start_matches("rel-")).to_owned()
+/// The version in the library's file name, `libonnxruntime.so.1.32.0`.
+fn version(path: &Path) -> String {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
+    name.split_once(".so.").map_or("of unknown version", |(_, version)| version).to_owned()
 }
 
 pub(super) struct Inference {

@@ -11,7 +11,7 @@ pub struct Session {
 }
 
 enum Runner {
-    Tract(tract::Inference),
+    Tract(Box<tract::Inference>),
     Ort(ort::Inference),
 }
 
@@ -27,7 +27,7 @@ impl Session {
             }
         }
         let runner = match backend {
-            Backend::Tract => Runner::Tract(tract::Inference::new(graph, &inputs)?),
+            Backend::Tract => Runner::Tract(Box::new(tract::Inference::new(graph, &inputs)?)),
             Backend::Ort(library) => Runner::Ort(ort::Inference::new(library, graph)?),
         };
         Ok(Self { inputs, outputs, runner })

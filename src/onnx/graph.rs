@@ -205,3 +205,62 @@ impl ValueInfo {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Written by the Python package onnx 1.23.2 with metadata on every level, a function, typed
+    /// tensor data and a quantization annotation.
+    const EVERY_PART: &[u8] = include_bytes!("../../tests/data/every_part.onnx");
+
+    #[test]
+    fn a_file_of_every_part_is_encoded_to_the_same_bytes() {
+        assert_eq!(Graph::from_bytes(EVERY_PART).unwrap().to_bytes(), EVERY_PART);
+    }
+
+    #[test]
+    fn new_parameters_change_only_their_own_bytes() {
+        let base = Graph::from_bytes(EVERY_PART).unwrap();
+        let new = Tensor::new([3, 2], [7.0; 6]).unwrap();
+        let tuned = base.with_parameters(&BTreeMap::from([("w".into(), new.clone())])).unwrap();
+        assert_eq!(tuned.parameters().unwrap()["w"], new);
+        let (before, after) = (base.to_bytes(), tuned.to_bytes());
+        let changed = before.iter().zip(&after).filter(|(a, b)| a != b).count();
+        assert!(before.len() == after.len() && changed <= 24, "{changed}");
+    }
+
+    #[test]
+    fn parameters_of_another_name_or_shape_are_refused() {
+        let base = Graph::from_bytes(EVERY_PART).unwrap();
+        let refusal = |name: &str, tensor| {
+            base.with_parameters(&BTreeMap::from([(name.into(), tensor)])).unwrap_err().to_string()
+        };
+        assert_eq!(
+            refusal("v", Tensor::zeros([1])),
+            "parameter `v`: expected an initializer of this name, found none"
+        );
+        assert_eq!(
+            refusal("w", Tensor::zeros([2, 3])),
+            "parameter `w`: expected dims [3, 2], found [2, 3]"
+        );
+    }
+
+    #[test]
+    fn metadata_is_set_in_place() {
+        let mut graph = Graph::from_bytes(EVERY_PART).unwrap();
+        graph.set_metadata("x", "new");
+        graph.set_metadata("another", "3");
+        let found = Graph::from_bytes(&graph.to_bytes()).unwrap().metadata();
+        let expected = [("a", "2"), ("another", "3"), ("x", "new")];
+        assert!(found.iter().map(|(k, v)| (k.as_str(), v.as_str())).eq(expected), "{found:?}");
+    }
+
+    #[test]
+    fn a_fixed_batch_replaces_every_open_size() {
+        let graph = Graph::from_bytes(EVERY_PART).unwrap().with_batch(5);
+        let fixed = [Dim::Fixed(5), Dim::Fixed(3)];
+        assert_eq!(graph.inputs().unwrap()[0].dims, fixed);
+        assert_eq!(graph.outputs().unwrap()[0].dims_at(99), [5, 2]);
+    }
+}

@@ -117,11 +117,11 @@ impl Tensor {
 
     pub(crate) fn from_proto(proto: &TensorProto) -> Result<Self, OnnxError> {
         let at = label(proto);
-        let (dims, element, data) = checked_bytes(proto)?;
+        let Stored { dims, element, raw } = stored(proto)?;
         if element != ElementType::F32 {
             return Err(OnnxError::invalid(at, "a float tensor", format!("{element:?}")));
         }
-        let data = match data {
+        let data = match raw {
             Some(raw) => raw.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
             None => proto.float_data.clone(),
         };
@@ -149,11 +149,16 @@ pub(crate) fn element_count(dims: &[usize]) -> Option<usize> {
     dims.iter().try_fold(1usize, |product, d| product.checked_mul(*d))
 }
 
-/// A stored tensor's dims, type and raw bytes, with their length checked. The bytes are `None` when
-/// the elements stand in a typed field.
-pub(crate) fn checked_bytes(
-    proto: &TensorProto,
-) -> Result<(Vec<usize>, ElementType, Option<&[u8]>), OnnxError> {
+/// A stored tensor whose length has been checked.
+pub(crate) struct Stored<'a> {
+    pub dims: Vec<usize>,
+    pub element: ElementType,
+    /// The elements in little-endian order; `None` when they stand in a typed field.
+    pub raw: Option<&'a [u8]>,
+}
+
+/// Reads a stored tensor's dims and type, and checks that its data is inside and whole.
+pub(crate) fn stored(proto: &TensorProto) -> Result<Stored<'_>, OnnxError> {
     let at = label(proto);
     let name = || proto.name.clone().unwrap_or_default();
     if proto.data_location.unwrap_or(0) != 0 || !proto.external_data.is_empty() {
@@ -175,7 +180,7 @@ pub(crate) fn checked_bytes(
         let expected = format!("{} of data for dims {dims:?}", count * unit);
         return Err(OnnxError::invalid(at, expected, found));
     }
-    Ok((dims, element, proto.raw_data.as_deref()))
+    Ok(Stored { dims, element, raw: proto.raw_data.as_deref() })
 }
 
 fn typed_len(proto: &TensorProto, element: ElementType) -> usize {
@@ -189,11 +194,11 @@ fn typed_len(proto: &TensorProto, element: ElementType) -> usize {
 
 /// The elements of a stored int64 tensor.
 pub(crate) fn int64s(proto: &TensorProto) -> Result<Vec<i64>, OnnxError> {
-    let (_, element, data) = checked_bytes(proto)?;
+    let Stored { element, raw, .. } = stored(proto)?;
     if element != ElementType::I64 {
         return Err(OnnxError::invalid(label(proto), "an int64 tensor", format!("{element:?}")));
     }
-    Ok(match data {
+    Ok(match raw {
         Some(raw) => raw.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect(),
         None => proto.int64_data.clone(),
     })

@@ -106,3 +106,132 @@ fn at_most(what: &str, found: usize, limit: usize) -> Result<(), OnnxError> {
         Err(OnnxError::TooLarge { what: what.into(), limit, found })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::proto::{AttributeProto, GraphProto, NodeProto, TensorProto};
+    use crate::onnx::{Dim, Tensor};
+
+    fn policy() -> Graph {
+        let mut b = Builder::new();
+        let x = b.input("observation", &[Dim::Batch, Dim::Fixed(3)]);
+        let w = b.parameter("w", Tensor::zeros([3, 2]));
+        let bias = b.parameter("b", Tensor::zeros([2]));
+        let h = b.gemm(x, w, bias);
+        let h = b.tanh(h);
+        b.output("action", h);
+        b.finish().unwrap()
+    }
+
+    /// What is said of the policy after `damage`.
+    fn refusal(damage: impl Fn(&mut Graph)) -> String {
+        let mut graph = policy();
+        damage(&mut graph);
+        let error = Verified::from_bytes(&graph.to_bytes()).expect_err("it should be refused");
+        error.to_string()
+    }
+
+    #[test]
+    fn a_built_graph_verifies_and_survives_its_encoding() {
+        let bytes = policy().to_bytes();
+        let verified = Verified::from_bytes(&bytes).unwrap();
+        assert_eq!(*verified, policy());
+        assert_eq!(verified.to_bytes(), bytes);
+    }
+
+    #[test]
+    fn each_broken_rule_is_named_with_its_place() {
+        type Damage = fn(&mut GraphProto);
+        let cases: &[(Damage, &str)] = &[
+            (
+                |g| g.output[0].name = Some("nobody".into()),
+                "the graph's outputs: nothing before it produces `nobody`",
+            ),
+            (|g| g.node.reverse(), "node `action`: nothing before it produces `gemm_0`"),
+            (|g| g.node[1].output[0] = "w".into(), "the name `w` is given to two values"),
+            (|g| g.initializer[1].name = Some("w".into()), "the name `w` is given to two values"),
+            (|g| g.node[1].op_type = Some("Loop".into()), "operator `Loop` is not supported"),
+            (
+                |g| g.node[1].domain = Some("com.microsoft".into()),
+                "operator `com.microsoft::Tanh` is not supported",
+            ),
+            (
+                |g| g.initializer[0].raw_data = Some(vec![0; 23]),
+                "tensor `w`: expected 24 of data for dims [3, 2], found 23",
+            ),
+            (|g| g.initializer[0].dims = vec![-1, 2], "tensor `w`: expected dims of at least 0"),
+            (
+                |g| g.initializer[0].dims = vec![1 << 40, 1 << 40],
+                "tensor `w`: expected a size that fits memory",
+            ),
+            (
+                |g| g.initializer[0].data_type = Some(10),
+                "tensor `w`: expected a float, double, int32, int64 or bool tensor",
+            ),
+            (
+                |g| g.initializer[0].data_location = Some(1),
+                "tensor `w`: its data is in another file",
+            ),
+            (
+                |g| g.initializer[0].dims = vec![2, 3],
+                "expected an inner size of Fixed(3), found Fixed(2)",
+            ),
+            (
+                |g| g.node[1].attribute.push(AttributeProto::int("axis", i64::MAX)),
+                "expected an axis of -8 to 7",
+            ),
+            (|g| g.node[1].input.push("w".into()), "expected 1 to 1 inputs, found 2"),
+            (|g| g.node[1].output.clear(), "expected 1 to 1 outputs, found 0"),
+            (|g| g.output.clear(), "expected at least one output, found none"),
+            (
+                |g| g.output[0].r#type = None,
+                "value `action`: expected a tensor, found another type",
+            ),
+            (|g| g.sparse_initializer.push(vec![]), "expected no sparse initializers, found 1"),
+        ];
+        for (damage, says) in cases {
+            let found = refusal(|graph| damage(&mut graph.graph));
+            assert!(found.contains(says), "{found}\nshould say\n{says}");
+        }
+        assert!(refusal(|g| g.model.opset_import.clear()).starts_with("opset: expected 13 to 23"));
+        assert!(refusal(|g| g.model.functions.push(Default::default())).contains("no functions"));
+    }
+
+    #[test]
+    fn a_few_bytes_cannot_ask_for_much_memory() {
+        let found = refusal(|g| {
+            let shape = AttributeProto::tensor(
+                "value",
+                crate::onnx::tensor::int64_proto("", &[1 << 20, 1 << 20]),
+            );
+            let constant = |op: &str, input: Vec<String>, output: &str, attribute| NodeProto {
+                op_type: Some(op.into()),
+                input,
+                output: vec![output.into()],
+                attribute,
+                ..NodeProto::default()
+            };
+            g.graph.node.push(constant("Constant", vec![], "shape", vec![shape]));
+            g.graph.node.push(constant("ConstantOfShape", vec!["shape".into()], "huge", vec![]));
+        });
+        assert!(found.starts_with("value `huge`: elements: expected at most"), "{found}");
+    }
+
+    #[test]
+    fn limits_hold_for_bytes_and_nodes() {
+        let limits = Limits { max_nodes: 1, ..Limits::default() };
+        let error = verify(policy(), &limits).unwrap_err();
+        assert_eq!(error.to_string(), "nodes: expected at most 1, found 2");
+    }
+
+    #[test]
+    fn typed_and_raw_tensor_data_read_alike() {
+        let mut graph = policy();
+        let raw = graph.parameters().unwrap();
+        let tensor: &mut TensorProto = &mut graph.graph.initializer[0];
+        (tensor.float_data, tensor.raw_data) = (vec![0.0; 6], None);
+        assert_eq!(graph.parameters().unwrap(), raw);
+        Verified::try_from(graph).unwrap();
+    }
+}

@@ -307,6 +307,15 @@ impl Builder {
             (found > limit).then_some(OnnxError::TooLarge { what, limit, found })
         };
         let sizes: Vec<usize> = info.dims.as_ref()?.iter().map(|d| d.at(1)).collect();
+        // Engines divide by sizes; only lists of axes and sizes may be empty.
+        if sizes.contains(&0) && info.element != ElementType::I64 {
+            let found = format!("{sizes:?}");
+            return Some(OnnxError::invalid(
+                format!("value `{name}`"),
+                "sizes of at least 1",
+                found,
+            ));
+        }
         let limit = self.limits.max_elements;
         let widest = sizes.iter().copied().max().unwrap_or(0);
         let count = element_count(&sizes).unwrap_or(usize::MAX).max(widest);

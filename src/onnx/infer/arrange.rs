@@ -1,13 +1,13 @@
 //! Shapes of operators that rearrange, join and cut.
 
 use super::{Call, Info};
-use crate::onnx::tensor::{ElementType, checked_bytes, int64s};
+use crate::onnx::tensor::{ElementType, Stored, int64s, stored};
 use crate::onnx::{Dim, OnnxError};
 
 impl Call<'_> {
     pub(super) fn constant(&self) -> Result<Info, OnnxError> {
         if let Some(tensor) = self.node.tensor("value") {
-            let (dims, element, _) = checked_bytes(tensor)?;
+            let Stored { dims, element, .. } = stored(tensor)?;
             let ints = if element == ElementType::I64 { Some(int64s(tensor)?) } else { None };
             let dims = Some(dims.into_iter().map(Dim::Fixed).collect());
             return Ok(Info { element, dims, ints });
@@ -30,7 +30,7 @@ impl Call<'_> {
 
     pub(super) fn constant_of_shape(&self) -> Result<Info, OnnxError> {
         let element = match self.node.tensor("value") {
-            Some(tensor) => checked_bytes(tensor)?.1,
+            Some(tensor) => stored(tensor)?.element,
             None => ElementType::F32,
         };
         let Some(shape) = &self.input(0)?.ints else {
