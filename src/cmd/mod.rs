@@ -9,6 +9,7 @@ pub mod goal;
 pub mod picture;
 pub mod policy;
 pub mod progress;
+pub mod runtime;
 pub mod simulate;
 pub mod status;
 pub mod stop;
