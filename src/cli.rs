@@ -22,11 +22,39 @@ pub struct Cli {
 #[derive(Debug, clap::Subcommand)]
 #[allow(missing_docs, reason = "each verb's documentation is its help, in its own file")]
 pub enum Verb {
-    Goal(cmd::goal::Args),
-    Stop(cmd::stop::Args),
-    Status(cmd::status::Args),
     Arm(cmd::arm::Args),
+    Goal(cmd::goal::Args),
+    Status(cmd::status::Args),
+    Stop(cmd::stop::Args),
+    /// Looks after logged episodes
+    #[command(subcommand)]
+    Episodes(cmd::episodes::Args),
+    Finetune(cmd::finetune::Args),
+    /// Trains a policy from nothing
+    #[command(subcommand)]
+    Train(Train),
+    /// Looks at policy files
+    #[command(subcommand)]
+    Policy(Policy),
+    /// Puts ONNX Runtime in place, for fast training
+    #[command(subcommand)]
+    Runtime(cmd::runtime::Args),
+    Emulate(cmd::emulate::Args),
     Completions(cmd::completions::Args),
+}
+
+/// The learning methods.
+#[derive(Debug, clap::Subcommand)]
+#[allow(missing_docs, reason = "as for the verbs")]
+pub enum Train {
+    Gcbc(cmd::train::Args),
+}
+
+/// What to do with a policy file.
+#[derive(Debug, clap::Subcommand)]
+#[allow(missing_docs, reason = "as for the verbs")]
+pub enum Policy {
+    Inspect(cmd::policy::Args),
 }
 
 impl Verb {
@@ -36,10 +64,16 @@ impl Verb {
     /// What the verb says.
     pub fn run(&self, context: &Context) -> anyhow::Result<()> {
         match self {
-            Self::Goal(args) => cmd::goal::run(args, context),
-            Self::Stop(args) => cmd::stop::run(args, context),
-            Self::Status(args) => cmd::status::run(args, context),
             Self::Arm(args) => cmd::arm::run(args, context),
+            Self::Goal(args) => cmd::goal::run(args, context),
+            Self::Status(args) => cmd::status::run(args, context),
+            Self::Stop(args) => cmd::stop::run(args, context),
+            Self::Episodes(args) => cmd::episodes::run(args, context),
+            Self::Finetune(args) => cmd::finetune::run(args, context),
+            Self::Train(Train::Gcbc(args)) => cmd::train::run(args, context),
+            Self::Policy(Policy::Inspect(args)) => cmd::policy::run(args, context),
+            Self::Runtime(args) => cmd::runtime::run(args, context),
+            Self::Emulate(args) => cmd::emulate::run(args, context),
             Self::Completions(args) => cmd::completions::run(args, command(), context),
         }
     }

@@ -1,7 +1,7 @@
 //! `regoal episodes ls|show`: what is in a dataset, and what is in an episode.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -9,6 +9,44 @@ use serde_json::{Value, json};
 
 use crate::episode::{Episode, EpisodeHeader, Events, Outcome, PolicyId, Step, Summary, list};
 use crate::storage::Storage;
+
+/// What to do with logged episodes.
+#[derive(Debug, clap::Subcommand)]
+pub enum Args {
+    /// Lists the episodes of a folder, damaged ones included.
+    ///
+    /// Example: regoal episodes ls regoal-demo/episodes
+    Ls {
+        /// The folder.
+        #[arg(default_value = "episodes")]
+        folder: PathBuf,
+        /// Print JSON, one line an episode.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows what is in one episode: header, outcome, each joint's course, events.
+    ///
+    /// Example: regoal episodes show episodes/episode-000001.mcap
+    Show {
+        /// The episode.
+        file: PathBuf,
+        /// Print JSON, every step.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// The folder or file cannot be read.
+pub fn run(args: &Args, context: &super::Context) -> anyhow::Result<()> {
+    let (storage, mut out) = (context.storage.as_ref(), std::io::stdout().lock());
+    match args {
+        Args::Ls { folder, json } => ls(storage, folder, *json, &mut out),
+        Args::Show { file, json } => show(storage, file, *json, &mut out),
+    }
+}
 
 /// Prints the episodes of a folder as a table, or as one JSON line each.
 pub fn ls(
@@ -265,7 +303,7 @@ fn outcome_json(outcome: &Outcome) -> Value {
 /// A folder or file cannot be read.
 pub fn read_all(
     storage: &dyn Storage,
-    folders: &[std::path::PathBuf],
+    folders: &[PathBuf],
 ) -> anyhow::Result<Vec<Episode>> {
     let mut episodes = Vec::new();
     for folder in folders {

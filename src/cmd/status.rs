@@ -5,7 +5,8 @@ use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use super::{Context, Daemon, printable, say, say_json};
-use crate::daemon::{Quantiles, Status};
+use crate::control::Quantiles;
+use crate::daemon::Status;
 
 /// Shows what the arm is doing, each joint, the goal, and how healthy bus, loop and log are
 #[derive(Debug, clap::Args)]
@@ -113,7 +114,7 @@ fn joints(text: &mut String, s: &Status) {
 }
 
 fn health(text: &mut String, s: &Status) {
-    let (c, b) = (s.counters, s.bus);
+    let (c, b) = (s.counters, s.faults.bus);
     let realtime = match s.timing.realtime {
         Some(true) => ", real-time priority",
         Some(false) => ", no real-time priority",
@@ -132,7 +133,7 @@ fn health(text: &mut String, s: &Status) {
             "{} timeouts, {} bad checksums, {} wrong answers, {} retries; {} stale ticks, {} failed writes",
             b.timeouts,
             b.checksum,
-            b.wrong_id + b.wrong_length,
+            b.wrong_id + b.wrong_length + s.faults.implausible,
             b.retries,
             c.stale_ticks,
             c.failed_writes

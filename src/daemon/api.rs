@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::control::{LoopCounters, Quantiles};
 use crate::episode::{Fault, Mode};
+use crate::hal::arm;
 
 /// How a robot is.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -29,9 +31,9 @@ pub struct Status {
     /// The policy that steers: its id in hexadecimal digits; none while none steers.
     pub policy: Option<String>,
     /// Counts since the loop started.
-    pub counters: Counters,
-    /// Faults of the servo bus since the loop started.
-    pub bus: BusCounters,
+    pub counters: LoopCounters,
+    /// Faults of the servo bus and of what came over it, since the loop started.
+    pub faults: arm::Counters,
     /// How punctual the loop is.
     pub timing: Timing,
     /// The episode log; none when nothing is logged.
@@ -53,44 +55,6 @@ pub struct Joint {
     pub age_ms: f64,
 }
 
-/// Counts since the loop started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Counters {
-    /// Ticks run.
-    pub ticks: u64,
-    /// Ticks skipped because the one before ended too late.
-    pub missed: u64,
-    /// Ticks without a fresh action in time while reaching.
-    pub late_actions: u64,
-    /// Actions refused.
-    pub refused_actions: u64,
-    /// Ticks with at least one stale joint.
-    pub stale_ticks: u64,
-    /// Transactions that failed to write.
-    pub failed_writes: u64,
-}
-
-/// Faults of the servo bus since the loop started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct BusCounters {
-    /// Requests without an answer in time.
-    pub timeouts: u64,
-    /// Packets whose checksum did not fit.
-    pub checksum: u64,
-    /// Answers of servos that were not asked.
-    pub wrong_id: u64,
-    /// Answers of another size than asked for.
-    pub wrong_length: u64,
-    /// Bytes that belonged to no packet.
-    pub garbage_bytes: u64,
-    /// Bytes that came before they were asked for.
-    pub stale_bytes: u64,
-    /// Answers with a status bit set.
-    pub status_bits: u64,
-    /// Requests made again.
-    pub retries: u64,
-}
-
 /// How punctual the loop is.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Timing {
@@ -100,17 +64,6 @@ pub struct Timing {
     pub lateness_us: Quantiles,
     /// From a tick's begin to its end.
     pub duration_us: Quantiles,
-}
-
-/// A histogram in three numbers (µs).
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-pub struct Quantiles {
-    /// Median.
-    pub p50: f64,
-    /// 99th percentile.
-    pub p99: f64,
-    /// Longest.
-    pub max: f64,
 }
 
 /// The episode log.

@@ -18,13 +18,15 @@
 mod api;
 mod client;
 mod routes;
+mod served;
 mod server;
 mod socket;
 
 pub use api::{
-    BusCounters, Code, Command, Counters, Ending, ErrorReply, Goal, GoalReply, GoalResult, Joint,
-    Log, Quantiles, Robot, Status, Timing,
+    Code, Command, Ending, ErrorReply, Goal, GoalReply, GoalResult, Joint, Log, Robot, Status,
+    Timing,
 };
 pub use client::{Client, ClientError};
+pub use served::{Facts, Served};
 pub use server::{Server, ServerError};
 pub use socket::{default_socket, find_sockets};

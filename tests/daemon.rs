@@ -1,0 +1,380 @@
+//! The API over a real socket: a stand-in robot for what a control loop seldom does.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Barrier, Condvar, Mutex};
+use std::time::Duration;
+
+use regoal::daemon::{
+    Client, ClientError, Code, Command, Ending, ErrorReply, Goal, GoalReply, GoalResult, Robot,
+    Server, ServerError, Status,
+};
+use regoal::storage::Disk;
+use tempfile::TempDir;
+
+/// A robot that remembers what it was told.
+#[derive(Default)]
+struct Fake {
+    told: Mutex<Vec<Command>>,
+    goals: AtomicU64,
+    results: Mutex<Vec<GoalReply>>,
+    /// Commands but an emergency stop wait here while it is true.
+    stuck: Mutex<bool>,
+    freed: Condvar,
+    refuses: Option<ErrorReply>,
+    dead: bool,
+}
+
+impl Robot for Fake {
+    fn status(&self) -> Status {
+        Status { robot: "fake".into(), alive: !self.dead, ..Status::default() }
+    }
+
+    fn command(&self, command: Command) -> Result<(), ErrorReply> {
+        if command != Command::EmergencyStop {
+            drop(self.freed.wait_while(self.stuck.lock().unwrap(), |stuck| *stuck).unwrap());
+        }
+        self.told.lock().unwrap().push(command);
+        self.refuses.clone().map_or(Ok(()), Err)
+    }
+
+    fn reach(&self, _: &Goal) -> Result<u64, ErrorReply> {
+        match &self.refuses {
+            Some(refusal) => Err(refusal.clone()),
+            None => Ok(self.goals.fetch_add(1, Ordering::Relaxed) + 1),
+        }
+    }
+
+    fn goal(&self, id: u64) -> Option<GoalReply> {
+        let ended = self.results.lock().unwrap().iter().find(|r| r.id == id).cloned();
+        let known = (1..=self.goals.load(Ordering::Relaxed)).contains(&id);
+        ended.or(known.then_some(GoalReply { id, result: None }))
+    }
+}
+
+impl Fake {
+    fn refusing(code: Code) -> Self {
+        Self { refuses: Some(ErrorReply { error: "not now".into(), code }), ..Self::default() }
+    }
+
+    fn stick(&self, stuck: bool) {
+        *self.stuck.lock().unwrap() = stuck;
+        self.freed.notify_all();
+    }
+}
+
+const GOAL: Goal = Goal { goal: [0.1, -0.2, 0.1], tolerance_m: None, timeout_s: None, wait: false };
+
+struct Fixture {
+    robot: Arc<Fake>,
+    server: Server,
+    folder: TempDir,
+}
+
+impl Fixture {
+    fn new(robot: Fake) -> Self {
+        let (folder, robot) = (tempfile::tempdir().unwrap(), Arc::new(robot));
+        let server = start(&folder.path().join("arm.sock"), robot.clone()).unwrap();
+        Self { robot, server, folder }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("arm.sock")
+    }
+
+    fn client(&self) -> Client {
+        Client::new(self.socket())
+    }
+
+    fn connect(&self) -> UnixStream {
+        let stream = UnixStream::connect(self.server.socket()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    }
+
+    /// What comes back for raw bytes until the server closes: all of it, or what came before a
+    /// reset.
+    fn raw(&self, bytes: &[u8]) -> String {
+        let mut stream = self.connect();
+        let _ = stream.write_all(bytes);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    fn post(&self, path: &str, body: &str) -> String {
+        let length = body.len();
+        self.raw(
+            format!(
+                "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+                 content-length: {length}\r\n\r\n{body}"
+            )
+            .as_bytes(),
+        )
+    }
+}
+
+fn start(socket: &Path, robot: Arc<Fake>) -> Result<Server, ServerError> {
+    Server::start(socket, robot, Arc::new(Disk))
+}
+
+fn refusal<T: std::fmt::Debug>(answer: Result<T, ClientError>) -> ErrorReply {
+    match answer.unwrap_err() {
+        ClientError::Refused(reply) => reply,
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn every_verb_reaches_the_robot() {
+    let fixture = Fixture::new(Fake::default());
+    let client = fixture.client();
+    assert_eq!(client.status().unwrap().robot, "fake");
+    let commands = [Command::Arm, Command::Stop, Command::EmergencyStop, Command::Disarm];
+    for command in commands {
+        client.command(command).unwrap();
+    }
+    assert_eq!(*fixture.robot.told.lock().unwrap(), commands);
+    assert_eq!(client.reach(&GOAL).unwrap(), GoalReply { id: 1, result: None });
+    assert_eq!(client.goal(1).unwrap().result, None);
+    assert_eq!(refusal(client.goal(2)).code, Code::NotFound);
+}
+
+#[test]
+fn a_waiting_client_is_answered_when_its_goal_has_ended() {
+    let fixture = Fixture::new(Fake::default());
+    let waiting = std::thread::spawn({
+        let client = fixture.client();
+        move || client.reach(&Goal { wait: true, ..GOAL })
+    });
+    while fixture.robot.goals.load(Ordering::Relaxed) == 0 {
+        std::thread::yield_now();
+    }
+    let (ending, distance_m) = (Ending::Reached, Some(0.01));
+    let result = GoalResult { ending, fault: None, success: true, distance_m, ticks: 80 };
+    let ended = GoalReply { id: 1, result: Some(result) };
+    fixture.robot.results.lock().unwrap().push(ended.clone());
+    assert_eq!(waiting.join().unwrap().unwrap(), ended);
+}
+
+#[test]
+fn each_refusal_has_its_status_and_its_reason() {
+    for (code, status) in [(Code::Refused, "409"), (Code::NoAnswer, "503")] {
+        let fixture = Fixture::new(Fake::refusing(code));
+        let client = fixture.client();
+        let reply = ErrorReply { error: "not now".into(), code };
+        assert_eq!(refusal(client.command(Command::Arm)), reply);
+        assert_eq!(refusal(client.reach(&GOAL)), reply);
+        let answer = fixture.post("/v1/arm", "");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    }
+}
+
+#[test]
+fn a_client_waiting_on_a_dead_loop_is_told_so() {
+    let fixture = Fixture::new(Fake { dead: true, ..Fake::default() });
+    let reply = refusal(fixture.client().reach(&Goal { wait: true, ..GOAL }));
+    assert_eq!(reply.code, Code::NoAnswer);
+}
+
+#[test]
+fn wrong_bodies_are_refused_with_what_was_expected() {
+    let fixture = Fixture::new(Fake::default());
+    for (body, says) in [
+        ("", "EOF"),
+        ("{}", "missing field `goal`"),
+        (r#"{"goal": [NaN, 0, 0]}"#, "expected value"),
+        (r#"{"goal": [null, 0, 0]}"#, "invalid type: null"),
+        (r#"{"goal": [1e39, 0, 0]}"#, "expected three numbers from -10 to 10"),
+        (r#"{"goal": [0, 0]}"#, "invalid length 2"),
+        (r#"{"goal": [0, 0, 0, 0]}"#, "trailing characters"),
+        (r#"{"goal": [0, 0, 0], "speed": 9}"#, "unknown field `speed`"),
+        (r#"{"goal": [0, 0, 0], "tolerance_m": -1}"#, "tolerance_m: expected 0.0001 to 1"),
+        (r#"{"goal": [0, 0, 0], "timeout_s": 1e9}"#, "timeout_s: expected 0.01 to 3600"),
+        (&"[".repeat(10_000), "found a body with"),
+    ] {
+        let answer = fixture.post("/v1/goal", body);
+        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains(says), "{body}: {answer}");
+    }
+    assert_eq!(fixture.robot.goals.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn wrong_paths_and_methods_are_refused() {
+    let fixture = Fixture::new(Fake::default());
+    let get = |path| {
+        fixture
+            .raw(format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes())
+    };
+    for (path, status) in [
+        ("/v2/status", "404"),
+        ("/v1/../../etc/passwd", "404"),
+        ("/v1/goal/18446744073709551616", "400"),
+        ("/v1/goal/%00", "400"),
+        ("/v1/estop", "405"),
+    ] {
+        let answer = get(path);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {answer}");
+        assert!(answer.contains(r#""code":"#), "{path}: {answer}");
+    }
+    assert!(fixture.robot.told.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_body_over_the_limit_is_refused_whether_announced_or_not() {
+    let fixture = Fixture::new(Fake::default());
+    let body = format!(r#"{{"goal": [0, 0, 0]{}}}"#, " ".repeat(65 * 1024));
+    let announced = fixture.post("/v1/goal", &body);
+    let mut chunked =
+        b"POST /v1/goal HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+    for chunk in body.as_bytes().chunks(1000) {
+        chunked.extend(format!("{:x}\r\n", chunk.len()).bytes());
+        chunked.extend(chunk);
+        chunked.extend(b"\r\n");
+    }
+    for answer in [announced, fixture.raw(&chunked)] {
+        assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    }
+    assert_eq!(fixture.robot.goals.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn garbage_never_stops_the_server() {
+    use rand::{Rng as _, SeedableRng as _};
+    let fixture = Fixture::new(Fake::default());
+    let seed = 7;
+    println!("seed {seed}");
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+    let request = b"POST /v1/goal HTTP/1.1\r\nhost: x\r\ncontent-length: 21\r\nconnection: close\r\n\r\n{\"goal\": [0, 0, 0.1]}";
+    for round in 0..200 {
+        let mut bytes = if round % 2 == 0 { request.to_vec() } else { vec![0; 300] };
+        for _ in 0..1 + round / 4 {
+            let at = rng.next_u32() as usize % bytes.len();
+            bytes[at] = rng.next_u32() as u8;
+        }
+        let mut stream = fixture.connect();
+        let _ = stream.write_all(&bytes);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+    assert_eq!(fixture.client().status().unwrap().robot, "fake");
+}
+
+#[test]
+fn a_request_that_never_comes_whole_is_given_up() {
+    let fixture = Fixture::new(Fake::default());
+    for part in [
+        &b"GET /v1/sta"[..],
+        b"",
+        b"POST /v1/goal HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{\"goal\"",
+    ] {
+        let mut stream = fixture.connect();
+        stream.write_all(part).unwrap();
+        // Ends only when the server closes, or fails after the read timeout.
+        stream.read_to_end(&mut Vec::new()).unwrap();
+    }
+}
+
+#[test]
+fn an_emergency_stop_is_taken_while_other_commands_are_stuck_and_connections_are_used_up() {
+    let fixture = Fixture::new(Fake::default());
+    fixture.robot.stick(true);
+    let idle: Vec<_> = (0..500).map(|_| fixture.connect()).collect();
+    let stuck: Vec<_> = (0..200)
+        .map(|_| {
+            let mut stream = fixture.connect();
+            stream.write_all(b"POST /v1/arm HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+            stream
+        })
+        .collect();
+    fixture.client().command(Command::EmergencyStop).unwrap();
+    assert_eq!(*fixture.robot.told.lock().unwrap(), [Command::EmergencyStop]);
+    assert_eq!(fixture.client().status().unwrap().robot, "fake");
+    fixture.robot.stick(false);
+    drop((idle, stuck));
+}
+
+#[test]
+fn many_clients_at_once_are_all_answered() {
+    let fixture = Fixture::new(Fake::default());
+    let (clients, each) = (32, 20);
+    let barrier = Barrier::new(clients);
+    let client = fixture.client();
+    std::thread::scope(|scope| {
+        for _ in 0..clients {
+            scope.spawn(|| {
+                barrier.wait();
+                for _ in 0..each {
+                    client.reach(&GOAL).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(fixture.robot.goals.load(Ordering::Relaxed), (clients * each) as u64);
+}
+
+#[test]
+fn only_the_owner_can_open_the_socket_and_it_goes_with_its_server() {
+    let fixture = Fixture::new(Fake::default());
+    let mode = std::fs::metadata(fixture.socket()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let (socket, client) = (fixture.socket(), fixture.client());
+    drop(fixture.server);
+    assert!(!socket.exists());
+    let error = client.status().unwrap_err();
+    assert!(error.to_string().contains("start one with `regoal run`"), "{error}");
+}
+
+#[test]
+fn a_living_daemon_is_not_replaced_and_a_dead_ones_socket_is() {
+    let fixture = Fixture::new(Fake::default());
+    let second = start(&fixture.socket(), Arc::default()).err().unwrap();
+    assert!(second.to_string().starts_with("another `regoal run` is serving"), "{second}");
+    fixture.client().status().unwrap();
+    drop(fixture.server);
+
+    let socket = fixture.folder.path().join("arm.sock");
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    assert!(matches!(Client::new(&socket).status(), Err(ClientError::NoDaemon { .. })));
+    let _server = start(&socket, Arc::default()).unwrap();
+    Client::new(&socket).status().unwrap();
+}
+
+#[test]
+fn a_file_in_the_sockets_place_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("arm.sock");
+    std::os::unix::fs::symlink("/etc/hostname", &socket).unwrap();
+    let error = start(&socket, Arc::default()).err().unwrap();
+    assert!(matches!(error, ServerError::NotASocket { .. }), "{error}");
+    assert!(socket.is_symlink());
+}
+
+#[test]
+fn a_folder_that_others_may_write_to_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    let error = start(&folder.path().join("arm.sock"), Arc::default()).err().unwrap();
+    assert!(matches!(error, ServerError::Folder { mode: 0o777, .. }), "{error}");
+}
+
+#[test]
+fn a_server_ends_while_clients_wait_and_commands_are_stuck() {
+    let fixture = Fixture::new(Fake::default());
+    fixture.robot.stick(true);
+    let mut stuck = fixture.connect();
+    stuck.write_all(b"POST /v1/arm HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    let mut waiting = fixture.connect();
+    let body = r#"{"goal": [0, 0, 0], "wait": true}"#;
+    let head =
+        format!("POST /v1/goal HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
+    waiting.write_all((head + body).as_bytes()).unwrap();
+    drop(fixture.server);
+    for mut stream in [stuck, waiting] {
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+    fixture.robot.stick(false);
+}
