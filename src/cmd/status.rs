@@ -8,7 +8,7 @@ use super::{Context, Daemon, printable, say, say_json};
 use crate::control::Quantiles;
 use crate::daemon::Status;
 
-/// Shows what the arm is doing, each joint, the goal, and how healthy bus, loop and log are
+/// Shows how the arm is: what it does, joints and goal, and the health of bus, loop and log
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   regoal status

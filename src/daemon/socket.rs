@@ -5,7 +5,7 @@
 //! socket of a daemon that died; a living one is known by the lock file it holds beside its socket.
 
 use std::io;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode};
@@ -20,10 +20,12 @@ pub fn default_socket(robot: &str) -> PathBuf {
     folder().join(format!("{}.sock", file_name(robot)))
 }
 
-/// The sockets in the default folder, of living and dead daemons.
+/// The sockets in the default folder on which a daemon listens.
 pub fn find_sockets(storage: &dyn Storage) -> Vec<PathBuf> {
     let mut found = storage.list(&folder()).unwrap_or_default();
-    found.retain(|path| path.extension().is_some_and(|e| e == "sock"));
+    found.retain(|path| {
+        path.extension().is_some_and(|e| e == "sock") && UnixStream::connect(path).is_ok()
+    });
     found
 }
 
