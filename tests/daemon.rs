@@ -305,6 +305,31 @@ fn an_emergency_stop_is_taken_while_other_commands_are_stuck_and_connections_are
 }
 
 #[test]
+fn every_emergency_stop_is_taken_during_a_flood_of_connections() {
+    let fixture = Fixture::new(Fake::default());
+    let (socket, client, over) = (fixture.socket(), fixture.client(), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut open = Vec::new();
+                while over.load(Ordering::Relaxed) == 0 {
+                    open.extend(UnixStream::connect(&socket));
+                    if open.len() > 100 {
+                        open.clear();
+                    }
+                }
+            });
+        }
+        for _ in 0..50 {
+            client.command(Command::EmergencyStop).unwrap();
+        }
+        over.store(1, Ordering::Relaxed);
+    });
+    // A stop whose answer was cut off may have been sent again.
+    assert!(fixture.robot.told.lock().unwrap().len() >= 50);
+}
+
+#[test]
 fn many_clients_at_once_are_all_answered() {
     let fixture = Fixture::new(Fake::default());
     let (clients, each) = (32, 20);

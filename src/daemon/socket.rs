@@ -5,11 +5,12 @@
 //! socket of a daemon that died; a living one is known by the lock file it holds beside its socket.
 
 use std::io;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode};
 use rustix::process::geteuid;
+use tokio::net::{UnixListener, UnixSocket};
 
 use super::server::ServerError;
 use crate::storage::Storage;
@@ -54,7 +55,10 @@ pub(super) struct Bound {
     pub(super) lock: Box<dyn Send>,
 }
 
-/// Listens on `socket`, with mode 0600 from the first moment.
+/// Connections that wait to be accepted; few, so that nobody waits long behind a flood.
+const BACKLOG: u32 = 64;
+
+/// Listens on `socket`, with mode 0600 from the first moment; called inside the server's runtime.
 pub(super) fn bind(socket: &Path, storage: &dyn Storage) -> Result<Bound, ServerError> {
     let failed = |source: io::Error| ServerError::Bind { socket: socket.into(), source };
     let folder = socket.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -81,9 +85,10 @@ pub(super) fn bind(socket: &Path, storage: &dyn Storage) -> Result<Bound, Server
 }
 
 fn listen(private: &Path, socket: &Path, storage: &dyn Storage) -> io::Result<UnixListener> {
-    let listener = UnixListener::bind(private)?;
+    let unbound = UnixSocket::new_stream()?;
+    unbound.bind(private)?;
     rustix::fs::chmod(private, Mode::RUSR | Mode::WUSR)?;
-    listener.set_nonblocking(true)?;
+    let listener = unbound.listen(BACKLOG)?;
     storage.rename(private, socket)?;
     Ok(listener)
 }
