@@ -22,6 +22,8 @@ pub struct Cli {
 #[derive(Debug, clap::Subcommand)]
 #[allow(missing_docs, reason = "each verb's documentation is its help, in its own file")]
 pub enum Verb {
+    Demo(cmd::demo::Args),
+    Run(cmd::run::Args),
     Arm(cmd::arm::Args),
     Goal(cmd::goal::Args),
     Status(cmd::status::Args),
@@ -64,6 +66,8 @@ impl Verb {
     /// What the verb says.
     pub fn run(&self, context: &Context) -> anyhow::Result<()> {
         match self {
+            Self::Demo(args) => cmd::demo::run(args, context),
+            Self::Run(args) => cmd::run::run(args, context),
             Self::Arm(args) => cmd::arm::run(args, context),
             Self::Goal(args) => cmd::goal::run(args, context),
             Self::Status(args) => cmd::status::run(args, context),

@@ -12,6 +12,8 @@ use thread_priority::{
 /// Who comes first when two threads are ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Priority {
+    /// Emulated hardware.
+    Hardware,
     /// The control thread.
     Control,
     /// The policy thread, which the control thread waits for.
@@ -25,7 +27,8 @@ static REALTIME: AtomicU8 = AtomicU8::new(0);
 /// stays as it is. [`realtime`] tells which it was.
 pub fn become_realtime(priority: Priority) {
     let level = match priority {
-        Priority::Control => 50u8,
+        Priority::Hardware => 60u8,
+        Priority::Control => 50,
         Priority::Policy => 40,
     };
     let level = level.try_into().map_or(ThreadPriority::Min, ThreadPriority::Crossplatform);

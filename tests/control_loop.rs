@@ -77,8 +77,7 @@ impl Bench {
         };
         let arm = Arm::open(&robot, Box::new(port), Arc::new(clock.clone())).unwrap();
         let pilot = Box::new(Inline(Box::new(actor)));
-        let control =
-            ControlLoop::new(&robot, arm, pilot, None, Arc::new(clock.clone())).unwrap();
+        let control = ControlLoop::new(&robot, arm, pilot, None, Arc::new(clock.clone())).unwrap();
         Self { robot, clock, control, emulator, written, silent, tick: 0 }
     }
 

@@ -111,7 +111,9 @@ fn evaluate(
     b.output("y", y);
     let graph = Verified::try_from(b.finish().unwrap()).unwrap();
     let mut session = engine.load(&graph).unwrap();
-    session.run(&[("x", dims, data)]).unwrap().remove(0)
+    let found = session.run(&[("x", dims, data)]).unwrap().remove(0);
+    assert_eq!(graph.outputs().unwrap()[0].dims_at(1), found.dims, "the shape foreseen");
+    found
 }
 
 #[test]

@@ -108,136 +108,138 @@ fn formula(q: &[usize], f: impl Fn(&mut Builder, Value, Value) -> Value) -> Grap
 
 type Formula = fn(&mut Builder, Value, Value) -> Value;
 
+/// Formulas of `p` (4, 3) and `q`, by name and the dims of `q`.
+const FORMULAS: &[(&str, &[usize], Formula)] = &[
+    ("Add", &[4, 3], |b, p, q| b.add(p, q)),
+    ("Add, a row", &[3], |b, p, q| b.add(p, q)),
+    ("Add, a column", &[4, 1], |b, p, q| b.add(p, q)),
+    ("Add, more axes", &[2, 1, 3], |b, p, q| b.add(p, q)),
+    ("Add, a scalar", &[], |b, p, q| b.add(p, q)),
+    ("Sub", &[1, 3], |b, p, q| b.sub(p, q)),
+    ("Mul", &[4, 1], |b, p, q| b.mul(p, q)),
+    ("Mul with itself", &[3], |b, p, q| {
+        let s = b.mul(p, p);
+        b.mul(s, q)
+    }),
+    ("Div", &[3], |b, p, q| {
+        let d = b.exp(q);
+        b.div(p, d)
+    }),
+    ("Min and Max", &[3], |b, p, q| {
+        let low = b.min(p, q);
+        let high = b.max(p, q);
+        let s = b.exp(high);
+        b.mul(low, s)
+    }),
+    ("Relu", &[4, 3], |b, p, q| {
+        let s = b.add(p, q);
+        b.relu(s)
+    }),
+    ("Tanh", &[4, 3], |b, p, q| {
+        let s = b.mul(p, q);
+        b.tanh(s)
+    }),
+    ("Sigmoid", &[4, 3], |b, p, q| {
+        let s = b.mul(p, q);
+        b.sigmoid(s)
+    }),
+    ("Softplus, Exp, Neg", &[4, 3], |b, p, q| {
+        let s = b.softplus(p);
+        let e = b.exp(q);
+        let e = b.neg(e);
+        b.mul(s, e)
+    }),
+    ("Log and Sqrt", &[4, 3], |b, p, q| {
+        let p = b.exp(p);
+        let q = b.exp(q);
+        let l = b.log(p);
+        let r = b.sqrt(q);
+        b.mul(l, r)
+    }),
+    ("Abs", &[4, 3], |b, p, q| {
+        let a = b.abs(p);
+        b.mul(a, q)
+    }),
+    ("Clip", &[4, 3], |b, p, q| {
+        let c = b.clip(p, -0.5, 0.8);
+        b.mul(c, q)
+    }),
+    ("Identity", &[4, 3], |b, p, q| {
+        let p = b.identity(p);
+        b.mul(p, q)
+    }),
+    ("Concat", &[4, 2], |b, p, q| {
+        let q = b.tanh(q);
+        b.concat(&[p, q, p], 1)
+    }),
+    ("Concat of rows", &[1, 3], |b, p, q| b.concat(&[q, p], -2)),
+    ("Slice", &[3], |b, p, q| {
+        let s = b.slice(p, 0, 1, 3);
+        b.mul(s, q)
+    }),
+    ("Slice from the end", &[4, 1], |b, p, q| {
+        let s = b.slice(p, 1, -1, 100);
+        b.mul(s, q)
+    }),
+    ("Split", &[4, 1], |b, p, q| {
+        let s = b.split(p, 1, &[2, 1]);
+        let t = b.mul(s[1], q);
+        b.tanh(t)
+    }),
+    ("Reshape", &[2, 6], |b, p, q| {
+        let p = b.reshape(p, &[2, -1]);
+        b.mul(p, q)
+    }),
+    ("Transpose", &[3, 4], |b, p, q| {
+        let p = b.transpose(p, &[1, 0]);
+        b.mul(p, q)
+    }),
+    ("Expand", &[4, 1], |b, p, q| {
+        let q = b.expand(q, &[2, 4, 3]);
+        b.mul(p, q)
+    }),
+    ("MatMul", &[3, 5], |b, p, q| b.matmul(p, q)),
+    ("MatMul of a stack", &[2, 3, 5], |b, p, q| b.matmul(p, q)),
+    ("MatMul of stacks", &[2, 1, 3, 4], |b, p, q| {
+        let s = b.reshape(p, &[2, 2, 3]);
+        let s = b.transpose(s, &[0, 2, 1]);
+        let t = b.transpose(q, &[0, 1, 3, 2]);
+        b.matmul(t, s)
+    }),
+    ("Gemm", &[3, 2], |b, p, q| {
+        let bias = b.slice(q, 0, 0, 1);
+        b.gemm(p, q, bias)
+    }),
+    ("ReduceSum", &[4], |b, p, q| {
+        let s = b.reduce_sum(p, &[1], false);
+        b.mul(s, q)
+    }),
+    ("ReduceSum, keeping", &[3], |b, p, q| {
+        let s = b.reduce_sum(p, &[-2], true);
+        b.mul(s, q)
+    }),
+    ("ReduceMean", &[3], |b, p, q| {
+        let s = b.reduce_mean(p, &[0], false);
+        b.mul(s, q)
+    }),
+    ("ReduceMean of all", &[3], |b, p, q| {
+        let s = b.reduce_mean(p, &[], false);
+        b.mul(s, q)
+    }),
+    ("LayerNormalization", &[3], |b, p, q| {
+        let bias = b.tanh(q);
+        b.layer_normalization(p, q, bias, 1e-5)
+    }),
+];
+
 #[test]
 fn gradients_of_every_operator_match_central_differences() {
-    let cases: &[(&str, &[usize], Formula)] = &[
-        ("Add", &[4, 3], |b, p, q| b.add(p, q)),
-        ("Add, a row", &[3], |b, p, q| b.add(p, q)),
-        ("Add, a column", &[4, 1], |b, p, q| b.add(p, q)),
-        ("Add, more axes", &[2, 1, 3], |b, p, q| b.add(p, q)),
-        ("Add, a scalar", &[], |b, p, q| b.add(p, q)),
-        ("Sub", &[1, 3], |b, p, q| b.sub(p, q)),
-        ("Mul", &[4, 1], |b, p, q| b.mul(p, q)),
-        ("Mul with itself", &[3], |b, p, q| {
-            let s = b.mul(p, p);
-            b.mul(s, q)
-        }),
-        ("Div", &[3], |b, p, q| {
-            let d = b.exp(q);
-            b.div(p, d)
-        }),
-        ("Min and Max", &[3], |b, p, q| {
-            let low = b.min(p, q);
-            let high = b.max(p, q);
-            let s = b.exp(high);
-            b.mul(low, s)
-        }),
-        ("Relu", &[4, 3], |b, p, q| {
-            let s = b.add(p, q);
-            b.relu(s)
-        }),
-        ("Tanh", &[4, 3], |b, p, q| {
-            let s = b.mul(p, q);
-            b.tanh(s)
-        }),
-        ("Sigmoid", &[4, 3], |b, p, q| {
-            let s = b.mul(p, q);
-            b.sigmoid(s)
-        }),
-        ("Softplus, Exp, Neg", &[4, 3], |b, p, q| {
-            let s = b.softplus(p);
-            let e = b.exp(q);
-            let e = b.neg(e);
-            b.mul(s, e)
-        }),
-        ("Log and Sqrt", &[4, 3], |b, p, q| {
-            let p = b.exp(p);
-            let q = b.exp(q);
-            let l = b.log(p);
-            let r = b.sqrt(q);
-            b.mul(l, r)
-        }),
-        ("Abs", &[4, 3], |b, p, q| {
-            let a = b.abs(p);
-            b.mul(a, q)
-        }),
-        ("Clip", &[4, 3], |b, p, q| {
-            let c = b.clip(p, -0.5, 0.8);
-            b.mul(c, q)
-        }),
-        ("Identity", &[4, 3], |b, p, q| {
-            let p = b.identity(p);
-            b.mul(p, q)
-        }),
-        ("Concat", &[4, 2], |b, p, q| {
-            let q = b.tanh(q);
-            b.concat(&[p, q, p], 1)
-        }),
-        ("Concat of rows", &[1, 3], |b, p, q| b.concat(&[q, p], -2)),
-        ("Slice", &[3], |b, p, q| {
-            let s = b.slice(p, 0, 1, 3);
-            b.mul(s, q)
-        }),
-        ("Slice from the end", &[4, 1], |b, p, q| {
-            let s = b.slice(p, 1, -1, 100);
-            b.mul(s, q)
-        }),
-        ("Split", &[4, 1], |b, p, q| {
-            let s = b.split(p, 1, &[2, 1]);
-            let t = b.mul(s[1], q);
-            b.tanh(t)
-        }),
-        ("Reshape", &[2, 6], |b, p, q| {
-            let p = b.reshape(p, &[2, -1]);
-            b.mul(p, q)
-        }),
-        ("Transpose", &[3, 4], |b, p, q| {
-            let p = b.transpose(p, &[1, 0]);
-            b.mul(p, q)
-        }),
-        ("Expand", &[4, 1], |b, p, q| {
-            let q = b.expand(q, &[2, 4, 3]);
-            b.mul(p, q)
-        }),
-        ("MatMul", &[3, 5], |b, p, q| b.matmul(p, q)),
-        ("MatMul of a stack", &[2, 3, 5], |b, p, q| b.matmul(p, q)),
-        ("MatMul of stacks", &[2, 1, 3, 4], |b, p, q| {
-            let s = b.reshape(p, &[2, 2, 3]);
-            let s = b.transpose(s, &[0, 2, 1]);
-            let t = b.transpose(q, &[0, 1, 3, 2]);
-            b.matmul(t, s)
-        }),
-        ("Gemm", &[3, 2], |b, p, q| {
-            let bias = b.slice(q, 0, 0, 1);
-            b.gemm(p, q, bias)
-        }),
-        ("ReduceSum", &[4], |b, p, q| {
-            let s = b.reduce_sum(p, &[1], false);
-            b.mul(s, q)
-        }),
-        ("ReduceSum, keeping", &[3], |b, p, q| {
-            let s = b.reduce_sum(p, &[-2], true);
-            b.mul(s, q)
-        }),
-        ("ReduceMean", &[3], |b, p, q| {
-            let s = b.reduce_mean(p, &[0], false);
-            b.mul(s, q)
-        }),
-        ("ReduceMean of all", &[3], |b, p, q| {
-            let s = b.reduce_mean(p, &[], false);
-            b.mul(s, q)
-        }),
-        ("LayerNormalization", &[3], |b, p, q| {
-            let bias = b.tanh(q);
-            b.layer_normalization(p, q, bias, 1e-5)
-        }),
-    ];
     let mut worst: f64 = 0.0;
-    for (name, q, f) in cases {
+    for (name, q, f) in FORMULAS {
         let error = worst_error(name, &formula(q, f), &["p", "q"], &HashMap::new());
         worst = worst.max(error);
     }
-    println!("{} formulas: worst relative error of a gradient {worst:.1e}", cases.len());
+    println!("{} formulas: worst relative error of a gradient {worst:.1e}", FORMULAS.len());
 }
 
 #[test]
@@ -385,6 +387,21 @@ fn an_operator_without_gradient_is_an_error_that_names_it() {
     let a = b.value("a").unwrap();
     let error = grad::gradients(&mut b, out, &[a]).unwrap_err();
     assert_eq!(error, OnnxError::NoGradient { node: "floor_of_a".into(), op: "Floor".into() });
+}
+
+#[test]
+fn doubles_on_the_way_are_an_error_and_not_a_silent_zero() {
+    let nodes = vec![
+        node("Cast", &["a"], "double", vec![AttributeProto::int("to", 11)]),
+        node("Cast", &["double"], "single", vec![AttributeProto::int("to", 1)]),
+        node("ReduceSum", &["single"], "loss", vec![AttributeProto::int("keepdims", 0)]),
+    ];
+    let loss = exported(18, nodes, &[("a", &[3])]);
+    let mut b = Builder::new();
+    let out = b.append(&loss, &[]).unwrap()[0];
+    let a = b.value("a").unwrap();
+    let error = grad::gradients(&mut b, out, &[a]).unwrap_err();
+    assert_eq!(error, OnnxError::NoGradient { node: "single".into(), op: "Cast".into() });
 }
 
 #[test]

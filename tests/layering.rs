@@ -89,5 +89,8 @@ fn a_module_uses_only_lower_levels() {
 
 #[test]
 fn a_use_of_the_same_or_a_higher_level_would_be_found() {
-    assert_eq!(used("use crate::hal::Arm; let x = crate::{policy, goal::a};"), ["hal", "policy", "goal"]);
+    assert_eq!(
+        used("use crate::hal::Arm; let x = crate::{policy, goal::a};"),
+        ["hal", "policy", "goal"]
+    );
 }

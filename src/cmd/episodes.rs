@@ -301,10 +301,7 @@ fn outcome_json(outcome: &Outcome) -> Value {
 ///
 /// # Errors
 /// A folder or file cannot be read.
-pub fn read_all(
-    storage: &dyn Storage,
-    folders: &[PathBuf],
-) -> anyhow::Result<Vec<Episode>> {
+pub fn read_all(storage: &dyn Storage, folders: &[PathBuf]) -> anyhow::Result<Vec<Episode>> {
     let mut episodes = Vec::new();
     for folder in folders {
         for summary in list(storage, folder)? {

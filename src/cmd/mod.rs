@@ -2,6 +2,7 @@
 
 pub mod arm;
 pub mod completions;
+pub mod demo;
 pub mod emulate;
 pub mod episodes;
 pub mod finetune;
@@ -9,6 +10,8 @@ pub mod goal;
 pub mod picture;
 pub mod policy;
 pub mod progress;
+pub mod report;
+pub mod run;
 pub mod runtime;
 pub mod simulate;
 pub mod status;

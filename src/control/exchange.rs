@@ -253,6 +253,7 @@ impl Pilot for Threaded {
 impl PolicyThread {
     /// Serves until every [`Swapper`] and the control side are dropped.
     pub fn run(mut self) {
+        crate::os::become_realtime(crate::os::Priority::Policy);
         // The other side holds one reference to the wake event, each swapper one more.
         while Arc::strong_count(&self.wake) > 1 {
             wait(&self.wake, Some(Duration::from_millis(200)));

@@ -49,6 +49,7 @@ impl Library {
                 return Err(EngineError::OtherLibrary { loaded: other.clone(), asked: path });
             }
             None => {
+                warn_of_telemetry(&path);
                 let builder = ort::init_from(&path).map_err(|error| refused(error.to_string()))?;
                 let environment = builder.with_name("regoal").with_telemetry(false).build();
                 let environment = environment.map_err(|error| refused(error.to_string()))?;
@@ -116,6 +117,20 @@ fn preload_cuda(library: &Path) {
         {
             log::warn!("cannot open {}: {error}", path.display());
         }
+    }
+}
+
+/// Official builds from 1.29 on write a device id and report to Microsoft as soon as they are
+/// opened; switching that off through their interface comes too late.
+fn warn_of_telemetry(path: &Path) {
+    let minor = version(path).split('.').nth(1).and_then(|minor| minor.parse::<u32>().ok());
+    if minor.is_some_and(|minor| minor >= 29) && std::env::var_os("ORT_DISABLE_TELEMETRY").is_none()
+    {
+        log::warn!(
+            "{} may report its use to Microsoft: set ORT_DISABLE_TELEMETRY=1, or use the version of \
+             `regoal runtime install`",
+            path.display()
+        );
     }
 }
 

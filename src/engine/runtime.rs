@@ -3,6 +3,9 @@
 //! Each wheel is pinned by its SHA-256, which is checked before the archive is opened; only the
 //! libraries named here are taken out of it. Python's pip is used to fetch a wheel, and not at all
 //! when the file is given.
+//!
+//! The pinned version is the last one without telemetry: official Linux builds from 1.29 on report
+//! sessions to Microsoft unless `ORT_DISABLE_TELEMETRY` is set before the library is opened.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -84,18 +87,18 @@ pub struct Wheel {
 
 const CPU_X86_64: [Wheel; 1] = [Wheel {
     project: "onnxruntime",
-    version: "1.32.0",
-    file: "onnxruntime-1.32.0-cp312-cp312-manylinux_2_28_x86_64.whl",
-    sha256: "99e1074c4b2197accd5073052a465361be17b89c093b8ffb6e6bd8f986c52df8",
-    libraries: &["onnxruntime/capi/libonnxruntime.so.1.32.0"],
+    version: "1.28.0",
+    file: "onnxruntime-1.28.0-cp312-cp312-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl",
+    sha256: "0a83bdb70d143cede762b677789bf2a7acca54b3fb82565601d5c30695aa933c",
+    libraries: &["onnxruntime/capi/libonnxruntime.so.1.28.0"],
 }];
 
 const CPU_AARCH64: [Wheel; 1] = [Wheel {
     project: "onnxruntime",
-    version: "1.32.0",
-    file: "onnxruntime-1.32.0-cp312-cp312-manylinux_2_28_aarch64.whl",
-    sha256: "e36c187006e7a7c8b8d6d57f1a209dd63f52430dca6c282b177718ad6b841054",
-    libraries: &["onnxruntime/capi/libonnxruntime.so.1.32.0"],
+    version: "1.28.0",
+    file: "onnxruntime-1.28.0-cp312-cp312-manylinux_2_27_aarch64.manylinux_2_28_aarch64.whl",
+    sha256: "4e81a23df16e7acb9d51b06d30cc098e49315ef9180f97bc2221d167b4b04d9c",
+    libraries: &["onnxruntime/capi/libonnxruntime.so.1.28.0"],
 }];
 
 /// The engine for CUDA 13 and those of NVIDIA's libraries that it is linked to; the driver must be
@@ -103,11 +106,11 @@ const CPU_AARCH64: [Wheel; 1] = [Wheel {
 const CUDA_X86_64: [Wheel; 4] = [
     Wheel {
         project: "onnxruntime-gpu",
-        version: "1.31.1",
-        file: "onnxruntime_gpu-1.31.1-cp312-cp312-manylinux_2_28_x86_64.whl",
-        sha256: "05d548956197b9d01f59b625de740e0d6be3593f874e241a12dc0362650ecdf7",
+        version: "1.28.0",
+        file: "onnxruntime_gpu-1.28.0-cp312-cp312-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl",
+        sha256: "3b3a63cecd239d72432cd44569d047de8f4d69e471cd5f60f7ac7fc8769be5ec",
         libraries: &[
-            "onnxruntime/capi/libonnxruntime.so.1.31.1",
+            "onnxruntime/capi/libonnxruntime.so.1.28.0",
             "onnxruntime/capi/libonnxruntime_providers_cuda.so",
             "onnxruntime/capi/libonnxruntime_providers_shared.so",
         ],

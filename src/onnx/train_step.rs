@@ -70,8 +70,8 @@ impl BehaviourCloning {
     /// The step's input for the samples' weights, `[B]`.
     pub const WEIGHT: &'static str = "weight";
 
-    /// The loss as a graph: the policy's inputs with this batch, `target_action` [B, a] and
-    /// `weight` [B] to `loss`, the weighted mean of the samples' mean squared errors,
+    /// The loss as a graph: the policy's inputs with this batch, `target_action` (batch, actions) and
+    /// `weight` (batch) to `loss`, the weighted mean of the samples' mean squared errors,
     /// `sum_i w_i mean_j (a_ij - target_ij)^2 / sum_i w_i`.
     ///
     /// # Errors
@@ -121,7 +121,7 @@ fn weighted_mse(b: &mut Builder, action: Value, target: Value, weight: Value) ->
 
 impl TrainStep {
     /// A step of behaviour cloning: inputs are the policy's with a fixed batch, `target_action`
-    /// [B, a] and `weight` [B].
+    /// (batch, actions) and `weight` (batch).
     ///
     /// # Errors
     /// When the policy cannot be differentiated or nothing of it can be trained.
@@ -141,6 +141,7 @@ impl TrainStep {
         parameters: &[String],
         adam: &AdamW,
     ) -> Result<Self, OnnxError> {
+        refuse_reserved(loss)?;
         let used = used_parameters(loss, output, parameters)?;
         let stored = loss.parameters()?;
         let tensors = used.iter().filter_map(|name| Some((name.clone(), stored.get(name)?)));
@@ -250,6 +251,16 @@ fn pick(graph: &Graph, output: &str, values: &[Value]) -> Result<Value, OnnxErro
     found.ok_or_else(|| OnnxError::invalid("loss graph", format!("an output `{output}`"), "none"))
 }
 
+/// A loss's inputs keep their names, so they must leave the step's own alone.
+fn refuse_reserved(loss: &Graph) -> Result<(), OnnxError> {
+    let own = AdamW::state(0).map(|(name, _)| name);
+    let taken = |name: &str| matches!(name, "lr" | "parameters") || own.contains(&name);
+    match loss.inputs()?.into_iter().find(|input| taken(&input.name)) {
+        Some(input) => Err(OnnxError::Duplicate { name: input.name }),
+        None => Ok(()),
+    }
+}
+
 fn fixed(dims: &[usize]) -> Vec<Dim> {
     dims.iter().copied().map(Dim::Fixed).collect()
 }
@@ -260,4 +271,69 @@ fn nothing_to_train() -> OnnxError {
         "at least one parameter that it depends on and that is not frozen",
         "none",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy() -> Graph {
+        let mut b = Builder::new();
+        let x = b.input("observation", &[Dim::Batch, Dim::Fixed(3)]);
+        let mean = b.parameter("normalizer.mean", Tensor::zeros([3]));
+        let gain = b.parameter("gain", Tensor::scalar(2.0));
+        let w = b.parameter("w", Tensor::new([3, 2], [0.5; 6]).unwrap());
+        let bias = b.parameter("b", Tensor::zeros([2]));
+        b.parameter("unused", Tensor::zeros([4]));
+        let x = b.sub(x, mean);
+        let x = b.mul(x, gain);
+        let y = b.gemm(x, w, bias);
+        b.output("action", y);
+        b.finish().unwrap()
+    }
+
+    #[test]
+    fn only_used_unfrozen_tensors_are_trained() {
+        let step = TrainStep::behaviour_cloning(&policy(), &BehaviourCloning::default()).unwrap();
+        let names: Vec<&str> = step.parameters().iter().map(|p| p.name.as_str()).collect();
+        assert_eq!(names, ["b", "w"]);
+        let flat = &step.state()[0].initial;
+        assert_eq!(step.unflatten(&flat.data)["w"], policy().parameters().unwrap()["w"]);
+    }
+
+    #[test]
+    fn the_batch_is_fixed_and_targets_and_weights_join_it() {
+        let how = BehaviourCloning { batch: 16, ..BehaviourCloning::default() };
+        let step = TrainStep::behaviour_cloning(&policy(), &how).unwrap();
+        let inputs = step.batch_inputs().iter();
+        let shapes: Vec<_> = inputs.map(|i| (i.name.as_str(), i.dims_at(1))).collect();
+        let expected =
+            [("observation", vec![16, 3]), ("target_action", vec![16, 2]), ("weight", vec![16])];
+        assert_eq!(shapes, expected);
+    }
+
+    #[test]
+    fn wishes_that_cannot_be_met_are_named() {
+        let refusal = |how: BehaviourCloning| {
+            TrainStep::behaviour_cloning(&policy(), &how).unwrap_err().to_string()
+        };
+        let base = BehaviourCloning::default();
+        let found = refusal(BehaviourCloning { action: "torque".into(), ..base.clone() });
+        assert_eq!(found, "policy: expected an output `torque`, found [\"action\"]");
+        let found = refusal(BehaviourCloning { frozen: vec![String::new()], ..base });
+        assert!(found.starts_with("loss: expected at least one parameter"), "{found}");
+    }
+
+    #[test]
+    fn a_loss_may_not_take_the_names_of_the_steps_own_inputs() {
+        let mut b = Builder::new();
+        let p = b.parameter("p", Tensor::zeros([2]));
+        let x = b.input("mean", &[Dim::Fixed(2)]);
+        let y = b.mul(p, x);
+        let loss = b.reduce_sum(y, &[], false);
+        b.output("loss", loss);
+        let loss = b.finish().unwrap();
+        let error = TrainStep::new(&loss, "loss", &["p".into()], &AdamW::default()).unwrap_err();
+        assert_eq!(error, OnnxError::Duplicate { name: "mean".into() });
+    }
 }

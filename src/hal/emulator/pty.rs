@@ -46,8 +46,11 @@ impl PtyServer {
         tcsetattr(&master, OptionalActions::Now, &settings)?;
         let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
         let server = Server { master, stop: Arc::clone(&stop), emulator, clock };
-        let thread =
-            std::thread::Builder::new().name("emulator".into()).spawn(move || server.run())?;
+        let thread = std::thread::Builder::new().name("emulator".into()).spawn(move || {
+            // It stands in for hardware, which does not wait for a processor.
+            crate::os::become_realtime(crate::os::Priority::Hardware);
+            server.run();
+        })?;
         Ok(Self { path, stop, thread: Some(thread) })
     }
 

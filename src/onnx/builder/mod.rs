@@ -322,3 +322,61 @@ impl Builder {
         large("axes", MAX_RANK, sizes.len()).or_else(|| large("elements", limit, count))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_appended_twice_shares_its_parameters() {
+        let mut b = Builder::new();
+        let x = b.input("x", &[Dim::Batch, Dim::Fixed(2)]);
+        let w = b.parameter("w", Tensor::zeros([2, 2]));
+        let y = b.matmul(x, w);
+        b.output("y", y);
+        let policy = b.finish().unwrap();
+
+        let mut b = Builder::new();
+        let first = b.append(&policy, &[]).unwrap()[0];
+        let w = b.value("w").unwrap();
+        let second = b.append(&policy, &[("x", first), ("w", w)]).unwrap()[0];
+        b.output("twice", second);
+        let graph = b.finish().unwrap();
+        assert_eq!(graph.parameters().unwrap().len(), 1);
+        assert_eq!((graph.nodes()[1].input[1].as_str(), graph.inputs().unwrap().len()), ("w", 1));
+        crate::onnx::Verified::try_from(graph).unwrap();
+    }
+
+    #[test]
+    fn the_first_mistake_is_what_finish_reports() {
+        let mut b = Builder::new();
+        let x = b.input("x", &[Dim::Batch, Dim::Fixed(2)]);
+        let w = b.parameter("w", Tensor::zeros([3, 2]));
+        let y = b.matmul(x, w);
+        let z = b.concat(&[y, x], 7);
+        b.output("z", z);
+        let error = b.finish().unwrap_err().to_string();
+        assert!(error.ends_with("expected an inner size of Fixed(2), found Fixed(3)"), "{error}");
+    }
+
+    #[test]
+    fn an_input_or_a_value_can_be_an_output_under_several_names() {
+        let mut b = Builder::new();
+        let x = b.input("x", &[Dim::Fixed(2)]);
+        let y = b.tanh(x);
+        for (name, value) in [("same", x), ("first", y), ("second", y)] {
+            b.output(name, value);
+        }
+        let graph = crate::onnx::Verified::try_from(b.finish().unwrap()).unwrap();
+        let names: Vec<String> = graph.outputs().unwrap().into_iter().map(|o| o.name).collect();
+        assert_eq!(names, ["same", "first", "second"]);
+    }
+
+    #[test]
+    fn equal_constants_are_stored_once() {
+        let mut b = Builder::new();
+        assert_eq!(b.scalar(0.5), b.scalar(0.5));
+        assert_ne!(b.scalar(0.0), b.scalar(-0.0));
+        assert_eq!(b.int64s(&[1, 2]), b.int64s(&[1, 2]));
+    }
+}

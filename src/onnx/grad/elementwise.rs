@@ -1,7 +1,7 @@
 //! Gradients of elementwise operators.
 
 use super::{Backward, Parts, Value};
-use crate::onnx::OnnxError;
+use crate::onnx::{ElementType, OnnxError};
 
 impl Backward<'_> {
     /// Operators of one f32 input (and constants).
@@ -12,8 +12,7 @@ impl Backward<'_> {
                 let sign = self.b.op("Sign", &[x], vec![]);
                 self.b.mul(g, sign)
             }
-            // Bools and integers are never active, so this is a cast between floats.
-            "Cast" => g,
+            "Cast" if self.b.info(x).map(|i| i.element) == Some(ElementType::F32) => g,
             // Inside the limits the output is the input; beyond, the gradient is 0.
             "Clip" => {
                 let inside = self.b.equal(x, y);
@@ -32,6 +31,27 @@ impl Backward<'_> {
                 let part = self.b.mul(g, square);
                 self.b.neg(part)
             }
+            // Its derivative is 0 almost everywhere; it appears in derivatives of `Abs`.
+            "Sign" => return Ok(vec![None]),
+            "Sin" => {
+                let cos = self.b.op("Cos", &[x], vec![]);
+                self.b.mul(g, cos)
+            }
+            "Sqrt" => {
+                let half = self.b.scalar(0.5);
+                let slope = self.b.div(half, y);
+                self.b.mul(g, slope)
+            }
+            _ => self.activation(g, x, y)?,
+        };
+        if (1..3).any(|i| self.needs(i)) {
+            return Err(self.no_gradient());
+        }
+        Ok(vec![Some(part)])
+    }
+
+    fn activation(&mut self, g: Value, x: Value, y: Value) -> Result<Value, OnnxError> {
+        Ok(match self.node.proto.op() {
             // A cast of the comparison is faster than `Where` and than `Sign`.
             "Relu" => {
                 let zero = self.b.scalar(0.0);
@@ -43,19 +63,8 @@ impl Backward<'_> {
                 let slope = self.b.sub(y, square);
                 self.b.mul(g, slope)
             }
-            // Its derivative is 0 almost everywhere; it appears in derivatives of `Abs`.
-            "Sign" => return Ok(vec![None]),
-            "Sin" => {
-                let cos = self.b.op("Cos", &[x], vec![]);
-                self.b.mul(g, cos)
-            }
             "Softplus" => {
                 let slope = self.b.sigmoid(x);
-                self.b.mul(g, slope)
-            }
-            "Sqrt" => {
-                let half = self.b.scalar(0.5);
-                let slope = self.b.div(half, y);
                 self.b.mul(g, slope)
             }
             "Tanh" => {
@@ -65,11 +74,7 @@ impl Backward<'_> {
                 self.b.mul(g, slope)
             }
             _ => return Err(self.no_gradient()),
-        };
-        if (1..3).any(|i| self.needs(i)) {
-            return Err(self.no_gradient());
-        }
-        Ok(vec![Some(part)])
+        })
     }
 
     /// Operators of several inputs that broadcast.

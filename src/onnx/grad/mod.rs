@@ -1,7 +1,7 @@
 //! Reverse-mode differentiation over a graph: gradients are appended as plain ONNX nodes
 //! (Linnainmaa, 1976; Griewank & Walther, *Evaluating Derivatives*, 2008, chapter 3).
 //!
-//! Gradients flow along f32 values only; comparisons and integer arithmetic are constant almost
+//! Gradients flow along f32 values only (f64 on the way is an error); comparisons and integer arithmetic are constant almost
 //! everywhere. The nodes that a gradient emits have gradients themselves, so a differentiated graph
 //! can be differentiated again.
 
@@ -58,12 +58,15 @@ pub fn gradients(
     Ok(wrt.iter().map(|v| sums.get(v).copied()).collect())
 }
 
-/// The values that `wrt` reaches along f32 values.
+/// The values that `wrt` reaches along floats.
 fn depend_on(b: &Builder, wrt: &[Value]) -> HashSet<Value> {
     let mut active: HashSet<Value> = wrt.iter().copied().collect();
+    let float = |v: &&Value| {
+        let element = b.info(**v).map(|i| i.element);
+        matches!(element, Some(ElementType::F32 | ElementType::F64))
+    };
     for node in &b.nodes {
         if node.inputs.iter().flatten().any(|v| active.contains(v)) {
-            let float = |v: &&Value| b.info(**v).is_some_and(|i| i.element == ElementType::F32);
             active.extend(node.outputs.iter().flatten().filter(float));
         }
     }

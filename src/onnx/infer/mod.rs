@@ -233,3 +233,38 @@ pub(crate) fn broadcast(a: &[Dim], b: &[Dim]) -> Option<Vec<Dim>> {
     };
     (0..rank).map(one).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::onnx::{Builder, Dim, Value};
+
+    const B: Dim = Dim::Batch;
+
+    fn dims(formula: impl Fn(&mut Builder, Value) -> Value) -> Option<Vec<Dim>> {
+        let mut b = Builder::new();
+        let x = b.input("x", &[B, Dim::Fixed(6)]);
+        let y = formula(&mut b, x);
+        b.check().unwrap();
+        b.dims(y).map(<[Dim]>::to_vec)
+    }
+
+    #[test]
+    fn the_batch_stays_open_through_every_arrangement() {
+        let fixed = |n| Dim::Fixed(n);
+        assert_eq!(dims(|b, x| b.reshape(x, &[-1, 2, 3])), Some(vec![B, fixed(2), fixed(3)]));
+        assert_eq!(dims(|b, x| b.reshape(x, &[0, 6])), Some(vec![B, fixed(6)]));
+        assert_eq!(dims(|b, x| b.reshape(x, &[0, -1, 2])), Some(vec![B, fixed(3), fixed(2)]));
+        assert_eq!(dims(|b, x| b.transpose(x, &[1, 0])), Some(vec![fixed(6), B]));
+        assert_eq!(dims(|b, x| b.slice(x, 1, -4, 100)), Some(vec![B, fixed(4)]));
+        assert_eq!(dims(|b, x| b.concat(&[x, x], -1)), Some(vec![B, fixed(12)]));
+        assert_eq!(dims(|b, x| b.reduce_mean(x, &[1], false)), Some(vec![B]));
+        assert_eq!(dims(|b, x| b.split(x, 1, &[1, 5])[1]), Some(vec![B, fixed(5)]));
+    }
+
+    #[test]
+    fn a_shape_that_depends_on_the_batch_is_unknown_and_not_wrong() {
+        assert_eq!(dims(|b, x| b.reshape(x, &[-1])), None);
+        assert_eq!(dims(|b, x| b.slice(x, 0, 0, 3)), None);
+        assert_eq!(dims(|b, x| b.concat(&[x, x], 0)), None);
+    }
+}
