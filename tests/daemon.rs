@@ -320,10 +320,10 @@ fn every_emergency_stop_is_taken_during_a_flood_of_connections() {
                 }
             });
         }
-        for _ in 0..50 {
-            client.command(Command::EmergencyStop).unwrap();
-        }
+        let stop = |_| client.command(Command::EmergencyStop).err();
+        let failed: Vec<_> = (0..50).filter_map(stop).collect();
         over.store(1, Ordering::Relaxed);
+        assert!(failed.is_empty(), "{failed:?}");
     });
     // A stop whose answer was cut off may have been sent again.
     assert!(fixture.robot.told.lock().unwrap().len() >= 50);

@@ -102,16 +102,15 @@ fn make_folder(folder: &Path) -> Result<(), ServerError> {
         Err(rustix::io::Errno::EXIST) => {}
         Err(e) => return Err(failed(e)),
     }
+    let own = geteuid().as_raw();
     let stat = rustix::fs::stat(folder).map_err(failed)?;
-    if safe_folder(stat.st_uid, stat.st_mode, geteuid().as_raw()) {
-        Ok(())
-    } else {
-        Err(ServerError::Folder {
-            folder: folder.into(),
-            owner: stat.st_uid,
-            mode: stat.st_mode & 0o7777,
-        })
+    // The folder may be a link, which then must not be another user's.
+    let link = rustix::fs::lstat(folder).map_err(failed)?;
+    if trusted(link.st_uid, own) && safe_folder(stat.st_uid, stat.st_mode, own) {
+        return Ok(());
     }
+    let owner = if trusted(stat.st_uid, own) { link.st_uid } else { stat.st_uid };
+    Err(ServerError::Folder { folder: folder.into(), owner, mode: stat.st_mode & 0o7777 })
 }
 
 /// Whether nobody but `own` and root can rename what lies in a folder.
