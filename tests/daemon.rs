@@ -283,7 +283,7 @@ fn an_emergency_stop_is_taken_while_other_commands_are_stuck_and_connections_are
     let fixture = Fixture::new(Fake::default());
     fixture.robot.stick(true);
     let idle: Vec<_> = (0..500).map(|_| fixture.connect()).collect();
-    let stuck: Vec<_> = (0..200)
+    let mut stuck: Vec<_> = (0..200)
         .map(|_| {
             let mut stream = fixture.connect();
             stream.write_all(b"POST /v1/arm HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
@@ -293,8 +293,40 @@ fn an_emergency_stop_is_taken_while_other_commands_are_stuck_and_connections_are
     fixture.client().command(Command::EmergencyStop).unwrap();
     assert_eq!(*fixture.robot.told.lock().unwrap(), [Command::EmergencyStop]);
     assert_eq!(fixture.client().status().unwrap().robot, "fake");
+    for stream in &mut stuck[..200 - 64] {
+        // Closed although their requests still run: newer ones took their place.
+        stream.read_to_end(&mut Vec::new()).unwrap();
+    }
     fixture.robot.stick(false);
-    drop((idle, stuck));
+    let mut answer = [0; 12];
+    stuck[199].read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    drop(idle);
+}
+
+#[test]
+fn every_emergency_stop_is_taken_during_a_flood_of_connections() {
+    let fixture = Fixture::new(Fake::default());
+    let (socket, client, over) = (fixture.socket(), fixture.client(), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut open = Vec::new();
+                while over.load(Ordering::Relaxed) == 0 {
+                    open.extend(UnixStream::connect(&socket));
+                    if open.len() > 100 {
+                        open.clear();
+                    }
+                }
+            });
+        }
+        let stop = |_| client.command(Command::EmergencyStop).err();
+        let failed: Vec<_> = (0..50).filter_map(stop).collect();
+        over.store(1, Ordering::Relaxed);
+        assert!(failed.is_empty(), "{failed:?}");
+    });
+    // A stop whose answer was cut off may have been sent again.
+    assert!(fixture.robot.told.lock().unwrap().len() >= 50);
 }
 
 #[test]
@@ -377,4 +409,166 @@ fn a_server_ends_while_clients_wait_and_commands_are_stuck() {
         let _ = stream.read_to_end(&mut Vec::new());
     }
     fixture.robot.stick(false);
+}
+
+/// The program asking this fixture's daemon.
+fn regoal(fixture: &Fixture, args: &[&str]) -> (Option<i32>, String, String) {
+    let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_regoal"));
+    let output = program.args(args).arg("--socket").arg(fixture.socket()).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn the_verbs_print_what_the_daemon_says_and_exit_accordingly() {
+    let fixture = Fixture::new(Fake::default());
+    let result = |success| GoalResult {
+        ending: if success { Ending::Reached } else { Ending::TimedOut },
+        fault: None,
+        success,
+        distance_m: Some(0.0125),
+        ticks: 80,
+    };
+    for (id, success) in [(1, true), (2, false)] {
+        let reply = GoalReply { id, result: Some(result(success)) };
+        fixture.robot.results.lock().unwrap().push(reply);
+    }
+    let wait = ["goal", "0.1", "-0.2", "0.1", "--wait"];
+    for (args, code, says) in [
+        (&wait[..], 0, "goal 1: success, reached after 80 ticks, 12.5 mm from it"),
+        (&wait, 1, "goal 2: missed, the time was up after 80 ticks"),
+        (&["goal", "0.1", "-0.2", "0.1"], 0, "goal 3: on the way"),
+        (&["goal", "0.1", "-0.2", "0.1", "--json"], 0, r#"{"id":4,"result":null}"#),
+        (&["arm"], 0, "armed"),
+        (&["stop", "--emergency"], 0, "nothing moves before `regoal arm`"),
+        (&["stop", "--json"], 0, r#"{"latched":false,"stopped":true}"#),
+        (&["arm", "--off"], 0, "disarmed"),
+        (&["status"], 0, "fake: disarmed"),
+        (&["status", "--json"], 0, r#""robot":"fake","mode":"disarmed""#),
+    ] {
+        let (found, out, err) = regoal(&fixture, args);
+        assert_eq!(found, Some(code), "{args:?}: {out}{err}");
+        assert!(out.contains(says), "{args:?}: {out}{err}");
+    }
+    use Command::{Arm, Disarm, EmergencyStop, Stop};
+    assert_eq!(*fixture.robot.told.lock().unwrap(), [Arm, EmergencyStop, Stop, Disarm]);
+}
+
+#[test]
+fn ctrl_c_takes_back_the_goal_that_is_waited_for() {
+    let fixture = Fixture::new(Fake::default());
+    let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_regoal"));
+    program.args(["goal", "0.1", "-0.2", "0.1", "--wait", "--socket"]).arg(fixture.socket());
+    let mut waiting = program.stderr(std::process::Stdio::null()).spawn().unwrap();
+    while fixture.robot.goals.load(Ordering::Relaxed) == 0 {
+        std::thread::yield_now();
+    }
+    let id = rustix::process::Pid::from_child(&waiting);
+    rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
+    assert_eq!(waiting.wait().unwrap().code(), Some(130));
+    assert_eq!(*fixture.robot.told.lock().unwrap(), [Command::Stop]);
+}
+
+mod over_a_control_loop {
+    use super::*;
+    use regoal::clock::{Clock, SystemClock};
+    use regoal::config::RobotConfig;
+    use regoal::control::{self, Actor, ControlLoop, Runtime};
+    use regoal::daemon::{Facts, Served};
+    use regoal::episode::{Fault, Mode, PolicyId};
+    use regoal::hal::{Arm, Emulator, MemoryPort};
+    use regoal::joints::{JointVec, stack};
+    use regoal::policy::{ActionKind, Observation, PolicyError};
+
+    /// Stays where it is.
+    struct Stay;
+    impl Actor for Stay {
+        fn act(&mut self, observation: &Observation) -> Result<JointVec<f32>, PolicyError> {
+            Ok(stack(observation.position.iter().map(|_| 0.0)))
+        }
+        fn kind(&self) -> ActionKind {
+            ActionKind::JointDelta
+        }
+        fn id(&self) -> PolicyId {
+            PolicyId([7; 16])
+        }
+    }
+
+    fn runtime(robot: &RobotConfig, clock: &Arc<dyn Clock>) -> Runtime {
+        let emulator = Arc::new(Mutex::new(Emulator::new(robot, 0)));
+        let port = MemoryPort::new(emulator, clock.clone());
+        let arm = Arm::open(robot, Box::new(port), clock.clone()).unwrap();
+        let (pilot, thread, swapper) =
+            control::connect(Box::new(Stay), clock.clone(), robot.period()).unwrap();
+        let control = ControlLoop::new(robot, arm, Box::new(pilot), None, clock.clone()).unwrap();
+        Runtime::start(control, thread, swapper, robot.period(), clock.clone()).unwrap()
+    }
+
+    fn status_when(client: &Client, found: impl Fn(&Status) -> bool) -> Status {
+        loop {
+            let status = client.status().unwrap();
+            if found(&status) {
+                return status;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn an_arm_is_armed_sent_stopped_and_cleared() {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let path = Path::new("firmware-config/emulated.toml");
+        let robot = RobotConfig::load(&Disk, path).unwrap();
+        let runtime = runtime(&robot, &clock);
+        let facts = Facts {
+            robot: robot.name.clone(),
+            joints: robot.joint.iter().map(|j| j.name.clone()).collect(),
+            rate_hz: robot.control.rate_hz,
+            tolerance_m: robot.control.goal_tolerance_m,
+            timeout_s: robot.control.goal_timeout_s,
+            log: None,
+            clock,
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let served = Arc::new(Served::new(runtime.handle(), facts));
+        let server = Server::start(&folder.path().join("a.sock"), served, Arc::new(Disk)).unwrap();
+        let client = Client::new(server.socket());
+
+        let start = status_when(&client, |s| s.tick > 10);
+        assert!(start.alive && start.joints.len() == 6 && start.mode == Mode::Disarmed);
+        assert!(start.joints.iter().all(|j| j.position_rad.is_some()), "{start:?}");
+        let reply = refusal(client.reach(&GOAL));
+        assert_eq!(reply.code, Code::Refused);
+        assert!(reply.error.contains("`regoal arm`"), "{reply:?}");
+
+        client.command(Command::Arm).unwrap();
+        let here: Vec<_> = start.achieved_goal_m.iter().map(|x| x.unwrap()).collect();
+        let goal = Goal { goal: here.try_into().unwrap(), wait: true, ..GOAL };
+        let reached = client.reach(&goal).unwrap().result.unwrap();
+        assert!(reached.success && reached.ending == Ending::Reached, "{reached:?}");
+        let far = Goal { goal: [5.0, 0.0, 0.0], timeout_s: Some(0.1), wait: true, ..GOAL };
+        let missed = client.reach(&far).unwrap();
+        let result = missed.result.clone().unwrap();
+        assert!(!result.success && result.ending == Ending::TimedOut, "{missed:?}");
+        assert_eq!(client.goal(missed.id).unwrap(), missed);
+
+        let on_the_way = client.reach(&Goal { goal: [5.0, 0.0, 0.0], ..GOAL }).unwrap();
+        assert_eq!(client.goal(on_the_way.id).unwrap().result, None);
+        let reaching = status_when(&client, |s| s.mode == Mode::Reaching && s.policy.is_some());
+        assert_eq!(reaching.policy, Some("07".repeat(16)));
+        client.command(Command::EmergencyStop).unwrap();
+        let stopped = status_when(&client, |s| s.mode != Mode::Reaching);
+        assert_eq!(stopped.mode, Mode::Faulted(Fault::EmergencyStop));
+        let result = client.goal(on_the_way.id).unwrap().result.unwrap();
+        assert_eq!((result.ending, result.fault), (Ending::Faulted, Some(Fault::EmergencyStop)));
+        assert_eq!(refusal(client.reach(&GOAL)).code, Code::Refused);
+        client.command(Command::Arm).unwrap();
+        client.command(Command::Disarm).unwrap();
+        status_when(&client, |s| s.mode == Mode::Disarmed);
+        assert_eq!(refusal(client.goal(1000)).code, Code::NotFound);
+
+        drop(runtime);
+        status_when(&client, |s| !s.alive);
+        assert_eq!(refusal(client.command(Command::Arm)).code, Code::NoAnswer);
+    }
 }

@@ -1,4 +1,4 @@
-//! `regoal episodes ls|show`: what is in a dataset, and what is in an episode.
+//! `regoal episodes ls|show|repair`: what is in a dataset, what is in an episode, and mending it.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use crate::episode::{Episode, EpisodeHeader, Events, Outcome, PolicyId, Step, Summary, list};
+use crate::episode::{
+    Episode, EpisodeHeader, Events, Outcome, PolicyId, Step, Summary, list, repair,
+};
 use crate::storage::Storage;
 
 /// What to do with logged episodes.
@@ -34,6 +36,14 @@ pub enum Args {
         #[arg(long)]
         json: bool,
     },
+    /// Mends damaged episodes: what is whole is written anew, the original is kept beside it.
+    ///
+    /// Example: regoal episodes repair episodes/episode-000007.mcap
+    Repair {
+        /// The episodes.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
 }
 
 /// Runs the verb.
@@ -45,6 +55,10 @@ pub fn run(args: &Args, context: &super::Context) -> anyhow::Result<()> {
     match args {
         Args::Ls { folder, json } => ls(storage, folder, *json, &mut out),
         Args::Show { file, json } => show(storage, file, *json, &mut out),
+        Args::Repair { files } => files.iter().try_for_each(|file| {
+            let found = repair(storage, file)?.map_or("whole".into(), |d| format!("mended: {d}"));
+            Ok(writeln!(out, "{}: {found}", file.display())?)
+        }),
     }
 }
 

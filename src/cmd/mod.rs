@@ -93,7 +93,7 @@ impl Daemon {
         }
         let found = daemon::find_sockets(context.storage.as_ref());
         match found.as_slice() {
-            [] => Ok(Client::new(daemon::default_socket("*"))),
+            [] => bail!("no robot is running: start one with `regoal run`, or name its `--socket`"),
             [one] => Ok(Client::new(one)),
             several => {
                 let names: Vec<_> =

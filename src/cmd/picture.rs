@@ -48,11 +48,11 @@ pub struct Labels {
 const DEMONSTRATED_X: f32 = 0.02;
 
 const WIDTH: f64 = 1200.0;
-const HEIGHT: f64 = 760.0;
-/// The plot area of a panel: top and size; the left edges of both.
-const TOP: f64 = 132.0;
-const PANEL: (f64, f64) = (500.0, 370.0);
-const LEFTS: [f64; 2] = [80.0, 660.0];
+/// The plot areas: their top, width, highest height and left edges.
+const TOP: f64 = 140.0;
+const PANEL: f64 = 520.0;
+const TALLEST: f64 = 460.0;
+const LEFTS: [f64; 2] = [70.0, 650.0];
 
 const INK: &str = "#1f2328";
 const FAINT: &str = "#656d76";
@@ -83,19 +83,20 @@ pub fn save(
 
 /// The picture as SVG: two top views of the workspace, forward upward, and success by region.
 pub fn svg(outcomes: &[GoalOutcome], labels: &Labels) -> String {
-    let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{HEIGHT}\" \
-         viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"Ubuntu, 'DejaVu Sans', sans-serif\">\n\
-         <rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"#ffffff\"/>\n"
-    );
-    text(&mut out, (LEFTS[0] - 40.0, 44.0), 26, "start", INK, &labels.title);
-    text(&mut out, (LEFTS[0] - 40.0, 70.0), 15, "start", FAINT, &labels.subtitle);
     let view = View::around(outcomes);
+    let height = view.bottom() + 206.0;
+    let mut out = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height:.0}\" \
+         viewBox=\"0 0 {WIDTH} {height:.0}\" font-family=\"Ubuntu, 'DejaVu Sans', sans-serif\">\n\
+         <rect width=\"{WIDTH}\" height=\"{height:.0}\" fill=\"#ffffff\"/>\n"
+    );
+    text(&mut out, (LEFTS[0] - 40.0, 46.0), 27, "start", INK, &labels.title);
+    text(&mut out, (LEFTS[0] - 40.0, 72.0), 15, "start", FAINT, &labels.subtitle);
     for (left, after) in LEFTS.into_iter().zip([false, true]) {
         panel(&mut out, &view.at(left), outcomes, after, labels);
     }
-    legend(&mut out, TOP + PANEL.1 + 66.0);
-    bars(&mut out, TOP + PANEL.1 + 108.0, outcomes, labels);
+    legend(&mut out, view.bottom() + 66.0);
+    bars(&mut out, view.bottom() + 108.0, outcomes, labels);
     out.push_str("</svg>\n");
     out
 }
@@ -129,20 +130,26 @@ struct View {
 }
 
 impl View {
-    /// Shows all goals and the base; whole tenths of a metre.
+    /// Shows all goals and the base, with a margin.
     fn around(outcomes: &[GoalOutcome]) -> Self {
         let widest = |of: fn(&GoalOutcome) -> f32, least: f32| {
             let finite = outcomes.iter().map(of).filter(|x| x.is_finite());
             f64::from(finite.fold(least, f32::max).min(10.0))
         };
-        let round = |x: f64| (x * 10.0 + 0.3).ceil() / 10.0;
-        let reach = round(widest(|o| o.goal[0].abs(), 0.3));
-        let front = round(widest(|o| -o.goal[1], 0.3));
-        let back = -round(widest(|o| o.goal[1], 0.05)) + 0.05;
-        let scale = (PANEL.0 / (2.0 * reach)).min(PANEL.1 / (front - back));
-        // What one direction does not need is shown too, so that both panels are full.
-        let (reach, front) = (PANEL.0 / scale / 2.0, back + PANEL.1 / scale);
-        Self { left: 0.0, scale, reach, back, front }
+        let reach = widest(|o| o.goal[0].abs(), 0.3) + 0.03;
+        let front = widest(|o| -o.goal[1], 0.3) + 0.05;
+        let back = -widest(|o| o.goal[1], 0.02) - 0.03;
+        let scale = (PANEL / (2.0 * reach)).min(TALLEST / (front - back));
+        // A tall view leaves room at its sides: show more there.
+        Self { left: 0.0, scale, reach: PANEL / scale / 2.0, back, front }
+    }
+
+    fn height(&self) -> f64 {
+        (self.front - self.back) * self.scale
+    }
+
+    fn bottom(&self) -> f64 {
+        TOP + self.height()
     }
 
     fn at(self, left: f64) -> Self {
@@ -167,8 +174,8 @@ fn panel(out: &mut String, view: &View, outcomes: &[GoalOutcome], after: bool, l
     text(out, (view.left, TOP - 30.0), 19, "start", INK, &title);
     text(out, (view.left, TOP - 10.0), 13, "start", FAINT, &interval);
     let shade = view.x(f64::from(DEMONSTRATED_X));
-    rect(out, (shade, TOP), (view.left + PANEL.0 - shade, PANEL.1), SHADE);
-    text(out, (view.left + PANEL.0 - 10.0, TOP + 20.0), 13, "end", SHADE_INK, "demonstrated half");
+    rect(out, (shade, TOP), (view.left + PANEL - shade, view.height()), SHADE);
+    text(out, (view.left + PANEL - 10.0, TOP + 20.0), 13, "end", SHADE_INK, "demonstrated half");
     axes(out, view);
     base(out, view);
     // Misses on top: they are what to look for.
@@ -183,7 +190,7 @@ fn panel(out: &mut String, view: &View, outcomes: &[GoalOutcome], after: bool, l
 }
 
 fn axes(out: &mut String, view: &View) {
-    let bottom = TOP + PANEL.1;
+    let bottom = view.bottom();
     let tenths = |from: f64, to: f64| (from * 10.0).ceil() as i32..=(to * 10.0).floor() as i32;
     for tenth in tenths(-view.reach, view.reach) {
         let x = view.x(f64::from(tenth) / 10.0);
@@ -199,17 +206,19 @@ fn axes(out: &mut String, view: &View) {
     }
     for tenth in tenths(view.back, view.front) {
         let y = view.y(f64::from(tenth) / 10.0);
-        line(out, (view.left, y), (view.left + PANEL.0, y), GRID);
+        line(out, (view.left, y), (view.left + PANEL, y), GRID);
         let number = format!("{:.1}", f64::from(tenth) / 10.0);
         text(out, (view.left - 8.0, y + 4.0), 12, "end", FAINT, &number);
     }
     let _ = writeln!(
         out,
         "<rect x=\"{}\" y=\"{TOP}\" width=\"{}\" height=\"{}\" fill=\"none\" stroke=\"#afb8c1\"/>",
-        view.left, PANEL.0, PANEL.1
+        view.left,
+        PANEL,
+        view.height()
     );
-    text(out, (view.left + PANEL.0 / 2.0, bottom + 37.0), 13, "middle", FAINT, "x (m)");
-    let (x, y) = (view.left - 40.0, TOP + PANEL.1 / 2.0);
+    text(out, (view.left + PANEL / 2.0, bottom + 37.0), 13, "middle", FAINT, "x (m)");
+    let (x, y) = (view.left - 40.0, TOP + view.height() / 2.0);
     let _ = writeln!(out, "<g transform=\"rotate(-90 {x:.1} {y:.1})\">");
     text(out, (x, y), 13, "middle", FAINT, "forward, -y (m)");
     out.push_str("</g>\n");
@@ -238,7 +247,7 @@ fn mark(out: &mut String, x: f64, y: f64, reached: bool) {
     } else {
         writeln!(
             out,
-            "<path d=\"M{x:.1} {:.1} l5 5 l-5 5 l-5 -5 z\" fill=\"#ffffff\" fill-opacity=\"0.6\" stroke=\"{MISSED}\" stroke-width=\"1.6\"/>",
+            "<path d=\"M{x:.1} {:.1} l5 5 l-5 5 l-5 -5 z\" fill=\"none\" stroke=\"{MISSED}\" stroke-width=\"1.6\"/>",
             y - 5.0
         )
     };
@@ -272,7 +281,7 @@ fn bars(out: &mut String, top: f64, outcomes: &[GoalOutcome], labels: &Labels) {
 
 fn bar(out: &mut String, (left, top): (f64, f64), name: &str, rate: Rate, after: bool) {
     const HEIGHT: f64 = 20.0;
-    let (from, full) = (left + 110.0, 320.0);
+    let (from, full) = (left + 120.0, 340.0);
     text(out, (from - 10.0, top + 15.0), 14, "end", INK, name);
     rect(out, (from, top), (full, HEIGHT), "#f1f3f5");
     if rate.n == 0 {

@@ -8,7 +8,7 @@ use super::{Context, Daemon, printable, say, say_json};
 use crate::control::Quantiles;
 use crate::daemon::Status;
 
-/// Shows what the arm is doing, each joint, the goal, and how healthy bus, loop and log are
+/// Shows how the arm is: what it does, joints and goal, and the health of bus, loop and log
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   regoal status
@@ -71,7 +71,7 @@ fn describe(s: &Status) -> String {
     let mut line = |name: &str, value: String| {
         let _ = writeln!(text, "{name:<9} {value}");
     };
-    line("gripper", at(&s.achieved_goal_m));
+    line("tip", at(&s.achieved_goal_m));
     if let Some(goal) = &s.desired_goal_m {
         let goal: Vec<_> = goal.iter().copied().map(Some).collect();
         let away = s.distance_m.map_or(String::new(), |m| format!(", {:.1} mm away", m * 1e3));

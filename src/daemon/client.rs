@@ -65,6 +65,8 @@ pub enum ClientError {
 
 /// Within this time every request but a waiting one is answered, also by a daemon under load.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a request is made that may be made again.
+const TRIES: u32 = 10;
 /// The longest answer read (bytes).
 const ANSWER_LIMIT: usize = 1 << 20;
 
@@ -140,12 +142,15 @@ impl Client {
             .build()
             .map_err(|e| self.broken(e))?;
         let exchange = async {
-            let exchange = self.exchange(method, path, body.unwrap_or_default());
+            let exchange = self.exchange(&method, path, body.unwrap_or_default().into());
             tokio::time::timeout(timeout, exchange).await
         };
-        let (status, answer) = runtime.block_on(exchange).unwrap_or_else(|_| {
+        let answer = runtime.block_on(exchange).unwrap_or_else(|_| {
             Err(ClientError::Timeout { socket: self.socket.clone(), after: timeout })
-        })?;
+        });
+        // A thread that still tries to connect is not waited for.
+        runtime.shutdown_background();
+        let (status, answer) = answer?;
         if status == StatusCode::OK {
             return serde_json::from_slice(&answer).map_err(|e| self.broken(e));
         }
@@ -156,11 +161,29 @@ impl Client {
         Err(ClientError::Refused(reply))
     }
 
+    /// Asks again when the connection broke, as a flooded daemon cuts connections off. What has a
+    /// body sets a goal, which is not set twice.
     async fn exchange(
         &self,
-        method: Method,
+        method: &Method,
         path: &str,
-        body: Vec<u8>,
+        body: Bytes,
+    ) -> Result<(StatusCode, Bytes), ClientError> {
+        let mut left = if body.is_empty() { TRIES } else { 1 };
+        loop {
+            left -= 1;
+            match self.exchange_once(method, path, body.clone()).await {
+                Err(ClientError::Broken { .. }) if left > 0 => {}
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn exchange_once(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Bytes,
     ) -> Result<(StatusCode, Bytes), ClientError> {
         let stream = self.connect().await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
@@ -171,7 +194,7 @@ impl Client {
             .uri(path)
             .header("host", "regoal")
             .header("content-type", "application/json")
-            .body(Full::new(Bytes::from(body)))
+            .body(Full::new(body))
             .map_err(|e| self.broken(e))?;
         let answer = async {
             let response = sender.send_request(request).await.map_err(|e| self.broken(e))?;
@@ -188,14 +211,22 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<UnixStream, ClientError> {
-        let socket = || self.socket.clone();
-        let stream = UnixStream::connect(&self.socket).await.map_err(|e| match e.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                ClientError::NoDaemon { socket: socket() }
-            }
-            io::ErrorKind::PermissionDenied => ClientError::Permission { socket: socket() },
-            _ => self.broken(e),
-        })?;
+        let (socket, path) = (|| self.socket.clone(), self.socket.clone());
+        // A blocking connect stands in line at a busy daemon; another one would be sent away.
+        let connect = move || {
+            let stream = std::os::unix::net::UnixStream::connect(path)?;
+            stream.set_nonblocking(true)?;
+            Ok(stream)
+        };
+        let connected = tokio::task::spawn_blocking(connect).await.map_err(|e| self.broken(e))?;
+        let stream =
+            connected.and_then(UnixStream::from_std).map_err(|e: io::Error| match e.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                    ClientError::NoDaemon { socket: socket() }
+                }
+                io::ErrorKind::PermissionDenied => ClientError::Permission { socket: socket() },
+                _ => self.broken(e),
+            })?;
         let uid = stream.peer_cred().map_err(|e| self.broken(e))?.uid();
         let own = rustix::process::geteuid().as_raw();
         // Root may look after everybody's robot.

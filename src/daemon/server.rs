@@ -86,14 +86,13 @@ impl Server {
         storage: Arc<dyn Storage>,
     ) -> Result<Self, ServerError> {
         let failed = |source| ServerError::Bind { socket: socket.into(), source };
-        let Bound { listener, lock } = socket::bind(socket, storage.as_ref())?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
             .build()
             .map_err(failed)?;
         let entered = runtime.enter();
-        let listener = UnixListener::from_std(listener).map_err(failed)?;
+        let Bound { listener, lock } = socket::bind(socket, storage.as_ref())?;
         drop(entered);
         let (stop, stopping) = watch::channel(false);
         let router = routes::router(robot, stopping.clone());

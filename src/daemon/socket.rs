@@ -5,11 +5,12 @@
 //! socket of a daemon that died; a living one is known by the lock file it holds beside its socket.
 
 use std::io;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode};
 use rustix::process::geteuid;
+use tokio::net::{UnixListener, UnixSocket};
 
 use super::server::ServerError;
 use crate::storage::Storage;
@@ -20,10 +21,12 @@ pub fn default_socket(robot: &str) -> PathBuf {
     folder().join(format!("{}.sock", file_name(robot)))
 }
 
-/// The sockets in the default folder, of living and dead daemons.
+/// The sockets in the default folder on which a daemon listens.
 pub fn find_sockets(storage: &dyn Storage) -> Vec<PathBuf> {
     let mut found = storage.list(&folder()).unwrap_or_default();
-    found.retain(|path| path.extension().is_some_and(|e| e == "sock"));
+    found.retain(|path| {
+        path.extension().is_some_and(|e| e == "sock") && UnixStream::connect(path).is_ok()
+    });
     found
 }
 
@@ -52,7 +55,10 @@ pub(super) struct Bound {
     pub(super) lock: Box<dyn Send>,
 }
 
-/// Listens on `socket`, with mode 0600 from the first moment.
+/// Connections that wait to be accepted; few, so that nobody waits long behind a flood.
+const BACKLOG: u32 = 64;
+
+/// Listens on `socket`, with mode 0600 from the first moment; called inside the server's runtime.
 pub(super) fn bind(socket: &Path, storage: &dyn Storage) -> Result<Bound, ServerError> {
     let failed = |source: io::Error| ServerError::Bind { socket: socket.into(), source };
     let folder = socket.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -79,9 +85,10 @@ pub(super) fn bind(socket: &Path, storage: &dyn Storage) -> Result<Bound, Server
 }
 
 fn listen(private: &Path, socket: &Path, storage: &dyn Storage) -> io::Result<UnixListener> {
-    let listener = UnixListener::bind(private)?;
+    let unbound = UnixSocket::new_stream()?;
+    unbound.bind(private)?;
     rustix::fs::chmod(private, Mode::RUSR | Mode::WUSR)?;
-    listener.set_nonblocking(true)?;
+    let listener = unbound.listen(BACKLOG)?;
     storage.rename(private, socket)?;
     Ok(listener)
 }
@@ -95,16 +102,15 @@ fn make_folder(folder: &Path) -> Result<(), ServerError> {
         Err(rustix::io::Errno::EXIST) => {}
         Err(e) => return Err(failed(e)),
     }
+    let own = geteuid().as_raw();
     let stat = rustix::fs::stat(folder).map_err(failed)?;
-    if safe_folder(stat.st_uid, stat.st_mode, geteuid().as_raw()) {
-        Ok(())
-    } else {
-        Err(ServerError::Folder {
-            folder: folder.into(),
-            owner: stat.st_uid,
-            mode: stat.st_mode & 0o7777,
-        })
+    // The folder may be a link, which then must not be another user's.
+    let link = rustix::fs::lstat(folder).map_err(failed)?;
+    if trusted(link.st_uid, own) && safe_folder(stat.st_uid, stat.st_mode, own) {
+        return Ok(());
     }
+    let owner = if trusted(stat.st_uid, own) { link.st_uid } else { stat.st_uid };
+    Err(ServerError::Folder { folder: folder.into(), owner, mode: stat.st_mode & 0o7777 })
 }
 
 /// Whether nobody but `own` and root can rename what lies in a folder.

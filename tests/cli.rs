@@ -1,0 +1,85 @@
+//! The program as a user meets it: help, wrong input, exit codes.
+
+use std::process::{Command, Output};
+
+fn regoal(args: &[&str]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    let mut program = Command::new(env!("CARGO_BIN_EXE_regoal"));
+    program.args(args).env("XDG_RUNTIME_DIR", folder.path()).env_remove("RUST_LOG");
+    program.output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Every verb and every verb below a verb.
+fn verbs() -> Vec<Vec<String>> {
+    fn walk(command: &clap::Command, above: &[String], all: &mut Vec<Vec<String>>) {
+        for verb in command.get_subcommands() {
+            let path = [above, &[verb.get_name().to_owned()]].concat();
+            all.push(path.clone());
+            walk(verb, &path, all);
+        }
+    }
+    let mut all = Vec::new();
+    walk(&regoal::cli::command(), &[], &mut all);
+    all
+}
+
+#[test]
+fn every_verb_has_help_with_an_example() {
+    let verbs = verbs();
+    assert!(verbs.len() > 10);
+    for verb in verbs {
+        let mut args: Vec<_> = verb.iter().map(String::as_str).collect();
+        args.push("--help");
+        let output = regoal(&args);
+        let help = text(&output.stdout);
+        assert!(output.status.success(), "{verb:?}: {}", text(&output.stderr));
+        let teaches = help.contains("Example") || help.contains("Commands:");
+        assert!(teaches, "{verb:?}: {help}");
+    }
+}
+
+#[test]
+fn the_first_help_lists_every_verb_with_one_line() {
+    let help = text(&regoal(&["--help"]).stdout);
+    for verb in verbs().iter().filter(|verb| verb.len() == 1) {
+        let name = &verb[0];
+        let listed = help.lines().filter(|l| l.starts_with(&format!("  {name} "))).count();
+        assert_eq!(listed, 1, "{name}: {help}");
+    }
+}
+
+#[test]
+fn wrong_input_ends_with_its_exit_code_and_says_what_to_do() {
+    for (args, code, says) in [
+        (&["status"][..], 1, "error: no robot is running: start one with `regoal run`"),
+        (&["status", "--robot", "nemo"], 1, "nemo.sock: start one with `regoal run`"),
+        (&["status", "--socket", "/nowhere/x.sock"], 1, "error: no daemon at /nowhere/x.sock"),
+        (&["goal", "0.1", "-0.2", "inf"], 1, "error: no robot is running"),
+        (&["goal", "0.1", "-0.2"], 2, "<Z>"),
+        (&["goal", "0.1", "far", "0.2"], 2, "invalid value 'far' for '<Y>'"),
+        (&["gaol"], 2, "a similar subcommand exists: 'goal'"),
+        (&["stop", "--socket", "a", "--robot", "b"], 2, "cannot be used with"),
+        (&["episodes", "ls", "/nowhere"], 1, "error: cannot list /nowhere"),
+        (&["policy", "inspect", "/nowhere.onnx"], 1, "/nowhere.onnx"),
+        (&["runtime", "install", "--from", "/nowhere.whl"], 1, "/nowhere.whl"),
+    ] {
+        let output = regoal(args);
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {error}");
+        assert!(error.contains(says), "{args:?}: {error}");
+        assert!(!error.contains("panicked"), "{args:?}: {error}");
+    }
+}
+
+#[test]
+fn completions_know_the_verbs() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = regoal(&["completions", shell]);
+        let script = text(&output.stdout);
+        assert!(output.status.success() && script.contains("finetune"), "{shell}");
+    }
+}
