@@ -1,26 +1,14 @@
 //! One suite over every engine: a graph means the same on all of them.
-//!
-//! ONNX Runtime takes part when its library is found (`REGOAL_ONNXRUNTIME`, or where `regoal runtime
-//! install` puts it).
 
-use std::path::PathBuf;
+mod common;
 
+use common::engines;
 use rand::RngExt as _;
-use regoal::engine::{Device, Engine, Trainer};
+use regoal::engine::{Engine, Trainer};
 use regoal::onnx::{
     AdamW, BehaviourCloning, Builder, Dim, Graph, Tensor, TrainStep, Value, Verified,
 };
 use regoal::rng::{Rng, Stream, normal, stream};
-
-fn engines() -> Vec<Engine> {
-    let explicit = std::env::var_os("REGOAL_ONNXRUNTIME").map(PathBuf::from);
-    let best = Engine::best(explicit.as_deref(), Device::Cpu).unwrap();
-    if best.name() == "tract" {
-        println!("only tract: {}", best.note().unwrap_or_default());
-        return vec![best];
-    }
-    vec![Engine::tract(), best]
-}
 
 fn randoms(rng: &mut Rng, count: usize) -> Vec<f32> {
     (0..count).map(|_| normal(rng) as f32).collect()

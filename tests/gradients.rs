@@ -1,13 +1,13 @@
 //! Gradients against central differences in f64, over every engine.
 
+mod common;
 mod reference;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 
+use common::engines;
 use prost::Message as _;
 use reference::Array;
-use regoal::engine::{Device, Engine};
 use regoal::onnx::proto::{
     AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
     TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
@@ -16,12 +16,6 @@ use regoal::onnx::{Builder, Dim, Graph, OnnxError, Tensor, Value, Verified, grad
 use regoal::rng::{Stream, normal, stream};
 
 const TOLERANCE: f64 = 1e-4;
-
-fn engines() -> Vec<Engine> {
-    let explicit = std::env::var_os("REGOAL_ONNXRUNTIME").map(PathBuf::from);
-    let best = Engine::best(explicit.as_deref(), Device::Cpu).unwrap();
-    if best.name() == "tract" { vec![best] } else { vec![Engine::tract(), best] }
-}
 
 fn random(dims: &[usize], seed: u64) -> Tensor {
     let mut rng = stream(seed, Stream::Weights);
