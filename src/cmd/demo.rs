@@ -131,6 +131,8 @@ impl<'a> Demo<'a> {
             anyhow::Ok(running)
         })?;
         note(format!("emulated arm `{}` on {}", robot.name, running.port));
+        // The loop's threads are running: all that follows comes after them.
+        crate::os::become_nice();
 
         let live_before = self.stages.time("live_before", || self.live(&running, "before"))?;
         let before = self.stages.time("measure_before", || {

@@ -8,8 +8,11 @@ use anyhow::{Context as _, Result};
 use clap::Args as ClapArgs;
 
 use super::{Context, emulate, finetune, simulate};
+use crate::clock::Clock;
 use crate::config::RobotConfig;
-use crate::control::{Command, ControlLoop, Handle, Runtime, Swapped, connect};
+use crate::control::{
+    Command, CommandError, ControlLoop, Handle, Refusal, Runtime, Swapped, connect,
+};
 use crate::daemon;
 use crate::engine::Engine;
 use crate::episode::{LogStatus, LogThread, LogWriter, WriterConfig, log_queue};
@@ -90,7 +93,11 @@ pub struct Running {
     /// The port that was opened.
     pub port: String,
     robot: RobotConfig,
+    clock: Arc<dyn Clock>,
 }
+
+/// How long arming waits for the arm's first complete measurement.
+const FIRST_ANSWER: Duration = Duration::from_secs(1);
 
 impl Running {
     /// Opens the arm on its port (an emulated one on a pseudo terminal), loads the policy and starts
@@ -139,7 +146,14 @@ impl Running {
         if !crate::os::lock_memory() {
             log::warn!("memory is not locked: ticks may wait for the disk (raise `ulimit -l`)");
         }
-        Ok(Self { runtime, log, _emulator: emulator, port, robot: robot.clone() })
+        Ok(Self {
+            runtime,
+            log,
+            _emulator: emulator,
+            port,
+            robot: robot.clone(),
+            clock: Arc::clone(clock),
+        })
     }
 
     /// Talks to the loop.
@@ -160,7 +174,16 @@ impl Running {
         if crate::os::realtime() == Some(false) {
             log::warn!("no real-time scheduling: ticks may be late (raise `ulimit -r`)");
         }
-        Ok(self.handle().command(Command::Arm)?)
+        // The first answers of a port may take a while.
+        let until = self.clock.now() + FIRST_ANSWER;
+        loop {
+            match self.handle().command(Command::Arm) {
+                Err(CommandError::Refused(Refusal::StateUnknown)) if self.clock.now() < until => {
+                    self.clock.sleep_until(self.clock.now() + Duration::from_millis(20));
+                }
+                answer => return Ok(answer?),
+            }
+        }
     }
 
     /// Loads a policy file and swaps it in between two ticks.

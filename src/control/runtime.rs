@@ -123,8 +123,15 @@ impl Runtime {
             stop: stop.clone(),
         };
         let named = |name: &str| std::thread::Builder::new().name(name.into());
-        let courier = Courier { reports, shared: handle.shared.clone(), clock: clock.clone() };
-        let ticker = Ticker { control, orders: ordered, reports: report, stop, period, clock };
+        let ended = Arc::new(AtomicBool::new(false));
+        let courier = Courier {
+            reports,
+            shared: handle.shared.clone(),
+            clock: clock.clone(),
+            ended: ended.clone(),
+        };
+        let ticker =
+            Ticker { control, orders: ordered, reports: report, stop, period, clock, ended };
         let threads = vec![
             named("policy").spawn(move || policy.run())?,
             named("control").spawn(move || ticker.run())?,
@@ -222,6 +229,14 @@ struct Ticker {
     stop: Arc<AtomicBool>,
     period: Duration,
     clock: Arc<dyn Clock>,
+    ended: Arc<AtomicBool>,
+}
+
+impl Drop for Ticker {
+    /// Also when the thread panics.
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Release);
+    }
 }
 
 impl Ticker {
@@ -234,11 +249,12 @@ impl Ticker {
             let scheduled = origin + self.period.saturating_mul(number);
             self.clock.sleep_until(scheduled);
             let start = self.clock.now();
+            self.control.tick(u64::from(number), start);
+            // After the tick, so that the first command finds the arm measured.
             let answer = self
                 .orders
                 .dequeue()
                 .map(|order| (order.number, self.control.command(&order.command)));
-            self.control.tick(u64::from(number), start);
             self.report(answer, start.since(scheduled), self.clock.now().since(start));
             number = self.next(origin, number);
         }
@@ -279,15 +295,18 @@ struct Courier {
     reports: Consumer<'static, Report>,
     shared: Arc<(Mutex<Shared>, Condvar)>,
     clock: Arc<dyn Clock>,
+    ended: Arc<AtomicBool>,
 }
 
 impl Courier {
-    /// The courier thread; ends when the control thread has ended.
+    /// The courier thread; ends when the control thread has ended and all is delivered.
     fn run(mut self) {
-        let mut idle = 0;
-        while idle < 500 {
+        loop {
+            let last = self.ended.load(Ordering::Acquire);
+            if !self.deliver() && last {
+                break;
+            }
             self.clock.sleep_until(self.clock.now() + COURIER_PERIOD);
-            idle = if self.deliver() { 0 } else { idle + 1 };
         }
         lock(&self.shared.0).status.ended = true;
         self.shared.1.notify_all();
