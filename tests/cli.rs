@@ -5,7 +5,8 @@ use std::process::{Command, Output};
 fn regoal(args: &[&str]) -> Output {
     let folder = tempfile::tempdir().unwrap();
     let mut program = Command::new(env!("CARGO_BIN_EXE_regoal"));
-    program.args(args).env("XDG_RUNTIME_DIR", folder.path()).env_remove("RUST_LOG");
+    program.args(args).env_remove("RUST_LOG");
+    program.env("XDG_RUNTIME_DIR", folder.path()).env("XDG_CACHE_HOME", folder.path());
     program.output().unwrap()
 }
 

@@ -371,8 +371,12 @@ fn a_living_daemon_is_not_replaced_and_a_dead_ones_socket_is() {
     let socket = fixture.folder.path().join("arm.sock");
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
     assert!(matches!(Client::new(&socket).status(), Err(ClientError::NoDaemon { .. })));
+    // It died while it was binding.
+    std::fs::create_dir(socket.with_extension("binding")).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(socket.with_extension("binding").join("s")));
     let _server = start(&socket, Arc::default()).unwrap();
     Client::new(&socket).status().unwrap();
+    assert!(!socket.with_extension("binding").exists());
 }
 
 #[test]

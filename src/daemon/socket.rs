@@ -74,13 +74,16 @@ pub(super) fn bind(socket: &Path, storage: &dyn Storage) -> Result<Bound, Server
         _ => {}
     }
     // Who holds the socket's lock owns this name too: what is there is a dead daemon's.
-    let mut private = std::ffi::OsString::from(".");
-    private.push(socket.file_stem().unwrap_or_default());
-    let private = folder.join(private);
-    let _ = std::fs::remove_dir_all(&private);
+    let private = socket.with_extension("binding");
+    let inside = private.join("s");
+    let clear = || {
+        let _ = std::fs::remove_file(&inside);
+        let _ = std::fs::remove_dir(&private);
+    };
+    clear();
     rustix::fs::mkdir(&private, Mode::RWXU).map_err(|e| failed(e.into()))?;
-    let listener = listen(&private.join("s"), socket, storage);
-    let _ = std::fs::remove_dir_all(&private);
+    let listener = listen(&inside, socket, storage);
+    clear();
     Ok(Bound { listener: listener.map_err(failed)?, lock })
 }
 
