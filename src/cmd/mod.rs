@@ -1,5 +1,6 @@
 //! One verb, one file: `Args` and `run`.
 
+mod actors;
 pub mod arm;
 pub mod completions;
 pub mod demo;
@@ -10,7 +11,6 @@ pub mod goal;
 pub mod picture;
 pub mod policy;
 pub mod progress;
-pub mod report;
 pub mod run;
 pub mod runtime;
 pub mod simulate;

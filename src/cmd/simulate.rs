@@ -7,18 +7,19 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use super::actors::{Demonstrator, Explorer, Nobody};
 use crate::clock::{Clock as _, ManualClock};
 use crate::config::RobotConfig;
 use crate::control::{Actor, Command, ControlLoop, GoalRequest, GoalResult, Inline};
 use crate::env::{Expert, Workspace, start_pose};
-use crate::episode::{EpisodeHeader, LogWriter, PolicyId, Source, Split, WriterConfig, log_queue};
+use crate::episode::{EpisodeHeader, LogWriter, Source, Split, WriterConfig, log_queue};
 use crate::hal::{Arm, Emulator, MemoryPort};
 use crate::joints::{GoalVec, JointVec};
 use crate::kinematics::Chain;
 use crate::learn::Exploration;
 use crate::learn::evaluate::{Rate, median};
-use crate::policy::{ActionKind, Observation, Policy, PolicyError};
-use crate::rng::{self, Rng, Stream};
+use crate::policy::Policy;
+use crate::rng::{self, Stream};
 use crate::storage::Storage;
 
 /// The emulated robot with its loop, armed.
@@ -37,20 +38,6 @@ const DRAIN_EVERY: u64 = 100;
 const SETTLE: Duration = Duration::from_secs(3);
 /// Measured positions this near to the start pose count as there (rad).
 const SETTLED: f64 = 0.01;
-
-/// Nobody steers yet.
-struct Nobody;
-impl Actor for Nobody {
-    fn act(&mut self, observation: &Observation) -> Result<JointVec<f32>, PolicyError> {
-        Ok(observation.sent.clone())
-    }
-    fn kind(&self) -> ActionKind {
-        ActionKind::JointPosition
-    }
-    fn id(&self) -> PolicyId {
-        PolicyId::default()
-    }
-}
 
 impl Simulation {
     /// Powers up an emulated robot; `log` is the folder that episodes go to.
@@ -186,51 +173,6 @@ pub fn request(robot: &RobotConfig, goal: GoalVec, source: Source) -> GoalReques
         source,
         split: Split::Training,
         seed: None,
-    }
-}
-
-/// The scripted expert as an actor.
-pub struct Demonstrator(pub Expert);
-
-impl Actor for Demonstrator {
-    fn act(&mut self, observation: &Observation) -> Result<JointVec<f32>, PolicyError> {
-        let mut action: JointVec<f32> = observation.sent.iter().map(|_| 0.0).collect();
-        for (slot, delta) in action.iter_mut().zip(self.0.act(&observation.sent)) {
-            *slot = delta;
-        }
-        Ok(action)
-    }
-    fn kind(&self) -> ActionKind {
-        ActionKind::JointDelta
-    }
-    fn id(&self) -> PolicyId {
-        PolicyId::default()
-    }
-}
-
-/// A policy that explores.
-pub struct Explorer {
-    /// The policy.
-    pub policy: Policy,
-    /// What is added to its actions.
-    pub noise: Exploration,
-    /// Where the noise comes from.
-    pub rng: Rng,
-    /// The largest action (rad per tick).
-    pub unit: f32,
-}
-
-impl Actor for Explorer {
-    fn act(&mut self, observation: &Observation) -> Result<JointVec<f32>, PolicyError> {
-        let mut action = self.policy.act(observation)?;
-        self.noise.disturb(&mut action, self.unit, &mut self.rng);
-        Ok(action)
-    }
-    fn kind(&self) -> ActionKind {
-        self.policy.spec().action
-    }
-    fn id(&self) -> PolicyId {
-        self.policy.id()
     }
 }
 

@@ -29,7 +29,7 @@ pub enum Refusal {
     #[error("the arm is disarmed: arm it first (`regoal arm`)")]
     Disarmed,
     /// A fault is latched.
-    #[error("the arm is stopped by a fault ({0:?}): clear it with `regoal arm`")]
+    #[error("the arm is stopped by a fault ({0}): clear it with `regoal arm`")]
     Faulted(Fault),
     /// A person steers.
     #[error("a person steers the arm: wait until they let go")]

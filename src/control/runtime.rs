@@ -69,7 +69,8 @@ const KEPT_RESULTS: usize = 1000;
 #[derive(Default)]
 struct Shared {
     status: Status,
-    answers: HashMap<u64, Result<(), Refusal>>,
+    /// Answers to those who still wait for one.
+    answers: HashMap<u64, Option<Result<(), Refusal>>>,
     results: VecDeque<GoalResult>,
 }
 
@@ -85,6 +86,8 @@ pub struct Handle {
     shared: Arc<(Mutex<Shared>, Condvar)>,
     swapper: Swapper,
     next_goal: Arc<AtomicU64>,
+    /// An e-stop passes all queues.
+    emergency: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
 }
 
@@ -115,11 +118,13 @@ impl Runtime {
         let (orders, ordered) = Box::leak(Box::new(Queue::<Order, ORDERS>::new())).split();
         let (report, reports) = Box::leak(Box::new(Queue::<Report, REPORTS>::new())).split();
         let stop = Arc::new(AtomicBool::new(false));
+        let emergency = Arc::new(AtomicBool::new(false));
         let handle = Handle {
             orders: Arc::new(Mutex::new(Orders { queue: orders, next: 1 })),
             shared: Arc::default(),
             swapper,
             next_goal: Arc::new(AtomicU64::new(1)),
+            emergency: emergency.clone(),
             stop: stop.clone(),
         };
         let named = |name: &str| std::thread::Builder::new().name(name.into());
@@ -130,8 +135,16 @@ impl Runtime {
             clock: clock.clone(),
             ended: ended.clone(),
         };
-        let ticker =
-            Ticker { control, orders: ordered, reports: report, stop, period, clock, ended };
+        let ticker = Ticker {
+            control,
+            orders: ordered,
+            reports: report,
+            stop,
+            emergency,
+            period,
+            clock,
+            ended,
+        };
         let threads = vec![
             named("policy").spawn(move || policy.run())?,
             named("control").spawn(move || ticker.run())?,
@@ -164,25 +177,29 @@ impl Handle {
     /// # Errors
     /// Refused in this mode, or the loop does not answer.
     pub fn command(&self, command: Command) -> Result<(), CommandError> {
+        if command == Command::EmergencyStop {
+            self.emergency.store(true, Ordering::Release);
+        }
         let number = {
             let mut orders = lock(&self.orders);
             let number = orders.next;
             orders.next += 1;
-            orders.queue.enqueue(Order { number, command }).map_err(|_| CommandError::NoAnswer)?;
+            lock(&self.shared.0).answers.insert(number, None);
+            if orders.queue.enqueue(Order { number, command }).is_err() {
+                lock(&self.shared.0).answers.remove(&number);
+                return Err(CommandError::NoAnswer);
+            }
             number
         };
         let (shared, changed) = &*self.shared;
-        let (mut shared, timeout) = changed
+        let (mut shared, _) = changed
             .wait_timeout_while(lock(shared), ANSWER_TIMEOUT, |s| {
-                !s.answers.contains_key(&number) && !s.status.ended
+                s.answers.get(&number).is_some_and(Option::is_none) && !s.status.ended
             })
             .unwrap_or_else(PoisonError::into_inner);
-        match shared.answers.remove(&number) {
+        match shared.answers.remove(&number).flatten() {
             Some(answer) => Ok(answer?),
-            None => {
-                debug_assert!(timeout.timed_out() || shared.status.ended);
-                Err(CommandError::NoAnswer)
-            }
+            None => Err(CommandError::NoAnswer),
         }
     }
 
@@ -227,6 +244,7 @@ struct Ticker {
     orders: Consumer<'static, Order>,
     reports: Producer<'static, Report>,
     stop: Arc<AtomicBool>,
+    emergency: Arc<AtomicBool>,
     period: Duration,
     clock: Arc<dyn Clock>,
     ended: Arc<AtomicBool>,
@@ -249,6 +267,9 @@ impl Ticker {
             let scheduled = origin + self.period.saturating_mul(number);
             self.clock.sleep_until(scheduled);
             let start = self.clock.now();
+            if self.emergency.swap(false, Ordering::AcqRel) {
+                let _ = self.control.command(&Command::EmergencyStop);
+            }
             self.control.tick(u64::from(number), start);
             // After the tick, so that the first command finds the arm measured.
             let answer = self
@@ -276,8 +297,11 @@ impl Ticker {
         took: Duration,
     ) {
         let nanos = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
+        let mut step = self.control.step().clone();
+        // A command that was taken over after the tick may have changed it.
+        step.mode = self.control.mode();
         let report = Report {
-            step: self.control.step().clone(),
+            step,
             counters: self.control.counters(),
             bus: self.control.arm().counters(),
             lateness: nanos(lateness),
@@ -322,7 +346,10 @@ impl Courier {
             shared.status.counters = report.counters;
             shared.status.bus = report.bus;
             if let Some((number, answer)) = report.answer {
-                shared.answers.insert(number, answer);
+                // Whoever has given up waiting has taken its place away.
+                if let Some(waiting) = shared.answers.get_mut(&number) {
+                    *waiting = Some(answer);
+                }
             }
             if let Some(result) = report.result {
                 if shared.results.len() == KEPT_RESULTS {

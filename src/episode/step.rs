@@ -45,6 +45,21 @@ pub enum Fault {
     Tracking,
 }
 
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::EmergencyStop => "emergency stop",
+            Self::BusSilent => "the servos do not answer",
+            Self::PortLost => "the port is gone",
+            Self::ImplausibleState => "a joint jumped further than it can move",
+            Self::BadAction => "the policy gave no usable action",
+            Self::Overheat => "a servo is too hot",
+            Self::Servo => "a servo reports an error",
+            Self::Tracking => "the arm does not follow",
+        })
+    }
+}
+
 /// What happened in a tick, as bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Events(pub u32);

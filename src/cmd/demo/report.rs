@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::simulate::Evaluation;
 use crate::clock::Clock;
+use crate::cmd::simulate::Evaluation;
 use crate::control::Quantiles;
 
 /// The summary, as `--json` writes it. Success is a share of `goals`.
