@@ -234,7 +234,7 @@ fn twenty_thousand_ticks_of_goals_and_faults_never_call_the_allocator() {
         handed_over += usize::from(!step.desired_goal.is_empty());
         endings.extend(bench.control.take_result().map(|r| format!("{:?}", r.ending)));
         // In the rounds between, the writer lags until the ring is full.
-        if tick / ROUND % 3 == 0 {
+        if (tick / ROUND).is_multiple_of(3) {
             logged += drain(&mut log);
         }
     }
