@@ -1,0 +1,131 @@
+//! What a robot computer does in every tick. The arm is the emulator in virtual time behind the real
+//! codec: its own work counts, waiting for the wire does not.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use regoal::clock::{Clock as _, ManualClock};
+use regoal::control::{Command, ControlLoop, GoalRequest, Inline};
+use regoal::engine::Engine;
+use regoal::env::{ArmReach, GoalEnv as _};
+use regoal::episode::{Source, Split, log_queue};
+use regoal::hal::{Arm, ArmState, Emulator, MemoryPort};
+use regoal::joints::{JointVec, stack};
+use regoal::policy::{Observation, Policy};
+use regoal::rng::{Stream, stream};
+
+use super::Setup;
+use super::learning::figures;
+use super::measure::{Figure, Unit, alone, in_turns, rate, typical_us};
+
+const GOAL: [f32; 3] = [0.1, -0.2, 0.2];
+
+fn arm(setup: &Setup, clock: &ManualClock) -> Arm {
+    let emulator = Arc::new(Mutex::new(Emulator::new(&setup.robot, 1)));
+    let port = MemoryPort::new(emulator, Arc::new(clock.clone()));
+    Arm::open(&setup.robot, Box::new(port), Arc::new(clock.clone())).unwrap()
+}
+
+fn home(setup: &Setup) -> JointVec<f64> {
+    setup.robot.joint.iter().map(|j| j.home_rad).collect()
+}
+
+/// One action of the shipped policy, from an observation in SI units to the action of all joints.
+pub fn act(setup: &Setup) -> Vec<Figure> {
+    let home: JointVec<f32> = stack(home(setup).iter().map(|q| *q as f32));
+    let observation = Observation {
+        tick: 1,
+        position: home.clone(),
+        velocity: home.iter().map(|_| 0.0).collect(),
+        sent: home,
+        achieved_goal: stack([0.0, -0.3, 0.2]),
+        desired_goal: stack(GOAL),
+    };
+    let engines: Vec<&Engine> = setup.ort.iter().chain([&setup.tract]).collect();
+    let mut contenders: Vec<_> = engines
+        .iter()
+        .map(|engine| {
+            let mut policy = Policy::load(&setup.policy, &setup.robot, engine).unwrap();
+            let observation = &observation;
+            move || {
+                typical_us(|| {
+                    std::hint::black_box(policy.act(observation).unwrap());
+                })
+            }
+        })
+        .collect();
+    let values = in_turns(&mut contenders);
+    figures("act/reach", &engines, &values, Unit::Microseconds)
+}
+
+/// One sync read and one sync write of six servos.
+pub fn bus_cycle(setup: &Setup) -> Vec<Figure> {
+    let (clock, mut state, goal) = (ManualClock::default(), ArmState::default(), home(setup));
+    let mut arm = arm(setup, &clock);
+    let mut cycle = || {
+        let deadline = clock.now() + setup.robot.period();
+        assert_eq!(arm.read(&mut state, deadline).unwrap(), goal.len());
+        arm.write(&goal, deadline).unwrap();
+    };
+    let value = alone(|| typical_us(&mut cycle));
+    vec![Figure::new("bus_cycle/feetech", value, Unit::Microseconds)]
+}
+
+/// Steps of the environment without its resets.
+pub fn env(setup: &Setup) -> Vec<Figure> {
+    let mut env = ArmReach::new(&setup.robot, 200, 1).unwrap();
+    let mut rng = stream(1, Stream::Demonstrations);
+    let goal = env.sample_goal(&mut rng);
+    env.reset(&goal, &mut rng).unwrap();
+    let there = vec![0.01; env.action_size()];
+    let back = vec![-0.01; env.action_size()];
+    let mut steps = 0u32;
+    let mut step = || {
+        env.step(if (steps / 20).is_multiple_of(2) { &there } else { &back }).unwrap();
+        steps += 1;
+    };
+    let value = alone(|| rate(&mut step));
+    vec![Figure::new("env/arm_reach", value, Unit::Steps)]
+}
+
+/// One tick of the control loop while it reaches, with the shipped policy on tract in the same thread
+/// and every step through the log's ring.
+pub fn tick(setup: &Setup) -> Vec<Figure> {
+    let clock = ManualClock::default();
+    let policy = Policy::load(&setup.policy, &setup.robot, &setup.tract).unwrap();
+    let pilot = Box::new(Inline(Box::new(policy)));
+    let (sender, mut log) = log_queue();
+    let arm = arm(setup, &clock);
+    let shared = Arc::new(clock.clone());
+    let mut control = ControlLoop::new(&setup.robot, arm, pilot, Some(sender), shared).unwrap();
+    let mut number = 0;
+    let mut tick = || {
+        number += 1;
+        let start = clock.now();
+        control.tick(number, start);
+        clock.sleep_until(start + setup.robot.period());
+        while log.receive().is_some() {}
+        match number {
+            1 => control.command(&Command::Arm).unwrap(),
+            2 => control.command(&Command::Reach(endless())).unwrap(),
+            _ => {}
+        }
+    };
+    let value = alone(|| typical_us(&mut tick));
+    assert_eq!(control.mode(), regoal::episode::Mode::Reaching);
+    vec![Figure::new("tick/arm_reach", value, Unit::Microseconds)]
+}
+
+/// A goal that is held for ever.
+fn endless() -> GoalRequest {
+    GoalRequest {
+        id: 1,
+        goal: stack(GOAL),
+        tolerance: 0.02,
+        timeout: Duration::MAX,
+        end_when_reached: false,
+        source: Source::Run,
+        split: Split::Training,
+        seed: None,
+    }
+}

@@ -1,0 +1,84 @@
+//! The benchmarks: `tools/bench/run [NAME...]`.
+//!
+//! One JSON line a figure on stdout, a table on stderr. What a figure is measured over stands at the
+//! function that measures it. Contenders take turns, round by round, and the median round counts:
+//! what else the computer does then hits all of them alike.
+
+mod arm;
+mod learning;
+mod measure;
+
+use std::path::{Path, PathBuf};
+
+use measure::Figure;
+use regoal::config::RobotConfig;
+use regoal::engine::{Device, Engine};
+use regoal::storage::Disk;
+
+/// How the names of a benchmark's figures begin, and what measures them.
+type Benchmark = (&'static str, fn(&Setup) -> Vec<Figure>);
+
+const BENCHMARKS: [Benchmark; 8] = [
+    ("train_step/mlp/32/", |setup| learning::train_step(setup, 32)),
+    ("train_step/mlp/256/", |setup| learning::train_step(setup, 256)),
+    ("train_step/mlp/1024/", |setup| learning::train_step(setup, 1024)),
+    ("act/reach/", arm::act),
+    ("bus_cycle/feetech", arm::bus_cycle),
+    ("relabel/256", |_| learning::relabel(256)),
+    ("env/arm_reach", arm::env),
+    ("tick/arm_reach", arm::tick),
+];
+
+/// What benchmarks share.
+struct Setup {
+    robot: RobotConfig,
+    /// The shipped policy.
+    policy: Vec<u8>,
+    tract: Engine,
+    /// ONNX Runtime, where it is installed.
+    ort: Option<Engine>,
+}
+
+impl Setup {
+    fn new() -> Self {
+        let explicit = std::env::var_os("REGOAL_ONNXRUNTIME").map(PathBuf::from);
+        let best = Engine::best(explicit.as_deref(), Device::Cpu).unwrap();
+        let ort = (best.name() == "ort").then_some(best.clone());
+        match best.note() {
+            Some(note) => eprintln!("tract only: {note}"),
+            None => eprintln!("{} and {best}", Engine::tract()),
+        }
+        Self {
+            robot: RobotConfig::load(&Disk, Path::new("firmware-config/emulated.toml")).unwrap(),
+            policy: std::fs::read("models/reach/policy.onnx").unwrap(),
+            tract: Engine::tract(),
+            ort,
+        }
+    }
+}
+
+fn main() {
+    // Cargo adds `--bench`.
+    let wished: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    let wished_for = |f: &dyn Fn(&str) -> bool| wished.is_empty() || wished.iter().any(|w| f(w));
+    let setup = Setup::new();
+    eprintln!("{}", Figure::HEADING);
+    let mut found = false;
+    for (prefix, benchmark) in BENCHMARKS {
+        if !wished_for(&|w| prefix.starts_with(w) || w.starts_with(prefix)) {
+            continue;
+        }
+        for figure in benchmark(&setup) {
+            if wished_for(&|w| figure.name.starts_with(w)) {
+                println!("{}", figure.json());
+                eprintln!("{figure}");
+                found = true;
+            }
+        }
+    }
+    if !found {
+        let known = BENCHMARKS.map(|(prefix, _)| prefix);
+        eprintln!("expected the beginning of a figure's name, {known:?}, found {wished:?}");
+        std::process::exit(2);
+    }
+}

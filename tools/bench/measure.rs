@@ -1,0 +1,147 @@
+//! Rounds, medians, and a figure as a line.
+
+use std::fmt;
+use std::time::Duration;
+
+use regoal::clock::{Clock as _, SystemClock};
+
+/// Rounds that count.
+const ROUNDS: usize = 25;
+/// How long one lasts.
+const ROUND: Duration = Duration::from_millis(150);
+
+/// What was measured, and what a peer took for the same.
+pub struct Figure {
+    pub name: String,
+    value: f64,
+    unit: Unit,
+    /// Without a value where it is not installed.
+    peer: Option<(&'static str, Option<f64>)>,
+}
+
+/// What a figure counts.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Unit {
+    Samples,
+    Steps,
+    Microseconds,
+}
+
+impl Unit {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Samples => "samples/s",
+            Self::Steps => "steps/s",
+            Self::Microseconds => "us",
+        }
+    }
+}
+
+impl Figure {
+    /// The table's first line.
+    pub const HEADING: &str =
+        "figure                            value           peer     its value   ratio";
+
+    pub fn new(name: impl Into<String>, value: f64, unit: Unit) -> Self {
+        Self { name: name.into(), value, unit, peer: None }
+    }
+
+    pub fn against(self, peer: &'static str, value: Option<f64>) -> Self {
+        Self { peer: Some((peer, value)), ..self }
+    }
+
+    /// Over 1 where ours is better.
+    fn ratio(&self) -> Option<f64> {
+        let peer = self.peer?.1?;
+        Some(if self.unit == Unit::Microseconds { peer / self.value } else { self.value / peer })
+    }
+
+    pub fn json(&self) -> String {
+        serde_json::to_string(&Line {
+            name: &self.name,
+            value: rounded(self.value),
+            unit: self.unit.name(),
+            peer: self.peer.map(|(name, _)| name),
+            peer_value: self.peer.and_then(|(_, value)| value).map(rounded),
+            ratio: self.ratio().map(rounded),
+        })
+        .unwrap()
+    }
+}
+
+/// A figure in the order that it is printed in.
+#[derive(serde::Serialize)]
+struct Line<'a> {
+    name: &'a str,
+    value: f64,
+    unit: &'static str,
+    peer: Option<&'static str>,
+    peer_value: Option<f64>,
+    ratio: Option<f64>,
+}
+
+impl fmt::Display for Figure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (value, unit) = (rounded(self.value), self.unit.name());
+        write!(f, "{:<26} {value:>12} {unit:<9}", self.name)?;
+        let Some((peer, peer_value)) = self.peer else { return Ok(()) };
+        let show = |x: Option<f64>| x.map_or("-".into(), |x| rounded(x).to_string());
+        write!(f, " {peer:<6} {:>11} {:>7}", show(peer_value), show(self.ratio()))
+    }
+}
+
+/// To four digits: more would be noise.
+fn rounded(value: f64) -> f64 {
+    format!("{value:.3e}").parse().unwrap()
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// The median round of each contender; they take turns, and a first round warms up.
+pub fn in_turns(contenders: &mut [impl FnMut() -> f64]) -> Vec<f64> {
+    let mut rounds = vec![Vec::new(); contenders.len()];
+    for round in 0..=ROUNDS {
+        for (contender, values) in contenders.iter_mut().zip(&mut rounds) {
+            let value = contender();
+            if round > 0 {
+                values.push(value);
+            }
+        }
+    }
+    rounds.into_iter().map(median).collect()
+}
+
+/// The median round of a single contender.
+pub fn alone(contender: impl FnMut() -> f64) -> f64 {
+    in_turns(&mut [contender])[0]
+}
+
+/// Calls a second over a round.
+pub fn rate(mut call: impl FnMut()) -> f64 {
+    let start = SystemClock.now();
+    for calls in 1.. {
+        call();
+        let took = SystemClock.now().since(start);
+        if took >= ROUND {
+            return f64::from(calls) / took.as_secs_f64();
+        }
+    }
+    f64::INFINITY
+}
+
+/// The median time of a call over a round (us).
+pub fn typical_us(mut call: impl FnMut()) -> f64 {
+    let start = SystemClock.now();
+    let mut times = Vec::new();
+    let mut before = start;
+    while before.since(start) < ROUND {
+        call();
+        let after = SystemClock.now();
+        times.push(after.since(before).as_secs_f64() * 1e6);
+        before = after;
+    }
+    median(times)
+}
