@@ -183,6 +183,21 @@ fn e_stop_latches_within_a_tick_and_the_arm_comes_to_rest() {
 }
 
 #[test]
+fn an_e_stop_of_a_disarmed_arm_latches_and_sends_nothing() {
+    let mut bench = Bench::new(Act(still));
+    bench.run(3);
+    bench.control.command(&Command::EmergencyStop).unwrap();
+    bench.written.lock().unwrap().clear();
+    bench.run(10);
+    assert_eq!(bench.control.mode(), Mode::Faulted(Fault::EmergencyStop));
+    let written = bench.written.lock().unwrap().clone();
+    assert!(written.iter().all(|packet| goal_positions(packet).is_empty()), "{written:?}");
+    bench.control.command(&Command::Arm).unwrap();
+    bench.run(3);
+    assert_eq!(bench.control.mode(), Mode::Holding);
+}
+
+#[test]
 fn a_policy_that_gives_nonsense_is_held_in_the_same_tick_and_stopped_after_three() {
     for nonsense in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e38] {
         let mut bench = Bench::armed(Act(move |_: &Observation| stack([nonsense; 6])));

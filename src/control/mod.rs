@@ -4,6 +4,7 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod command;
 mod exchange;
 mod gate;
 mod jitter;
@@ -11,9 +12,10 @@ mod modes;
 mod runtime;
 mod tick;
 
+pub use command::{Command, Ending, GoalRequest, GoalResult, LoopCounters};
 pub use exchange::{Actor, Decision, Inline, Pilot, SwapError, Swapped, Swapper, connect};
 pub use gate::{SafetyGate, Wish};
 pub use jitter::{Histogram, Jitter, Quantiles};
 pub use modes::{Event, Refusal, next};
 pub use runtime::{CommandError, Handle, Runtime, Status};
-pub use tick::{Command, ControlLoop, Ending, GoalRequest, GoalResult, LoopCounters, distance};
+pub use tick::{ControlLoop, distance};

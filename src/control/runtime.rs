@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use heapless::spsc::{Consumer, Producer, Queue};
 
+use super::command::{Command, GoalRequest, GoalResult, LoopCounters};
 use super::exchange::{PolicyThread, Swapper};
 use super::jitter::Jitter;
 use super::modes::Refusal;
-use super::tick::{Command, ControlLoop, GoalRequest, GoalResult, LoopCounters};
+use super::tick::ControlLoop;
 use crate::clock::Clock;
 use crate::episode::Step;
 use crate::hal::arm::Counters;

@@ -1,0 +1,105 @@
+//! What a loop is asked for, and what it answers.
+
+use std::time::Duration;
+
+use crate::episode::{Fault, Source, Split};
+use crate::joints::{GoalVec, JointVec};
+
+/// A goal to reach.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GoalRequest {
+    /// Names the goal in results; chosen by the client.
+    pub id: u64,
+    /// The desired goal (m).
+    pub goal: GoalVec,
+    /// Reached within this distance (m).
+    pub tolerance: f32,
+    /// Given up after this time.
+    pub timeout: Duration,
+    /// End as soon as the goal was held for the configured ticks; else go on until the timeout.
+    pub end_when_reached: bool,
+    /// What the episode is logged as.
+    pub source: Source,
+    /// What learning may use the episode for.
+    pub split: Split,
+    /// The seed that goal and noise were drawn with.
+    pub seed: Option<u64>,
+}
+
+/// Why a goal ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Ending {
+    /// Held within the tolerance.
+    Reached,
+    /// The time was up.
+    TimedOut,
+    /// Taken back.
+    Stopped,
+    /// Another goal took its place.
+    Replaced,
+    /// A fault stopped the arm.
+    Faulted(Fault),
+}
+
+impl Ending {
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::Reached => "reached",
+            Self::TimedOut => "timed out",
+            Self::Stopped => "stopped",
+            Self::Replaced => "replaced by another goal",
+            Self::Faulted(_) => "stopped by a fault",
+        }
+    }
+}
+
+/// What the loop is asked to do; taken over at the begin of the next tick.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// Torque on and hold; clears a fault.
+    Arm,
+    /// Torque off.
+    Disarm,
+    /// Give up the goal and hold.
+    Stop,
+    /// Stop at once and latch.
+    EmergencyStop,
+    /// Reach a goal.
+    Reach(GoalRequest),
+    /// Go to joint positions (rad) inside all limits and hold there: home, or where to park.
+    Move(JointVec<f64>),
+}
+
+/// How the last goal ended.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct GoalResult {
+    /// The goal's id.
+    pub id: u64,
+    /// Why it ended.
+    pub ending: Ending,
+    /// The goal was within the tolerance at its end.
+    pub success: bool,
+    /// The distance at its end (m).
+    pub distance: f32,
+    /// Ticks it took.
+    pub ticks: u64,
+}
+
+/// Counts since the loop started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct LoopCounters {
+    /// Ticks run.
+    pub ticks: u64,
+    /// Ticks skipped because the one before ended too late.
+    pub missed: u64,
+    /// Ticks without a fresh action in time while reaching.
+    pub late_actions: u64,
+    /// Actions refused.
+    pub refused_actions: u64,
+    /// Ticks with at least one stale joint.
+    pub stale_ticks: u64,
+    /// Transactions that failed to write.
+    pub failed_writes: u64,
+}
