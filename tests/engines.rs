@@ -1,7 +1,7 @@
 //! One suite over every engine: a graph means the same on all of them.
 //!
 //! ONNX Runtime takes part when its library is found (`REGOAL_ONNXRUNTIME`, or where `regoal runtime
-//! install` puts it).
+//! install` puts it); a card too, where that is the library for CUDA and CUDA works.
 
 use std::path::PathBuf;
 
@@ -13,13 +13,18 @@ use regoal::onnx::{
 use regoal::rng::{Rng, Stream, normal, stream};
 
 fn engines() -> Vec<Engine> {
-    let explicit = std::env::var_os("REGOAL_ONNXRUNTIME").map(PathBuf::from);
-    let best = Engine::best(explicit.as_deref(), Device::Cpu).unwrap();
+    let best = best(Device::Cpu);
     if best.name() == "tract" {
         println!("only tract: {}", best.note().unwrap_or_default());
         return vec![best];
     }
-    vec![Engine::tract(), best]
+    let on_card = Some(self::best(Device::Cuda)).filter(|engine| engine.device() == Device::Cuda);
+    [Engine::tract(), best].into_iter().chain(on_card).collect()
+}
+
+fn best(device: Device) -> Engine {
+    let explicit = std::env::var_os("REGOAL_ONNXRUNTIME").map(PathBuf::from);
+    Engine::best(explicit.as_deref(), device).unwrap()
 }
 
 fn randoms(rng: &mut Rng, count: usize) -> Vec<f32> {
@@ -114,6 +119,15 @@ fn evaluate(
     let found = session.run(&[("x", dims, data)]).unwrap().remove(0);
     assert_eq!(graph.outputs().unwrap()[0].dims_at(1), found.dims, "the shape foreseen");
     found
+}
+
+#[test]
+fn an_engine_asked_for_cuda_has_it_or_is_the_one_on_the_processor_and_says_why() {
+    let (asked, cpu) = (best(Device::Cuda), best(Device::Cpu));
+    assert_eq!(asked.name(), cpu.name());
+    assert_eq!(asked.device() == Device::Cpu, asked.note().is_some(), "{asked}");
+    let session = asked.load(&Verified::try_from(policy(&[8, 32, 3], 1)).unwrap()).unwrap();
+    assert_eq!(session.device(), asked.device());
 }
 
 #[test]
