@@ -105,6 +105,15 @@ fn evaluate(
 }
 
 #[test]
+fn an_engine_asked_for_cuda_has_it_or_is_the_one_on_the_processor_and_says_why() {
+    let (asked, cpu) = (best(Device::Cuda), best(Device::Cpu));
+    assert_eq!(asked.name(), cpu.name());
+    assert_eq!(asked.device() == Device::Cpu, asked.note().is_some(), "{asked}");
+    let session = asked.load(&Verified::try_from(policy(&[8, 32, 3], 1)).unwrap()).unwrap();
+    assert_eq!(session.device(), asked.device());
+}
+
+#[test]
 fn operators_give_their_definition_on_every_engine() {
     type Case = (&'static str, fn(&mut Builder, Value) -> Value, fn(f32) -> f32);
     let cases: &[Case] = &[

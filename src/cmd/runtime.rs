@@ -63,9 +63,7 @@ fn tell(progress: Progress) {
 }
 
 fn info(json: bool) -> anyhow::Result<()> {
-    // One process loads one library: where the one for CUDA works, it serves the CPU too.
-    let cuda = Engine::best(None, Device::Cuda)?;
-    let engine = if cuda.name() == "ort" { cuda } else { Engine::best(None, Device::Cpu)? };
+    let engine = Engine::best(None, Device::Cuda)?;
     let wheels = runtime::wheels(false).unwrap_or_default();
     let files: Vec<_> = wheels.iter().map(|w| w.file).collect();
     if json {
@@ -80,8 +78,7 @@ fn info(json: bool) -> anyhow::Result<()> {
                 .collect::<Vec<_>>(),
         }));
     }
-    let device = if engine.device() == Device::Cuda { "CUDA" } else { "CPU" };
-    say(format!("engine  {} {} on {device}", engine.name(), engine.version()))?;
+    say(format!("engine  {engine}"))?;
     if let Some(note) = engine.note() {
         say(format!("note    {note}"))?;
     }

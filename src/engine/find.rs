@@ -18,7 +18,7 @@ pub(super) fn folders() -> Vec<PathBuf> {
 }
 
 /// The libraries in these folders and in the version folders below the first, newest version first.
-/// For CUDA, only those that stand beside their CUDA provider.
+/// For CUDA, those that stand beside their CUDA provider come before all others.
 pub(super) fn libraries(
     storage: &dyn Storage,
     folders: &[PathBuf],
@@ -35,12 +35,12 @@ pub(super) fn libraries(
         for folder in below {
             let files = list(&folder);
             let cuda = files.iter().any(|f| name(f) == "libonnxruntime_providers_cuda.so");
-            if cuda || device == Device::Cpu {
-                all.extend(files.into_iter().filter(|f| name(f).starts_with("libonnxruntime.so")));
-            }
+            let engines = files.into_iter().filter(|f| name(f).starts_with("libonnxruntime.so"));
+            all.extend(engines.map(|path| (device == Device::Cuda && !cuda, path)));
         }
     }
-    all
+    all.sort_by_key(|(last, _)| *last);
+    all.into_iter().map(|(_, path)| path).collect()
 }
 
 fn name(path: &Path) -> &str {
@@ -59,7 +59,7 @@ mod tests {
     use crate::storage::Disk;
 
     #[test]
-    fn the_newest_whole_version_comes_first_and_cuda_only_with_its_provider() {
+    fn the_newest_whole_version_comes_first_for_cuda_with_its_provider() {
         let cache = tempfile::tempdir().unwrap();
         for file in [
             "1.9.0/libonnxruntime.so.1.9.0",
@@ -80,6 +80,8 @@ mod tests {
         let all =
             ["libonnxruntime.so.1.32.0", "libonnxruntime.so.1.31.1", "libonnxruntime.so.1.9.0"];
         assert_eq!(found(Device::Cpu), all);
-        assert_eq!(found(Device::Cuda), ["libonnxruntime.so.1.31.1"]);
+        let cuda =
+            ["libonnxruntime.so.1.31.1", "libonnxruntime.so.1.32.0", "libonnxruntime.so.1.9.0"];
+        assert_eq!(found(Device::Cuda), cuda);
     }
 }

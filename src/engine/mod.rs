@@ -136,12 +136,21 @@ impl Engine {
         Self { backend: Backend::Tract, note: None }
     }
 
-    /// ONNX Runtime from a library file (`libonnxruntime.so`, version 1.24 or newer).
+    /// ONNX Runtime from a library file (`libonnxruntime.so`, version 1.24 or newer). Where CUDA does
+    /// not work it runs on the processor, with a [`note`](Self::note) that says why.
     ///
     /// # Errors
     /// When the file is missing, is not ONNX Runtime or is too old, or when another one is loaded.
     pub fn ort(path: &Path, device: Device) -> Result<Self, EngineError> {
-        Ok(Self { backend: Backend::Ort(ort::Library::open(path, device)?), note: None })
+        let library = ort::Library::open(path)?;
+        if device == Device::Cpu {
+            return Ok(Self { backend: Backend::Ort(library), note: None });
+        }
+        let (library, note) = match library.with_cuda() {
+            Ok(on_cuda) => (on_cuda, None),
+            Err(reason) => (library, Some(no_cuda(&reason))),
+        };
+        Ok(Self { backend: Backend::Ort(library), note })
     }
 
     /// The fastest engine there is: ONNX Runtime from `explicit`, or from the user's cache (what
@@ -189,7 +198,7 @@ impl Engine {
         }
     }
 
-    /// Where graphs are wished to run; a [`Session`] says where it does run.
+    /// Where graphs run: CUDA only after it has run one.
     pub fn device(&self) -> Device {
         match &self.backend {
             Backend::Tract => Device::Cpu,
@@ -216,6 +225,13 @@ impl Engine {
 
 impl std::fmt::Display for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {} ({})", self.name(), self.version(), self.device())
+        write!(f, "{} {} on {}", self.name(), self.version(), self.device())
     }
+}
+
+fn no_cuda(reason: &str) -> String {
+    format!(
+        "CUDA does not work, so this runs on the CPU: {reason}; expected an NVIDIA card, its driver \
+         (580 or newer) and the libraries of `regoal runtime install --cuda`"
+    )
 }

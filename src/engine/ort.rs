@@ -7,13 +7,13 @@ pub(super) use training::Training;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use ort::ep::{CUDA, ExecutionProviderDispatch};
+use ort::ep::CUDA;
 use ort::session::{Session, SessionInputValue, SessionOutputs};
 use ort::value::TensorRef;
 
 use super::session::{Input, copy_out};
 use super::{Device, EngineError};
-use crate::onnx::{Tensor, ValueInfo, Verified};
+use crate::onnx::{Builder, Dim, Tensor, ValueInfo, Verified};
 
 const ENGINE: &str = "ONNX Runtime";
 
@@ -28,6 +28,7 @@ static LOADED: Mutex<Option<(PathBuf, ort::environment::Environment)>> = Mutex::
 #[derive(Clone)]
 pub(super) struct Library {
     environment: ort::environment::Environment,
+    path: PathBuf,
     version: String,
     device: Device,
 }
@@ -39,7 +40,7 @@ impl std::fmt::Debug for Library {
 }
 
 impl Library {
-    pub(super) fn open(path: &Path, device: Device) -> Result<Self, EngineError> {
+    pub(super) fn open(path: &Path) -> Result<Self, EngineError> {
         let refused = |reason: String| EngineError::Library { path: path.into(), reason };
         let path = path.canonicalize().map_err(|error| refused(error.to_string()))?;
         let mut loaded = LOADED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -57,10 +58,36 @@ impl Library {
                 loaded.insert((path.clone(), environment)).1.clone()
             }
         };
-        if device == Device::Cuda {
-            preload_cuda(&path);
+        Ok(Self { environment, version: version(&path), path, device: Device::Cpu })
+    }
+
+    /// The same on CUDA, or why that does not work. Only a result shows it: the provider may lack a
+    /// library, the computer a card, and the card its machine code.
+    pub(super) fn with_cuda(&self) -> Result<Self, String> {
+        preload_cuda(&self.path);
+        let library = Self { device: Device::Cuda, ..self.clone() };
+        let probe = || -> Result<(), EngineError> {
+            let two = Tensor::new([1, 1], [2.0])?;
+            let mut b = Builder::new();
+            let x = b.input("x", &[Dim::Fixed(1), Dim::Fixed(1)]);
+            let product = b.matmul(x, x);
+            let y = b.relu(product);
+            b.output("y", y);
+            let graph = Verified::try_from(b.finish()?)?;
+            let inputs = [(two.dims.as_slice(), two.data.as_slice())];
+            let found = Inference::new(&library, &graph)?.run(&graph.inputs()?, &inputs)?;
+            match found.as_slice() {
+                [four] if four.data == [4.0] => Ok(()),
+                _ => Err(run_error(format!("expected 2 * 2 = 4, found {found:?}"))),
+            }
+        };
+        match probe() {
+            Ok(()) => Ok(library),
+            Err(EngineError::Load { reason, .. } | EngineError::Run { reason, .. }) => {
+                Err(cause(&reason).to_owned())
+            }
+            Err(error) => Err(error.to_string()),
         }
-        Ok(Self { environment, version: version(&path), device })
     }
 
     pub(super) fn version(&self) -> &str {
@@ -71,25 +98,11 @@ impl Library {
         self.device
     }
 
-    /// A session and where it runs. A CUDA session is asked for strictly, because ONNX Runtime
-    /// would else fall back without a word, and a missing card shows only when it is built.
-    fn session(&self, graph: &Verified, threads: usize) -> Result<(Session, Device), EngineError> {
-        let bytes = graph.to_bytes();
-        if self.device == Device::Cuda {
-            match self.build(&bytes, threads, &[CUDA::default().build().error_on_failure()]) {
-                Ok(session) => return Ok((session, Device::Cuda)),
-                Err(error) => log::warn!("CUDA is not usable, so this runs on the CPU: {error}"),
-            }
-        }
-        Ok((self.build(&bytes, threads, &[])?, Device::Cpu))
-    }
-
-    fn build(
-        &self,
-        bytes: &[u8],
-        threads: usize,
-        providers: &[ExecutionProviderDispatch],
-    ) -> Result<Session, EngineError> {
+    /// CUDA is asked for strictly, because ONNX Runtime would else fall back without a word, and
+    /// with whole float32 products: its default, TF32, keeps 10 bits of each factor.
+    fn session(&self, graph: &Verified, threads: usize) -> Result<Session, EngineError> {
+        let cuda = || CUDA::default().with_tf32(false).build().error_on_failure();
+        let providers = if self.device == Device::Cuda { vec![cuda()] } else { Vec::new() };
         let build = || -> Result<Session, String> {
             let said = |error: &dyn std::fmt::Display| error.to_string();
             Session::builder(&self.environment)
@@ -100,7 +113,7 @@ impl Library {
                 .map_err(|e| said(&e))?
                 .with_execution_providers(providers)
                 .map_err(|e| said(&e))?
-                .commit_from_memory(bytes)
+                .commit_from_memory(&graph.to_bytes())
                 .map_err(|e| said(&e))
         };
         build().map_err(|reason| EngineError::Load { engine: ENGINE, reason })
@@ -118,6 +131,15 @@ fn preload_cuda(library: &Path) {
             log::warn!("cannot open {}: {error}", path.display());
         }
     }
+}
+
+/// The part of ONNX Runtime's words that says what is missing; around it stand the functions and
+/// files of its source.
+fn cause(said: &str) -> &str {
+    let from = |mark: &str| said.rsplit_once(mark).map(|(_, rest)| rest);
+    let start = said.find("CUDA failure").or_else(|| said.find("CUBLAS failure"));
+    let told = from(" with error: ").or_else(|| said.get(start?..)?.split(" ; ").next());
+    told.unwrap_or(said).trim().trim_end_matches('.')
 }
 
 /// Official builds from 1.29 on write a device id and report to Microsoft as soon as they are
@@ -147,8 +169,7 @@ pub(super) struct Inference {
 
 impl Inference {
     pub(super) fn new(library: &Library, graph: &Verified) -> Result<Self, EngineError> {
-        let (session, device) = library.session(graph, 1)?;
-        Ok(Self { session, device })
+        Ok(Self { session: library.session(graph, 1)?, device: library.device })
     }
 
     pub(super) fn device(&self) -> Device {
@@ -195,5 +216,30 @@ impl Inference {
         let values =
             infos.iter().zip(inputs).map(value).collect::<Result<Vec<_>, EngineError>>()?;
         self.session.run(values).map_err(run_error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_onnx_runtime_says_of_missing_cuda_is_cut_to_its_cause() {
+        let library = "provider_bridge_ort.cc:1988 Get() [ONNXRuntimeError] : 1 : FAIL : Failed to \
+            load library /x/libonnxruntime_providers_cuda.so with error: libcublasLt.so.13: cannot \
+            open shared object file: No such file or directory\n    ";
+        let card = "cuda_call.cc:154 void CudaCall(ERRTYPE) cuda_call.cc:146 [with bool THRW = true] \
+            CUDA failure 100: no CUDA-capable device is detected ; GPU=0 ; hostname=robot ; file=x";
+        let cases = [
+            (
+                library,
+                "libcublasLt.so.13: cannot open shared object file: No such file or directory",
+            ),
+            (card, "CUDA failure 100: no CUDA-capable device is detected"),
+            ("CUDA is not enabled in this build.", "CUDA is not enabled in this build"),
+        ];
+        for (said, expected) in cases {
+            assert_eq!(cause(said), expected);
+        }
     }
 }

@@ -19,7 +19,7 @@ pub struct FinetuneReport {
     pub base: String,
     /// The candidate.
     pub candidate: String,
-    /// The engine that ran the training step.
+    /// The engine that ran the training step, and where.
     pub engine: String,
     /// Demonstrations used.
     pub demonstrations: usize,
@@ -108,7 +108,7 @@ pub fn finetune(
     let report = FinetuneReport {
         base: id_of(base).to_string(),
         candidate: id_of(&candidate).to_string(),
-        engine: engine.name().to_owned(),
+        engine: engine.to_string(),
         demonstrations,
         attempts,
         validation,

@@ -275,7 +275,12 @@ fn nothing_to_train() -> OnnxError {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
+    use prost::Message as _;
+
     use super::*;
+    use crate::onnx::proto::ModelProto;
 
     fn policy() -> Graph {
         let mut b = Builder::new();
@@ -290,6 +295,19 @@ mod tests {
         let y = b.gemm(x, w, bias);
         b.output("action", y);
         b.finish().unwrap()
+    }
+
+    #[test]
+    fn a_step_computes_nothing_that_nobody_uses() {
+        let step = TrainStep::behaviour_cloning(&policy(), &BehaviourCloning::default()).unwrap();
+        let model = ModelProto::decode(step.graph().to_bytes().as_slice()).unwrap();
+        let graph = model.graph.unwrap();
+        let outputs = graph.output.iter().filter_map(|o| o.name.as_ref());
+        let used: HashSet<&String> =
+            graph.node.iter().flat_map(|n| &n.input).chain(outputs).collect();
+        for node in &graph.node {
+            assert!(node.output.iter().any(|o| used.contains(o)), "{:?}", node.name);
+        }
     }
 
     #[test]

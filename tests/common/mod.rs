@@ -7,12 +7,17 @@ use regoal::engine::{Device, Engine, runtime};
 use regoal::storage::Disk;
 
 /// Every engine: tract, and ONNX Runtime from `REGOAL_ONNXRUNTIME`, the cache or the system; it is
-/// installed when it is missing. `REGOAL_TRACT_ONLY=1` leaves it out where it cannot be had.
+/// installed when it is missing, and runs on a card too where its library is the one for CUDA and
+/// CUDA works. `REGOAL_TRACT_ONLY=1` leaves it out where it cannot be had.
 pub fn engines() -> Vec<Engine> {
     if std::env::var_os("REGOAL_TRACT_ONLY").is_some() {
         return vec![Engine::tract()];
     }
-    vec![Engine::tract(), onnx_runtime()]
+    let on_cpu = onnx_runtime();
+    let explicit = std::env::var_os("REGOAL_ONNXRUNTIME").map(PathBuf::from);
+    let on_card = Engine::best(explicit.as_deref(), Device::Cuda).ok();
+    let on_card = on_card.filter(|engine| engine.device() == Device::Cuda);
+    [Engine::tract(), on_cpu].into_iter().chain(on_card).collect()
 }
 
 /// ONNX Runtime.

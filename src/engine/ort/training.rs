@@ -30,8 +30,8 @@ impl Training {
         step: &TrainStep,
         threads: usize,
     ) -> Result<Self, EngineError> {
-        let (session, device) = library.session(step.graph(), threads)?;
-        Self::bind(session, device, step).map_err(run_error)
+        let session = library.session(step.graph(), threads)?;
+        Self::bind(session, library.device, step).map_err(run_error)
     }
 
     fn bind(session: Session, device: Device, step: &TrainStep) -> ort::Result<Self> {

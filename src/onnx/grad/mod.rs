@@ -41,6 +41,10 @@ pub fn gradients(
     }
     for index in (0..b.nodes.len()).rev() {
         let Some(node) = b.nodes.get(index).cloned() else { continue };
+        // What made `wrt` itself has outputs with gradients, and nobody asks for those of its inputs.
+        if !node.inputs.iter().flatten().any(|v| active.contains(v)) {
+            continue;
+        }
         let grads: Vec<_> = node.outputs.iter().map(|v| sums.get(v.as_ref()?).copied()).collect();
         if grads.iter().all(Option::is_none) {
             continue;
