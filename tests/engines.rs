@@ -2,9 +2,9 @@
 
 mod common;
 
-use common::engines;
+use common::{best, engines};
 use rand::RngExt as _;
-use regoal::engine::{Engine, Trainer};
+use regoal::engine::{Device, Engine, Trainer};
 use regoal::onnx::{
     AdamW, BehaviourCloning, Builder, Dim, Graph, Tensor, TrainStep, Value, Verified,
 };

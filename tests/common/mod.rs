@@ -1,4 +1,5 @@
 //! What several test programs need.
+#![allow(dead_code, reason = "each program uses its own part")]
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -14,26 +15,27 @@ pub fn engines() -> Vec<Engine> {
         return vec![Engine::tract()];
     }
     let on_cpu = onnx_runtime();
-    let explicit = std::env::var_os("REGOAL_ONNXRUNTIME").map(PathBuf::from);
-    let on_card = Engine::best(explicit.as_deref(), Device::Cuda).ok();
-    let on_card = on_card.filter(|engine| engine.device() == Device::Cuda);
+    let on_card = Some(best(Device::Cuda)).filter(|engine| engine.device() == Device::Cuda);
     [Engine::tract(), on_cpu].into_iter().chain(on_card).collect()
 }
 
-/// ONNX Runtime.
+/// The best engine there is for a device.
+pub fn best(device: Device) -> Engine {
+    let explicit = std::env::var_os("REGOAL_ONNXRUNTIME").map(PathBuf::from);
+    Engine::best(explicit.as_deref(), device).unwrap()
+}
+
+/// ONNX Runtime on the CPU.
 pub fn onnx_runtime() -> Engine {
-    static LIBRARY: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let library = LIBRARY.get_or_init(|| {
-        let explicit = std::env::var_os("REGOAL_ONNXRUNTIME").map(PathBuf::from);
-        let found = Engine::best(explicit.as_deref(), Device::Cpu);
-        if explicit.is_none() && found.is_ok_and(|engine| engine.name() == "tract") {
+    static INSTALLED: OnceLock<()> = OnceLock::new();
+    INSTALLED.get_or_init(|| {
+        if best(Device::Cpu).name() == "tract" {
             runtime::install(&Disk, None, false, &mut |_| ()).unwrap_or_else(|e| {
                 panic!("ONNX Runtime is missing ({e}): REGOAL_TRACT_ONLY=1 tests without it")
             });
         }
-        explicit
     });
-    let engine = Engine::best(library.as_deref(), Device::Cpu).unwrap();
+    let engine = best(Device::Cpu);
     assert_eq!(engine.name(), "ort", "{:?}", engine.note());
     engine
 }
