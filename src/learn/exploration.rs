@@ -28,3 +28,31 @@ impl Exploration {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::{Stream, stream};
+
+    #[test]
+    fn the_noise_keeps_its_deviation_is_smooth_and_never_leaves_the_largest_action() {
+        let mut rng = stream(1, Stream::Exploration);
+        let (n, mut noise) = (200_000, Exploration::new(0.1, 0.05, 1, &mut rng));
+        let draws: Vec<f64> = (0..n)
+            .map(|_| {
+                let mut action = [0.0f32];
+                noise.disturb(&mut action, 2.0, &mut rng);
+                f64::from(action[0])
+            })
+            .collect();
+        let moment = |lag: usize| {
+            draws.iter().zip(&draws[lag..]).map(|(a, b)| a * b).sum::<f64>() / (n - lag) as f64
+        };
+        let deviation = moment(0).sqrt();
+        assert!((deviation - 0.2).abs() < 0.02, "{deviation}");
+        assert!((moment(1) / moment(0) - 0.95).abs() < 0.01, "{}", moment(1) / moment(0));
+        let mut large = [5.0f32];
+        noise.disturb(&mut large, 2.0, &mut rng);
+        assert_eq!(large, [2.0]);
+    }
+}

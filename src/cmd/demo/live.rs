@@ -89,17 +89,7 @@ impl Demo<'_> {
     /// Swaps the candidate in while the arm reaches for a goal, and reads back from the episode's
     /// file that two consecutive ticks were steered by the old and the new policy.
     pub(super) fn swap_while_reaching(&self, running: &Running, candidate: &[u8]) -> Result<bool> {
-        let workspace = Workspace::new(&Chain::named(&self.robot.model)?);
-        let mut rng = rng::item(self.args.seed, Stream::Validation, u64::from(u32::MAX));
-        self.go_to(running, &start_pose(&self.robot, &mut rng))?;
-        let goal = workspace.sample(&mut rng);
-        let asked = GoalRequest {
-            end_when_reached: false,
-            ..simulate::request(&self.robot, goal, Source::Evaluation)
-        };
-        let id = running.handle().reach(asked)?;
-        let clock = &self.context.clock;
-        clock.sleep_until(clock.now() + Duration::from_millis(500));
+        let id = self.set_out(running)?;
         let swapped = running.swap(candidate)?;
         note(format!(
             "swapped in after {} shadow runs (p99 {:?} per action)",
@@ -116,6 +106,28 @@ impl Demo<'_> {
         Ok(seen)
     }
 
+    /// Starts toward a goal and gives its id while the arm is moving; a fault is cleared and tried
+    /// over.
+    fn set_out(&self, running: &Running) -> Result<u64> {
+        let workspace = Workspace::new(&Chain::named(&self.robot.model)?);
+        let mut rng = rng::item(self.args.seed, Stream::Validation, u64::from(u32::MAX));
+        let clock = &self.context.clock;
+        for _ in 0..3 {
+            self.go_to(running, &start_pose(&self.robot, &mut rng))?;
+            let goal = workspace.sample(&mut rng);
+            let asked = GoalRequest {
+                end_when_reached: false,
+                ..simulate::request(&self.robot, goal, Source::Evaluation)
+            };
+            let id = running.handle().reach(asked)?;
+            clock.sleep_until(clock.now() + Duration::from_millis(500));
+            if running.handle().status().step.mode == Mode::Reaching {
+                return Ok(id);
+            }
+        }
+        bail!("the arm was stopped by a fault three times: is this computer too busy?")
+    }
+
     /// Waits until so many live episodes are closed.
     pub(super) fn wait_for_log(&self, running: &Running, episodes: usize) -> Result<()> {
         let log = running.log();
@@ -130,9 +142,9 @@ impl Demo<'_> {
         }
     }
 
-    /// The last episode's file, once its log is closed.
+    /// The file of the last goal's episode, once it is closed.
     fn newest_episode(&self, running: &Running) -> Result<PathBuf> {
-        self.wait_for_log(running, self.args.live_goals + 1)?;
+        self.wait_for_log(running, running.handle().results().len())?;
         let folder = self.args.out.join("episodes/live");
         let listed = crate::episode::list(self.context.storage.as_ref(), &folder)?;
         listed.last().map(|s| s.path.clone()).context("no episode was logged")

@@ -1,0 +1,184 @@
+//! Learning from logged episodes, the environment and the store.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use regoal::config::RobotConfig;
+use regoal::engine::Engine;
+use regoal::env::{ArmReach, GoalEnv as _};
+use regoal::episode::{Episode, Source, Split, list};
+use regoal::goal::{ReplayBuffer, reached};
+use regoal::learn::dataset;
+use regoal::learn::finetune::{Experience, finetune};
+use regoal::learn::gcbc::Gcbc;
+use regoal::onnx::{Tensor, Verified};
+use regoal::policy::{METADATA_KEY, Policy, PolicyError, PolicySpec, Store, StoreError, id_of};
+use regoal::rng::{Stream, item};
+use regoal::storage::{Disk, Storage};
+
+const POLICY: &str = "models/reach/policy.onnx";
+
+fn robot() -> RobotConfig {
+    RobotConfig::load(&Disk, Path::new("firmware-config/emulated.toml")).unwrap()
+}
+
+fn policy() -> (Vec<u8>, PolicySpec) {
+    let file = std::fs::read(POLICY).unwrap();
+    let spec = PolicySpec::of(&Verified::from_bytes(&file).unwrap()).unwrap();
+    (file, spec)
+}
+
+fn demonstrations() -> Vec<Episode> {
+    let listed = list(&Disk, Path::new("models/reach/demonstrations")).unwrap();
+    listed.iter().map(|s| Episode::read(&Disk, &s.path).unwrap()).collect()
+}
+
+#[test]
+fn validation_and_evaluation_episodes_are_never_trained_on() {
+    let (_, spec) = policy();
+    let mut episodes = demonstrations();
+    for (i, episode) in episodes.iter_mut().enumerate() {
+        episode.header.source =
+            [Source::Demonstration, Source::Attempt, Source::Run, Source::Evaluation][i % 4];
+        episode.header.split = if i < 8 { Split::Validation } else { Split::Training };
+    }
+    // Each episode's goals name it, so that a sample tells where it comes from.
+    for (i, episode) in episodes.iter_mut().enumerate() {
+        episode
+            .steps
+            .iter_mut()
+            .for_each(|s| s.achieved_goal.iter_mut().for_each(|g| *g = i as f32));
+    }
+    let mut training = ReplayBuffer::default();
+    dataset::extend(&mut training, &episodes, Split::Training, &spec).unwrap();
+    assert!(training.trajectories().iter().all(|t| t.achieved_goal(0)[0] >= 8.0));
+    assert_eq!(training.trajectories().len(), episodes.len() - 8);
+
+    let (base, _) = policy();
+    let experience = Experience::of(&episodes, &spec).unwrap();
+    let method = Gcbc { steps: 2, batch: 32, ..Gcbc::default() };
+    let (_, report) =
+        finetune(&method, &Engine::tract(), &base, &experience, 0, &mut |_| true).unwrap();
+    // Of 20: 3 demonstrations and 6 attempts to train on, 4 attempts kept aside, the rest unused.
+    assert_eq!((report.demonstrations, report.attempts, report.validation), (3, 6, 4));
+    assert!(report.validation_loss.is_some());
+}
+
+#[test]
+fn fine_tuning_keeps_the_architecture_and_the_normaliser_and_names_its_base() {
+    let (base, spec) = policy();
+    let experience = Experience::of(&demonstrations(), &spec).unwrap();
+    let method = Gcbc { steps: 40, batch: 64, ..Gcbc::default() };
+    let tune = |seed| {
+        finetune(&method, &Engine::tract(), &base, &experience, seed, &mut |_| true).unwrap()
+    };
+    let (candidate, report) = tune(3);
+    let (old, new) =
+        (Verified::from_bytes(&base).unwrap(), Verified::from_bytes(&candidate).unwrap());
+    assert_eq!(old.nodes(), new.nodes());
+    let (before, after) = (old.parameters().unwrap(), new.parameters().unwrap());
+    for (name, tensor) in &before {
+        let same = *tensor == after[name];
+        assert_eq!(same, name.starts_with("normalizer."), "{name}");
+    }
+    let spec = PolicySpec::of(&new).unwrap();
+    assert_eq!(spec.provenance["base"], id_of(&base).to_string());
+    assert_eq!(report.candidate, id_of(&candidate).to_string());
+    assert_eq!(tune(3).0, candidate, "the same seed gives the same file");
+    assert_ne!(tune(4).0, candidate);
+}
+
+#[test]
+fn nothing_to_learn_from_is_said_and_changes_nothing() {
+    let (base, spec) = policy();
+    let nothing = Experience::of(&[], &spec).unwrap();
+    let error = finetune(&Gcbc::default(), &Engine::tract(), &base, &nothing, 0, &mut |_| true)
+        .unwrap_err();
+    assert!(error.to_string().contains("no usable training episodes"), "{error}");
+}
+
+#[test]
+fn the_scripted_expert_reaches_goals_all_over_the_workspace() {
+    let robot = robot();
+    let mut env = ArmReach::new(&robot, 200, 5).unwrap();
+    let (mut successes, n) = (0, 25);
+    for i in 0..n {
+        let mut rng = item(11, Stream::Training, i);
+        let goal = env.sample_goal(&mut rng);
+        env.reset(&goal, &mut rng).unwrap();
+        // A goal that the inverse does not find counts as missed.
+        let Ok(expert) = env.expert() else { continue };
+        for _ in 0..env.horizon() {
+            let action = expert.act(&env.observation()[env.action_size()..]);
+            env.step(&action).unwrap();
+        }
+        successes += u64::from(reached(env.achieved_goal(), &goal, env.tolerance()));
+    }
+    assert!(successes * 100 >= n * 95, "{successes} of {n}");
+}
+
+#[test]
+fn an_action_that_does_not_fit_is_refused_before_it_is_sent() {
+    let mut env = ArmReach::new(&robot(), 10, 5).unwrap();
+    env.reset(&[0.2, -0.2, 0.2], &mut item(1, Stream::Training, 0)).unwrap();
+    assert!(env.step(&[0.0; 3]).is_err());
+    assert!(env.step(&[f32::NAN; 5]).is_err());
+    assert!(env.step(&[0.0; 5]).is_ok());
+}
+
+#[test]
+fn a_policy_for_another_arm_is_refused_and_both_are_named() {
+    let (file, _) = policy();
+    let mut other = robot();
+    other.name = "bench-arm".into();
+    other.joint[2].name = "forearm".into();
+    let Err(error) = Policy::load(&file, &other, &Engine::tract()) else { panic!("accepted") };
+    let text = error.to_string();
+    assert!(text.contains("elbow_flex") && text.contains("bench-arm"), "{text}");
+    let mut faster = robot();
+    faster.control.rate_hz = 200.0;
+    assert!(matches!(
+        Policy::load(&file, &faster, &Engine::tract()),
+        Err(PolicyError::WrongRobot { .. })
+    ));
+}
+
+#[test]
+fn an_onnx_file_without_or_with_a_wrong_description_is_refused() {
+    let (file, mut spec) = policy();
+    let mut graph = Verified::from_bytes(&file).unwrap().into_graph();
+    spec.joints.pop();
+    graph.set_metadata(METADATA_KEY, &spec.to_json());
+    let refused = PolicySpec::of(&graph);
+    assert!(matches!(refused, Err(PolicyError::BadTensors { .. })), "{refused:?}");
+    graph.set_metadata(METADATA_KEY, "{}");
+    assert!(matches!(PolicySpec::of(&graph), Err(PolicyError::BadSpec(_))));
+}
+
+#[test]
+fn a_store_keeps_the_active_policy_until_another_is_committed_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk: Arc<dyn Storage> = Arc::new(Disk);
+    let store = Store::open(disk, folder.path()).unwrap();
+    assert!(matches!(store.active(), Err(StoreError::Empty { .. })));
+    let (first, _) = policy();
+    let mut graph = Verified::from_bytes(&first).unwrap();
+    let (name, tensor) = graph.parameters().unwrap().pop_first().unwrap();
+    let zeros = [(name, Tensor::zeros(tensor.dims))].into();
+    graph = Verified::try_from(graph.with_parameters(&zeros).unwrap()).unwrap();
+    let second = graph.to_bytes();
+
+    store.stage(&first).unwrap();
+    assert!(matches!(store.active(), Err(StoreError::Empty { .. })), "staged is not active");
+    assert_eq!(store.commit().unwrap(), id_of(&first));
+    store.stage(&second).unwrap();
+    assert_eq!(store.active().unwrap(), first);
+    assert!(store.stage(b"not a policy").is_err());
+    assert_eq!(store.commit().unwrap(), id_of(&second));
+    assert_eq!(store.active().unwrap(), second);
+    assert!(matches!(store.commit(), Err(StoreError::Empty { .. })), "nothing is staged any more");
+
+    let path = folder.path().join("policies").join(format!("{}.onnx", id_of(&second)));
+    Disk.replace(&path, &first).unwrap();
+    assert!(matches!(store.active(), Err(StoreError::Damaged { .. })));
+}
