@@ -14,7 +14,7 @@ pub enum Args {
     /// Without it everything works, on the engine inside this program; training is slower then. No
     /// Python is needed with `--from`; without it, pip only fetches the wheel.
     ///
-    /// Example: regoal runtime install --from onnxruntime-1.32.0-cp312-cp312-manylinux_2_28_x86_64.whl
+    /// Example: regoal runtime install --from WHEEL   (`regoal runtime info` names the file)
     Install {
         /// The wheel, or the folder with all wheels that are needed; for computers without internet.
         #[arg(long, value_name = "FILE")]

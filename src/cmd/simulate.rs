@@ -12,7 +12,7 @@ use crate::clock::{Clock as _, ManualClock};
 use crate::config::RobotConfig;
 use crate::control::{Actor, Command, ControlLoop, GoalRequest, GoalResult, Inline};
 use crate::env::{Expert, Workspace, start_pose};
-use crate::episode::{EpisodeHeader, LogWriter, Source, Split, WriterConfig, log_queue};
+use crate::episode::{EpisodeHeader, LogStatus, LogWriter, Source, Split, WriterConfig, log_queue};
 use crate::hal::{Arm, Emulator, MemoryPort};
 use crate::joints::{GoalVec, JointVec};
 use crate::kinematics::Chain;
@@ -86,7 +86,7 @@ impl Simulation {
     /// Goes to a start pose, then reaches for a goal until the episode ends.
     ///
     /// # Errors
-    /// The loop refuses, because a fault stopped it.
+    /// The loop refuses, because a fault stopped it, or the episode could not be logged.
     pub fn attempt(&mut self, request: GoalRequest, start: &JointVec<f64>) -> Result<GoalResult> {
         self.go_to(start)?;
         self.goals += 1;
@@ -96,6 +96,9 @@ impl Simulation {
             self.run_tick();
             if let Some(result) = self.control.take_result() {
                 self.drain();
+                if let Some(log) = &self.log {
+                    logged(&log.status())?;
+                }
                 return Ok(result);
             }
         }
@@ -114,10 +117,7 @@ impl Simulation {
         let Some(log) = self.log.take() else { return Ok(()) };
         let status = log.status();
         log.close();
-        match status.last_error() {
-            Some(error) => anyhow::bail!("an episode was not logged: {error}"),
-            None => Ok(()),
-        }
+        logged(&status)
     }
 
     fn go_to(&mut self, pose: &JointVec<f64>) -> Result<()> {
@@ -147,6 +147,13 @@ impl Simulation {
         if let Some(log) = &mut self.log {
             log.drain();
         }
+    }
+}
+
+fn logged(log: &LogStatus) -> Result<()> {
+    match log.last_error() {
+        Some(error) => anyhow::bail!("an episode was not logged: {error}"),
+        None => Ok(()),
     }
 }
 
