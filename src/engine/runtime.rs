@@ -101,9 +101,9 @@ const CPU_AARCH64: [Wheel; 1] = [Wheel {
     libraries: &["onnxruntime/capi/libonnxruntime.so.1.28.0"],
 }];
 
-/// The engine for CUDA 13 and those of NVIDIA's libraries that it is linked to; the driver must be
-/// there already.
-const CUDA_X86_64: [Wheel; 4] = [
+/// The engine for CUDA 13, those of NVIDIA's libraries that it is linked to, and cuDNN, which it opens
+/// for convolutions; the driver must be there already.
+const CUDA_X86_64: [Wheel; 5] = [
     Wheel {
         project: "onnxruntime-gpu",
         version: "1.28.0",
@@ -135,6 +135,24 @@ const CUDA_X86_64: [Wheel; 4] = [
         file: "nvidia_curand-10.4.5.25-py3-none-manylinux_2_27_x86_64.whl",
         sha256: "22bb226a857e5888fe6b54ae465fc4371296bcff13a35f79e19691bcf454f529",
         libraries: &["nvidia/cu13/lib/libcurand.so.10"],
+    },
+    Wheel {
+        project: "nvidia-cudnn-cu13",
+        version: "9.28.1.4",
+        file: "nvidia_cudnn_cu13-9.28.1.4-py3-none-manylinux_2_27_x86_64.whl",
+        sha256: "a54f205b1db1f2895d99f398754db1369816f0569dd459731f925635cf7b65ec",
+        libraries: &[
+            "nvidia/cudnn/lib/libcudnn.so.9",
+            "nvidia/cudnn/lib/libcudnn_adv.so.9",
+            "nvidia/cudnn/lib/libcudnn_cnn.so.9",
+            "nvidia/cudnn/lib/libcudnn_engines_precompiled.so.9",
+            "nvidia/cudnn/lib/libcudnn_engines_runtime_compiled.so.9",
+            "nvidia/cudnn/lib/libcudnn_engines_tensor_ir.so.9",
+            "nvidia/cudnn/lib/libcudnn_ext.so.9",
+            "nvidia/cudnn/lib/libcudnn_graph.so.9",
+            "nvidia/cudnn/lib/libcudnn_heuristic.so.9",
+            "nvidia/cudnn/lib/libcudnn_ops.so.9",
+        ],
     },
 ];
 
