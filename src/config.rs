@@ -213,6 +213,12 @@ impl RobotConfig {
         std::time::Duration::from_secs_f64(1.0 / self.control.rate_hz)
     }
 
+    /// The largest change of a goal position per tick that every joint can follow (rad).
+    pub fn max_delta(&self) -> f64 {
+        let slowest = self.joint.iter().map(|j| j.max_velocity).fold(f64::INFINITY, f64::min);
+        slowest * self.period().as_secs_f64()
+    }
+
     fn check(&self) -> Result<(), String> {
         if self.joint.is_empty() || self.joint.len() > MAX_JOINTS {
             return Err(format!(

@@ -330,7 +330,7 @@ pub fn demonstrate(
         let start = start_pose(robot, &mut rng);
         let (goal, expert) = loop {
             let goal = workspace.sample_right(&mut rng);
-            if let Ok(expert) = Expert::new(&chain, &goal, &home, max_delta(robot)) {
+            if let Ok(expert) = Expert::new(&chain, &goal, &home, robot.max_delta()) {
                 break (goal, expert);
             }
         };
@@ -346,10 +346,4 @@ pub fn demonstrate(
     }
     simulation.finish()?;
     Ok(rate)
-}
-
-/// The largest change of a goal position per tick (rad).
-pub fn max_delta(robot: &RobotConfig) -> f64 {
-    let slowest = robot.joint.iter().map(|j| j.max_velocity).fold(f64::INFINITY, f64::min);
-    slowest * robot.period().as_secs_f64()
 }

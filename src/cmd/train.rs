@@ -116,7 +116,7 @@ fn spec(robot: &RobotConfig, args: &Args) -> PolicySpec {
             ("demonstrations".into(), args.demonstrations.into()),
             ("steps".into(), args.steps.into()),
             ("seed".into(), args.seed.into()),
-            ("max_delta".into(), simulate::max_delta(robot).into()),
+            ("max_delta".into(), robot.max_delta().into()),
             ("software".into(), concat!("regoal ", env!("CARGO_PKG_VERSION")).into()),
         ]
         .into(),

@@ -194,13 +194,7 @@ impl ArmReach {
     /// The goal is out of reach.
     pub fn expert(&self) -> Result<Expert, EnvError> {
         let home: JointVec<f64> = self.robot.joint.iter().map(|j| j.home_rad).collect();
-        Ok(Expert::new(&self.chain, &self.desired, &home, self.max_delta())?)
-    }
-
-    /// The largest change of a goal position per tick (rad).
-    pub fn max_delta(&self) -> f64 {
-        let slowest = self.robot.joint.iter().map(|j| j.max_velocity).fold(f64::INFINITY, f64::min);
-        slowest * self.robot.period().as_secs_f64()
+        Ok(Expert::new(&self.chain, &self.desired, &home, self.robot.max_delta())?)
     }
 
     fn sense(&mut self, start: crate::clock::Time) -> Result<(), EnvError> {
@@ -257,7 +251,7 @@ impl GoalEnv for ArmReach {
             return Err(EnvError::Action { expected: n, found: action.len() });
         }
         let start = self.clock.now();
-        let max = self.max_delta();
+        let max = self.robot.max_delta();
         for ((sent, delta), joint) in self.sent.iter_mut().zip(action).zip(&self.robot.joint) {
             *sent =
                 (*sent + f64::from(*delta).clamp(-max, max)).clamp(joint.min_rad, joint.max_rad);

@@ -143,6 +143,14 @@ impl Demo<'_> {
         Ok(report)
     }
 
+    /// Makes a policy the active one of the demo's store.
+    pub(super) fn commit(&self, policy: &[u8]) -> Result<()> {
+        let store = Store::open(Arc::clone(&self.context.storage), &self.args.out.join("store"))?;
+        store.stage(policy)?;
+        store.commit()?;
+        Ok(())
+    }
+
     /// Whether the candidate is no worse than the policy in use, on goals of its own.
     pub(super) fn validate(&self, candidate: &[u8]) -> Result<bool> {
         let of =
@@ -152,13 +160,6 @@ impl Demo<'_> {
         let accepted = new.rate().successes >= base.rate().successes;
         if !accepted {
             note("the candidate is worse and is refused: the old policy steers on");
-        }
-        let store = Store::open(Arc::clone(&self.context.storage), &self.args.out.join("store"))?;
-        store.stage(&self.base)?;
-        store.commit()?;
-        if accepted {
-            store.stage(candidate)?;
-            store.commit()?;
         }
         Ok(accepted)
     }

@@ -133,9 +133,14 @@ impl<'a> Demo<'a> {
             self.evaluate("success after", &candidate, Stream::HeldOut, self.args.goals)
         })?;
         let accepted = self.stages.time("validate", || self.validate(&candidate))?;
-        let swapped = self.stages.time("swap", || match accepted {
-            true => self.swap_while_reaching(&running, &candidate),
-            false => Ok(false),
+        let swapped = self.stages.time("swap", || {
+            // Active is what steers: the candidate only once it does.
+            self.commit(&self.base)?;
+            let swapped = accepted && self.swap_while_reaching(&running, &candidate)?;
+            if accepted {
+                self.commit(&candidate)?;
+            }
+            anyhow::Ok(swapped)
         })?;
         let live_after = self.stages.time("live_after", || self.live(&running, "after"))?;
         let status = running.handle().status();
