@@ -42,7 +42,7 @@ impl Backward<'_> {
                 let slope = self.b.div(half, y);
                 self.b.mul(g, slope)
             }
-            _ => self.activation(g, x, y)?,
+            _ => self.simple_activation(g, x, y)?,
         };
         if (1..3).any(|i| self.needs(i)) {
             return Err(self.no_gradient());
@@ -50,7 +50,7 @@ impl Backward<'_> {
         Ok(vec![Some(part)])
     }
 
-    fn activation(&mut self, g: Value, x: Value, y: Value) -> Result<Value, OnnxError> {
+    fn simple_activation(&mut self, g: Value, x: Value, y: Value) -> Result<Value, OnnxError> {
         Ok(match self.node.proto.op() {
             // A cast of the comparison is faster than `Where` and than `Sign`.
             "Relu" => {

@@ -5,10 +5,14 @@
 //! everywhere. The nodes that a gradient emits have gradients themselves, so a differentiated graph
 //! can be differentiated again.
 
+mod activation;
+mod conv;
 mod elementwise;
 mod linear;
 mod norm;
+mod recurrent;
 mod reduce;
+mod select;
 mod shape;
 
 use std::collections::{HashMap, HashSet};
@@ -90,6 +94,10 @@ struct Backward<'a> {
 
 impl Backward<'_> {
     fn run(mut self) -> Parts {
+        let families = [Self::activation, Self::conv, Self::recurrent, Self::select];
+        if let Some(parts) = families.iter().find_map(|family| family(&mut self)) {
+            return parts;
+        }
         match self.node.proto.op() {
             "Split" => self.split(),
             "Add" | "Sub" | "Mul" | "Div" | "Min" | "Max" | "Pow" | "Where" => {

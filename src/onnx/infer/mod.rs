@@ -1,8 +1,12 @@
 //! What each operator makes of its inputs' types and shapes, and so the list of operators that a
 //! graph may hold: those that every engine runs.
 
+mod activation;
 mod arrange;
+mod conv;
 mod linear;
+mod recurrent;
+mod select;
 
 use super::proto::NodeProto;
 use super::{Dim, ElementType, OnnxError};
@@ -47,7 +51,10 @@ fn arity(op: &str) -> Option<(usize, usize, usize)> {
         "Split" => (1, 2, MANY),
         "Squeeze" => (1, 2, 1),
         "Unsqueeze" => (2, 2, 1),
-        _ => return None,
+        _ => {
+            let families = [activation::arity, conv::arity, recurrent::arity, select::arity];
+            return families.iter().find_map(|family| family(op));
+        }
     })
 }
 
@@ -57,6 +64,11 @@ fn arity(op: &str) -> Option<(usize, usize, usize)> {
 /// When the operator is unknown, or its inputs or attributes cannot be right.
 pub(crate) fn infer(node: &NodeProto, inputs: &[Option<&Info>]) -> Result<Vec<Info>, OnnxError> {
     let call = Call::new(node, inputs)?;
+    for found in [call.activation()?, call.conv()?, call.recurrent()?, call.select()?] {
+        if let Some(infos) = found {
+            return Ok(infos);
+        }
+    }
     let one = |info: Info| Ok(vec![info]);
     match node.op() {
         "Equal" | "Greater" | "GreaterOrEqual" | "Less" | "LessOrEqual" => {

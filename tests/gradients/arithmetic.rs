@@ -1,104 +1,11 @@
-//! Gradients against central differences in f64, over every engine.
-
-mod common;
-mod reference;
+//! Arithmetic, products, arrangements, sums: what multilayer perceptrons are made of.
 
 use std::collections::HashMap;
 
-use common::engines;
-use prost::Message as _;
-use reference::Array;
-use regoal::onnx::proto::{
-    AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
-    TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
-};
-use regoal::onnx::{Builder, Dim, Graph, OnnxError, Tensor, Value, Verified, grad};
-use regoal::rng::{Stream, normal, stream};
+use regoal::onnx::proto::AttributeProto;
+use regoal::onnx::{Builder, Dim, OnnxError, Tensor, Value, grad};
 
-const TOLERANCE: f64 = 1e-4;
-
-fn random(dims: &[usize], seed: u64) -> Tensor {
-    let mut rng = stream(seed, Stream::Weights);
-    let count = dims.iter().product();
-    Tensor::new(dims, (0..count).map(|_| normal(&mut rng) as f32).collect::<Vec<_>>()).unwrap()
-}
-
-/// The worst difference of any engine's gradients of `loss` from central differences, relative to
-/// the largest element of the same tensor. `wrt` are initializers of the loss graph.
-fn worst_error(name: &str, loss: &Graph, wrt: &[&str], inputs: &HashMap<String, Tensor>) -> f64 {
-    let gradient_graph = differentiated(loss, wrt);
-    let given: HashMap<String, Array> =
-        inputs.iter().map(|(n, t)| (n.clone(), to_f64(t))).collect();
-    let stored = loss.parameters().unwrap();
-    let mut worst: f64 = 0.0;
-    for engine in engines() {
-        let mut session = engine.load(&gradient_graph).unwrap();
-        let feed: Vec<_> = inputs
-            .iter()
-            .map(|(n, t)| (n.as_str(), t.dims.as_slice(), t.data.as_slice()))
-            .collect();
-        let found = session.run(&feed).unwrap();
-        for (parameter, gradient) in wrt.iter().zip(found) {
-            let base = to_f64(&stored[*parameter]);
-            let difference = |i: usize| {
-                let step = 1e-5 * base.data[i].abs().max(1.0);
-                let at = |sign: f64| {
-                    let mut given = given.clone();
-                    let mut moved = base.clone();
-                    moved.data[i] += sign * step;
-                    given.insert((*parameter).to_owned(), moved);
-                    reference::run(loss, &given)["loss"].data[0]
-                };
-                (at(1.0) - at(-1.0)) / (2.0 * step)
-            };
-            let want: Vec<f64> = (0..base.data.len()).map(difference).collect();
-            let scale = want.iter().fold(1e-3f64, |m, x| m.max(x.abs()));
-            let error =
-                want.iter().zip(&gradient.data).map(|(w, f)| (w - f64::from(*f)).abs() / scale);
-            let error = error.fold(0.0, f64::max);
-            assert!(
-                error <= TOLERANCE,
-                "{engine}: {name}: gradient of {parameter} is off by {error:.1e}: {want:?} and {:?}",
-                gradient.data
-            );
-            worst = worst.max(error);
-        }
-    }
-    worst
-}
-
-fn to_f64(tensor: &Tensor) -> Array {
-    Array::new(&tensor.dims, tensor.data.iter().map(|x| f64::from(*x)).collect())
-}
-
-/// The graph of the gradients of `loss`.
-fn differentiated(loss: &Graph, wrt: &[&str]) -> Verified {
-    let mut b = Builder::with_opset(loss.opset());
-    let outputs = b.append(loss, &[]).unwrap();
-    let values: Vec<Value> = wrt.iter().map(|n| b.value(n).unwrap()).collect();
-    let gradients = grad::gradients(&mut b, outputs[0], &values).unwrap();
-    for (name, gradient) in wrt.iter().zip(gradients) {
-        b.output(&format!("d_{name}"), gradient.expect("the loss depends on it"));
-    }
-    b.finish().unwrap().try_into().unwrap()
-}
-
-/// A loss over a formula of parameters `p` [4, 3] and `q`: its squares, each with its own weight, so
-/// that no two elements have the same gradient.
-fn formula(q: &[usize], f: impl Fn(&mut Builder, Value, Value) -> Value) -> Graph {
-    let mut b = Builder::new();
-    let (p, q) = (b.parameter("p", random(&[4, 3], 1)), b.parameter("q", random(q, 2)));
-    let y = f(&mut b, p, q);
-    let dims: Vec<usize> = b.dims(y).unwrap().iter().map(|d| d.at(1)).collect();
-    let weights = b.constant(random(&dims, 3));
-    let y = b.mul(y, weights);
-    let shifted = b.constant(Tensor::scalar(0.3));
-    let y = b.add(y, shifted);
-    let square = b.mul(y, y);
-    let loss = b.reduce_sum(square, &[], false);
-    b.output("loss", loss);
-    b.finish().unwrap()
-}
+use crate::check::{exported, formula, node, random, worst_error};
 
 type Formula = fn(&mut Builder, Value, Value) -> Value;
 
@@ -266,52 +173,6 @@ fn gradients_of_a_gradient_match_central_differences() {
         &HashMap::new(),
     );
     println!("second derivatives: worst relative error {worst:.1e}");
-}
-
-fn node(op: &str, inputs: &[&str], output: &str, attribute: Vec<AttributeProto>) -> NodeProto {
-    NodeProto {
-        op_type: Some(op.into()),
-        input: inputs.iter().map(|s| (*s).to_owned()).collect(),
-        output: vec![output.into()],
-        attribute,
-        ..NodeProto::default()
-    }
-}
-
-fn value(name: &str, dims: &[usize]) -> ValueInfoProto {
-    let dim = |n: &usize| DimensionProto { dim_value: Some(*n as i64), ..Default::default() };
-    let shape = Some(TensorShapeProto { dim: dims.iter().map(dim).collect() });
-    let tensor_type = Some(TensorTypeProto { elem_type: Some(1), shape });
-    ValueInfoProto {
-        name: Some(name.into()),
-        r#type: Some(TypeProto { tensor_type, ..Default::default() }),
-        ..Default::default()
-    }
-}
-
-/// A file as an exporter would write it: `y` of these nodes over parameters `a`, `b`, `c`.
-fn exported(opset: i64, nodes: Vec<NodeProto>, parameters: &[(&str, &[usize])]) -> Graph {
-    let stored = |(i, (name, dims)): (usize, &(&str, &[usize]))| TensorProto {
-        dims: dims.iter().map(|d| *d as i64).collect(),
-        data_type: Some(1),
-        name: Some((*name).into()),
-        float_data: random(dims, 10 + i as u64).data,
-        ..TensorProto::default()
-    };
-    let graph = GraphProto {
-        node: nodes,
-        initializer: parameters.iter().enumerate().map(stored).collect(),
-        output: vec![value("loss", &[])],
-        ..GraphProto::default()
-    };
-    let opset = OperatorSetIdProto { domain: None, version: Some(opset) };
-    let model = ModelProto {
-        graph: Some(graph),
-        opset_import: vec![opset],
-        ir_version: Some(8),
-        ..Default::default()
-    };
-    Graph::from_bytes(&model.encode_to_vec()).unwrap()
 }
 
 #[test]

@@ -1,0 +1,1 @@
+//! Convolution, pooling and the normalisations that go with them.

@@ -1,0 +1,13 @@
+//! Gradients against central differences in f64, over every engine: one file a family of operators.
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../reference/mod.rs"]
+mod reference;
+
+mod activation;
+mod arithmetic;
+mod check;
+mod conv;
+mod recurrent;
+mod select;

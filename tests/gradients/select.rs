@@ -1,0 +1,1 @@
+//! Gathering, padding and other selections.
