@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{AdamW, Builder, Dim, Graph, OnnxError, Tensor, Value, ValueInfo, Verified, grad};
+use super::{
+    AdamW, Builder, Dim, Graph, OnnxError, Tensor, Value, ValueInfo, Verified, grad, simplify,
+};
 
 /// One step of an optimiser as a graph that every engine runs.
 ///
@@ -142,6 +144,7 @@ impl TrainStep {
         adam: &AdamW,
     ) -> Result<Self, OnnxError> {
         refuse_reserved(loss)?;
+        let loss = &simplify(loss)?;
         let used = used_parameters(loss, output, parameters)?;
         let stored = loss.parameters()?;
         let tensors = used.iter().filter_map(|name| Some((name.clone(), stored.get(name)?)));

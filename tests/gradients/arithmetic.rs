@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use regoal::onnx::proto::AttributeProto;
-use regoal::onnx::{Builder, Dim, OnnxError, Tensor, Value, grad};
+use regoal::onnx::{Builder, Dim, OnnxError, Value, grad};
 
 use crate::check::{exported, formula, node, random, worst_error};
 
@@ -101,6 +101,14 @@ const FORMULAS: &[(&str, &[usize], Formula)] = &[
     }),
     ("MatMul", &[3, 5], |b, p, q| b.matmul(p, q)),
     ("MatMul of a stack", &[2, 3, 5], |b, p, q| b.matmul(p, q)),
+    ("MatMul of a stack and a matrix", &[3, 5], |b, p, q| {
+        let s = b.reshape(p, &[2, 2, 3]);
+        b.matmul(s, q)
+    }),
+    ("Add, rows of a stack", &[1, 2, 3], |b, p, q| {
+        let s = b.reshape(p, &[2, 2, 3]);
+        b.add(s, q)
+    }),
     ("MatMul of stacks", &[2, 1, 3, 4], |b, p, q| {
         let s = b.reshape(p, &[2, 2, 3]);
         let s = b.transpose(s, &[0, 2, 1]);

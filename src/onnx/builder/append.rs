@@ -66,13 +66,18 @@ impl Builder {
                 }
                 continue;
             }
-            let own = self.fresh(name);
-            let value = self.define(&own, info, Origin::Outside);
-            self.initializers.push(TensorProto { name: Some(own), ..tensor.clone() });
-            scope.insert(name, value)?;
-            self.check()?;
+            scope.insert(name, self.initializer(tensor)?)?;
         }
         Ok(())
+    }
+
+    /// A stored tensor, named as it is where that name is free.
+    pub(crate) fn initializer(&mut self, tensor: &TensorProto) -> Result<Value, OnnxError> {
+        let own = self.fresh(tensor.name.as_deref().unwrap_or(""));
+        let value = self.define(&own, stored_info(tensor)?, Origin::Outside);
+        self.initializers.push(TensorProto { name: Some(own), ..tensor.clone() });
+        self.check()?;
+        Ok(value)
     }
 
     fn append_input(&mut self, input: ValueInfo, scope: &mut Scope) -> Result<(), OnnxError> {

@@ -15,7 +15,7 @@
 mod append;
 mod ops;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::infer::{Info, MAX_RANK, infer};
 use super::proto::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto};
@@ -58,6 +58,8 @@ pub struct Builder {
     limits: Limits,
     slots: Vec<Slot>,
     names: HashMap<String, Value>,
+    /// Names that no new value may take by chance.
+    reserved: HashSet<String>,
     pub(crate) nodes: Vec<Node>,
     initializers: Vec<TensorProto>,
     constants: HashMap<Vec<u8>, Value>,
@@ -88,6 +90,7 @@ impl Builder {
             limits: Limits::default(),
             slots: Vec::new(),
             names: HashMap::new(),
+            reserved: HashSet::new(),
             nodes: Vec::new(),
             initializers: Vec::new(),
             constants: HashMap::new(),
@@ -102,6 +105,11 @@ impl Builder {
         self
     }
 
+    /// Keeps these names for values that will ask for them.
+    pub(crate) fn reserve(&mut self, names: impl IntoIterator<Item = String>) {
+        self.reserved.extend(names);
+    }
+
     pub(crate) fn opset(&self) -> i64 {
         self.opset
     }
@@ -112,7 +120,7 @@ impl Builder {
         self.input_of(name, info)
     }
 
-    fn input_of(&mut self, name: &str, info: Info) -> Value {
+    pub(crate) fn input_of(&mut self, name: &str, info: Info) -> Value {
         let value = self.define(name, info, Origin::Outside);
         self.inputs.push(value);
         value
@@ -250,13 +258,14 @@ impl Builder {
         count: usize,
     ) -> Vec<Value> {
         let stem = proto.op().to_lowercase();
-        let names: Vec<String> =
-            (0..count).map(|i| self.fresh(&format!("{stem}_{}", self.nodes.len() + i))).collect();
+        let names: Vec<String> = (0..count)
+            .map(|i| self.unreserved(&format!("{stem}_{}", self.nodes.len() + i)))
+            .collect();
         self.named_node(proto, inputs, &names).into_iter().flatten().collect()
     }
 
     /// A node whose outputs have these names; an empty name is an output left out.
-    fn named_node(
+    pub(crate) fn named_node(
         &mut self,
         mut proto: NodeProto,
         inputs: &[Option<Value>],
@@ -277,12 +286,23 @@ impl Builder {
         outputs
     }
 
+    /// Takes the last node back, of which nothing has been read; its names are free again.
+    pub(crate) fn take_back(&mut self) {
+        let outputs = self.nodes.pop().map_or(Vec::new(), |node| node.outputs);
+        for slot in outputs.into_iter().flatten().filter_map(|v| self.slots.get(v.0)) {
+            self.names.remove(&slot.name);
+        }
+    }
+
     /// A name nobody has yet, like `stem`.
     fn fresh(&self, stem: &str) -> String {
-        let taken = |name: &String| self.names.contains_key(name);
-        let mut names =
-            std::iter::once(stem.to_owned()).chain((1..).map(|i| format!("{stem}_{i}")));
-        names.find(|name| !taken(name)).unwrap_or_default()
+        like(stem).find(|name| !self.names.contains_key(name)).unwrap_or_default()
+    }
+
+    /// A name nobody has yet or will ask for, like `stem`.
+    fn unreserved(&self, stem: &str) -> String {
+        let free = |n: &String| !self.names.contains_key(n) && !self.reserved.contains(n);
+        like(stem).find(free).unwrap_or_default()
     }
 
     fn define(&mut self, name: &str, info: Info, origin: Origin) -> Value {
@@ -321,6 +341,11 @@ impl Builder {
         let count = element_count(&sizes).unwrap_or(usize::MAX).max(widest);
         large("axes", MAX_RANK, sizes.len()).or_else(|| large("elements", limit, count))
     }
+}
+
+/// `stem`, `stem_1`, `stem_2` and so on.
+fn like(stem: &str) -> impl Iterator<Item = String> {
+    std::iter::once(stem.to_owned()).chain((1..).map(move |i| format!("{stem}_{i}")))
 }
 
 #[cfg(test)]

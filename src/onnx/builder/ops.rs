@@ -82,7 +82,8 @@ impl Builder {
         self.stored(int64_proto("", values))
     }
 
-    fn stored(&mut self, tensor: TensorProto) -> Value {
+    /// A constant; equal ones are stored once.
+    pub(crate) fn stored(&mut self, tensor: TensorProto) -> Value {
         let key = tensor.encode_to_vec();
         if let Some(value) = self.constants.get(&key) {
             return *value;

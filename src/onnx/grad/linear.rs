@@ -47,8 +47,12 @@ impl Backward<'_> {
 
     fn matmul(&mut self, g: Value) -> Parts {
         let (a, b) = (self.input(0)?, self.input(1)?);
-        if self.sizes(a)?.len() == 2 && self.sizes(b)?.len() == 2 {
+        let (from, weight) = (self.sizes(a)?, self.sizes(b)?);
+        if from.len() == 2 && weight.len() == 2 {
             return self.matrix_parts(g, false, false, 1.0);
+        }
+        if let (&[inner, width], true) = (weight.as_slice(), from.len() > 2) {
+            return self.layer((a, &from), (b, inner), (g, width));
         }
         let mut parts = vec![None, None];
         if let [da, db] = parts.as_mut_slice() {
@@ -64,6 +68,25 @@ impl Backward<'_> {
             }
         }
         Ok(parts)
+    }
+
+    /// `Y = A B` of a stack `a` and one matrix `b`: all the stack's rows in one product.
+    fn layer(
+        &mut self,
+        (a, from): (Value, &[i64]),
+        (b, inner): (Value, i64),
+        (g, width): (Value, i64),
+    ) -> Parts {
+        let g = self.b.reshape(g, &[-1, width]);
+        let da = self.needs(0).then(|| {
+            let rows = self.b.product((g, false), (b, true), 1.0);
+            self.b.reshape(rows, from)
+        });
+        let db = self.needs(1).then(|| {
+            let rows = self.b.reshape(a, &[-1, inner]);
+            self.b.product((rows, true), (g, false), 1.0)
+        });
+        Ok(vec![da, db])
     }
 
     /// The last two axes exchanged.

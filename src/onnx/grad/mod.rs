@@ -175,14 +175,16 @@ impl Backward<'_> {
         if from == to {
             return Ok(g);
         }
-        // A product with a row of ones is the fastest sum over the rows of a matrix.
-        if let ([rows, n], [m] | [1, m]) = (from.as_slice(), to.as_slice())
-            && n == m
-        {
-            let ones = vec![1.0; usize::try_from(*rows).unwrap_or(0)];
+        // A product with a row of ones is the fastest sum over leading axes.
+        let inner: Vec<i64> = to.iter().copied().skip_while(|n| *n == 1).collect();
+        if !inner.is_empty() && from.ends_with(&inner) {
+            let width: i64 = inner.iter().product();
+            let rows: i64 = from.iter().product::<i64>() / width;
+            let g = if from.len() == 2 { g } else { self.b.reshape(g, &[rows, width]) };
+            let ones = vec![1.0; usize::try_from(rows).unwrap_or(0)];
             let ones = self.b.constant(Tensor { dims: vec![1, ones.len()], data: ones });
             let sum = self.b.matmul(ones, g);
-            return Ok(if to.len() == 2 { sum } else { self.b.reshape(sum, &to) });
+            return Ok(if to == [1, width] { sum } else { self.b.reshape(sum, &to) });
         }
         let lead = from.len().saturating_sub(to.len());
         let aligned = std::iter::repeat_n(&1, lead).chain(&to);
