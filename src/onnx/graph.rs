@@ -1,6 +1,6 @@
 //! A graph as a value: read, look inside, change weights and metadata, write.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use prost::Message;
 
@@ -8,7 +8,7 @@ use super::proto::{
     DimensionProto, GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto,
     TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto, data_type,
 };
-use super::{Dim, ElementType, OnnxError, Tensor};
+use super::{Builder, Dim, ElementType, OnnxError, Tensor};
 
 /// An ONNX model that has been decoded but not yet checked: engines take only
 /// [`Verified`](super::Verified) ones. Everything that a file holds is kept.
@@ -145,18 +145,49 @@ impl Graph {
         Ok(graph)
     }
 
-    /// The same graph with its batch fixed. Shapes noted for inner values are dropped, as they may
-    /// name the open size.
+    /// The same function with every input and output f32: indices, flags and doubles are cast on the
+    /// way in and out. Whole numbers are exact up to 2^24.
+    ///
+    /// # Errors
+    /// When the graph breaks a rule of [`verify`](super::verify).
+    pub fn with_floats(&self) -> Result<Self, OnnxError> {
+        let (inputs, outputs) = (self.inputs()?, self.outputs()?);
+        if inputs.iter().chain(&outputs).all(|value| value.element == ElementType::F32) {
+            return Ok(self.clone());
+        }
+        let mut b = Builder::with_opset(self.opset());
+        b.reserve(self.nodes().iter().flat_map(|node| node.output.clone()));
+        let mut bind = Vec::new();
+        for input in &inputs {
+            let value = b.input(&input.name, &input.dims);
+            bind.push((input.name.as_str(), b.cast(value, input.element)));
+        }
+        for (output, value) in outputs.iter().zip(b.append(self, &bind)?) {
+            let value = b.cast(value, ElementType::F32);
+            b.output(&output.name, value);
+        }
+        let mut graph = b.finish()?;
+        graph.model.metadata_props.clone_from(&self.model.metadata_props);
+        Ok(graph)
+    }
+
+    /// The same graph with its batch fixed: every open size of an input, and those of outputs that
+    /// have the same name or none. Shapes noted for inner values are dropped, as they may name it.
     pub fn with_batch(&self, batch: usize) -> Self {
         let mut graph = self.clone();
         graph.graph.value_info.clear();
-        let values = graph.graph.input.iter_mut().chain(&mut graph.graph.output);
-        for dim in values.filter_map(dims_mut).flatten() {
-            if dim.dim_value.is_none() {
-                dim.dim_param = None;
-                dim.dim_value = Some(batch as i64);
-            }
+        let mut names: HashSet<Option<String>> = HashSet::from([None, Some(String::new())]);
+        let fix = |dim: &mut DimensionProto| {
+            dim.dim_param = None;
+            dim.dim_value = Some(batch as i64);
+        };
+        let inputs = graph.graph.input.iter_mut().filter_map(dims_mut).flatten();
+        for dim in inputs.filter(|dim| dim.dim_value.is_none()) {
+            names.insert(dim.dim_param.clone());
+            fix(dim);
         }
+        let outputs = graph.graph.output.iter_mut().filter_map(dims_mut).flatten();
+        outputs.filter(|d| d.dim_value.is_none() && names.contains(&d.dim_param)).for_each(fix);
         graph
     }
 }

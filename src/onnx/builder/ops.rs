@@ -200,6 +200,14 @@ impl Builder {
 
     /// A bool as 0.0 and 1.0.
     pub fn to_f32(&mut self, x: Value) -> Value {
-        self.op("Cast", &[x], vec![AttributeProto::int("to", ElementType::F32.to_onnx().into())])
+        self.cast(x, ElementType::F32)
+    }
+
+    /// `x` as another type; itself when it is of that type.
+    pub fn cast(&mut self, x: Value, to: ElementType) -> Value {
+        if self.info(x).is_some_and(|info| info.element == to) {
+            return x;
+        }
+        self.op("Cast", &[x], vec![AttributeProto::int("to", to.to_onnx().into())])
     }
 }
