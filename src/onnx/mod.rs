@@ -12,6 +12,7 @@
 mod builder;
 pub mod grad;
 mod graph;
+mod half;
 mod infer;
 mod optimiser;
 pub mod proto;
@@ -22,6 +23,7 @@ mod verify;
 
 pub use builder::{Builder, Value};
 pub use graph::{Graph, ValueInfo};
+pub use half::Precision;
 pub use optimiser::AdamW;
 pub use simplify::simplify;
 pub use tensor::{Dim, ElementType, Tensor};
