@@ -315,6 +315,11 @@ impl NodeProto {
     pub fn tensor(&self, name: &str) -> Option<&TensorProto> {
         self.attribute(name)?.t.as_ref()
     }
+
+    /// A text attribute; `None` too when it is not UTF-8.
+    pub fn string(&self, name: &str) -> Option<&str> {
+        std::str::from_utf8(self.attribute(name)?.s.as_deref()?).ok()
+    }
 }
 
 impl AttributeProto {
@@ -334,6 +339,16 @@ impl AttributeProto {
             name: Some(name.into()),
             f: Some(value),
             r#type: Some(attribute_type::FLOAT),
+            ..Self::default()
+        }
+    }
+
+    /// A text.
+    pub fn string(name: &str, value: &str) -> Self {
+        Self {
+            name: Some(name.into()),
+            s: Some(value.into()),
+            r#type: Some(attribute_type::STRING),
             ..Self::default()
         }
     }

@@ -6,14 +6,18 @@
 //! can be differentiated again.
 
 mod activation;
+mod blocks;
 mod conv;
 mod elementwise;
 mod linear;
 mod norm;
+mod normalise;
+mod pool;
 mod recurrent;
 mod reduce;
 mod select;
 mod shape;
+mod window;
 
 use std::collections::{HashMap, HashSet};
 

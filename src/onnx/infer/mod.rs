@@ -5,11 +5,15 @@ mod activation;
 mod arrange;
 mod conv;
 mod linear;
+mod normalise;
+mod pool;
 mod recurrent;
 mod select;
+mod window;
 
 use super::proto::NodeProto;
 use super::{Dim, ElementType, OnnxError};
+pub(crate) use window::{Reach, window};
 
 /// What is known of a value before anything runs.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,17 +37,15 @@ fn arity(op: &str) -> Option<(usize, usize, usize)> {
         | "Reciprocal" | "Relu" | "Sigmoid" | "Sign" | "Sin" | "Softmax" | "Softplus" | "Sqrt"
         | "Tanh" => (1, 1, 1),
         "Cast" | "Flatten" | "Shape" | "Transpose" | "ConstantOfShape" => (1, 1, 1),
-        "AveragePool" | "GlobalAveragePool" | "MaxPool" => (1, 1, 1),
         "Add" | "And" | "Div" | "Equal" | "Greater" | "GreaterOrEqual" | "Less" | "LessOrEqual"
         | "MatMul" | "Mod" | "Mul" | "Or" | "Pow" | "Sub" => (2, 2, 1),
         "Expand" | "Gather" | "Reshape" => (2, 2, 1),
         "Clip" => (1, 3, 1),
         "Concat" | "Max" | "Min" => (1, MANY, 1),
         "Constant" => (0, 0, 1),
-        "Conv" | "ConvTranspose" => (2, 3, 1),
         "Gemm" => (2, 3, 1),
         "GRU" => (3, 6, 2),
-        "InstanceNormalization" | "Where" => (3, 3, 1),
+        "Where" => (3, 3, 1),
         "LayerNormalization" => (2, 3, 3),
         "LSTM" => (3, 8, 3),
         "ReduceMax" | "ReduceMean" | "ReduceMin" | "ReduceSum" => (1, 2, 1),
@@ -106,8 +108,7 @@ pub(crate) fn infer(node: &NodeProto, inputs: &[Option<&Info>]) -> Result<Vec<In
         "Squeeze" => one(call.squeeze()?),
         "Transpose" => one(call.transpose()?),
         "Unsqueeze" => one(call.unsqueeze()?),
-        "AveragePool" | "Conv" | "ConvTranspose" | "GRU" | "GlobalAveragePool" | "LSTM"
-        | "MaxPool" => {
+        "GRU" | "LSTM" => {
             let element = call.input(0)?.element;
             Ok(vec![Info { element, dims: None, ints: None }; node.output.len()])
         }
