@@ -101,13 +101,15 @@ pub enum OnnxError {
     },
     /// An operator on the way from a parameter to the loss has no gradient here.
     #[error(
-        "node `{node}`: operator `{op}` has no gradient; freeze the parameters before it or replace it"
+        "node `{node}`: operator `{op}` has no gradient: {reason}; freeze the parameters before it or replace it"
     )]
     NoGradient {
         /// The node.
         node: String,
         /// Its operator.
         op: String,
+        /// Why it has none.
+        reason: String,
     },
 }
 

@@ -306,6 +306,11 @@ impl NodeProto {
         self.attribute(name)?.f
     }
 
+    /// A text attribute; `None` when it is missing or not UTF-8.
+    pub fn string(&self, name: &str) -> Option<&str> {
+        std::str::from_utf8(self.attribute(name)?.s.as_deref()?).ok()
+    }
+
     /// A list of integers; `None` when the attribute is missing.
     pub fn ints(&self, name: &str) -> Option<&[i64]> {
         self.attribute(name).map(|a| a.ints.as_slice())
@@ -343,11 +348,11 @@ impl AttributeProto {
         }
     }
 
-    /// A text.
+    /// A text attribute.
     pub fn string(name: &str, value: &str) -> Self {
         Self {
             name: Some(name.into()),
-            s: Some(value.into()),
+            s: Some(value.as_bytes().to_vec()),
             r#type: Some(attribute_type::STRING),
             ..Self::default()
         }

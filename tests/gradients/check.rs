@@ -33,6 +33,7 @@ pub fn worst_error(
     let given: HashMap<String, Array> =
         inputs.iter().map(|(n, t)| (n.clone(), to_f64(t))).collect();
     let stored = loss.parameters().unwrap();
+    let output = loss.outputs().unwrap()[0].name.clone();
     let mut worst: f64 = 0.0;
     for engine in engines() {
         let mut session = engine.load(&gradient_graph).unwrap();
@@ -50,7 +51,7 @@ pub fn worst_error(
                     let mut moved = base.clone();
                     moved.data[i] += sign * step;
                     given.insert((*parameter).to_owned(), moved);
-                    reference::run(loss, &given)["loss"].data[0]
+                    reference::run(loss, &given)[&output].data[0]
                 };
                 (at(1.0) - at(-1.0)) / (2.0 * step)
             };
@@ -101,6 +102,72 @@ pub fn formula(q: &[usize], f: impl Fn(&mut Builder, Value, Value) -> Value) -> 
     let loss = b.reduce_sum(square, &[], false);
     b.output("loss", loss);
     b.finish().unwrap()
+}
+
+/// The weighted squares of the gradients of a loss, so that its gradients are second derivatives.
+pub fn penalty(loss: &Graph, wrt: &[&str]) -> Graph {
+    let mut b = Builder::with_opset(loss.opset());
+    let out = b.append(loss, &[]).unwrap()[0];
+    let values: Vec<Value> = wrt.iter().map(|n| b.value(n).unwrap()).collect();
+    let gradients = grad::gradients(&mut b, out, &values).unwrap();
+    let mut total = b.constant(Tensor::scalar(0.0));
+    for (i, gradient) in gradients.into_iter().flatten().enumerate() {
+        let dims: Vec<usize> = b.dims(gradient).unwrap().iter().map(|d| d.at(1)).collect();
+        let weights = b.constant(random(&dims, 20 + i as u64));
+        let weighted = b.mul(gradient, weights);
+        let square = b.mul(weighted, weighted);
+        let sum = b.reduce_sum(square, &[], false);
+        total = b.add(total, sum);
+    }
+    b.output("penalty", total);
+    b.finish().unwrap()
+}
+
+/// A loss over `y`, which `nodes` make of the parameters; `w` is another parameter, of `y`'s shape.
+pub fn squares(
+    opset: i64,
+    mut nodes: Vec<NodeProto>,
+    parameters: &[(&str, &[usize])],
+    y: &[usize],
+) -> Graph {
+    nodes.extend([
+        node("Mul", &["y", "w"], "weighted", vec![]),
+        node("Mul", &["weighted", "weighted"], "square", vec![]),
+        node("ReduceSum", &["square"], "loss", vec![AttributeProto::int("keepdims", 0)]),
+    ]);
+    exported(opset, nodes, &[parameters, &[("w", y)]].concat())
+}
+
+/// The worst errors of the first and of the second derivatives.
+pub fn worst_errors(name: &str, loss: &Graph, wrt: &[&str]) -> f64 {
+    let nothing = HashMap::new();
+    let first = worst_error(name, loss, wrt, &nothing);
+    first.max(worst_error(&format!("{name}, twice"), &penalty(loss, wrt), wrt, &nothing))
+}
+
+/// A constant of one axis.
+pub fn ints(name: &str, values: &[i64]) -> NodeProto {
+    constant(name, 7, &[values.len()], values.iter().flat_map(|i| i.to_le_bytes()).collect())
+}
+
+/// A constant int64 without axes.
+pub fn int(name: &str, value: i64) -> NodeProto {
+    constant(name, 7, &[], value.to_le_bytes().to_vec())
+}
+
+/// A constant of floats.
+pub fn floats(name: &str, dims: &[usize], values: &[f32]) -> NodeProto {
+    constant(name, 1, dims, values.iter().flat_map(|x| x.to_le_bytes()).collect())
+}
+
+fn constant(name: &str, data_type: i32, dims: &[usize], raw: Vec<u8>) -> NodeProto {
+    let tensor = TensorProto {
+        dims: dims.iter().map(|d| *d as i64).collect(),
+        data_type: Some(data_type),
+        raw_data: Some(raw),
+        ..TensorProto::default()
+    };
+    node("Constant", &[], name, vec![AttributeProto::tensor("value", tensor)])
 }
 
 pub fn node(op: &str, inputs: &[&str], output: &str, attribute: Vec<AttributeProto>) -> NodeProto {

@@ -227,6 +227,21 @@ impl Builder {
         self.slots.get(value.0).map_or("", |slot| slot.name.as_str())
     }
 
+    /// The number that a one-element f32 constant or initializer holds.
+    pub(crate) fn number(&self, value: Value) -> Option<f32> {
+        let name = self.label(value);
+        let stored = self.initializers.iter().find(|t| t.name.as_deref() == Some(name));
+        let made = || self.nodes.iter().find(|n| n.outputs.contains(&Some(value)));
+        let tensor = match stored {
+            Some(tensor) => tensor,
+            None => made().filter(|n| n.proto.op() == "Constant")?.proto.tensor("value")?,
+        };
+        match Tensor::from_proto(tensor).ok()?.data.as_slice() {
+            [number] => Some(*number),
+            _ => None,
+        }
+    }
+
     /// Keeps the first mistake.
     pub(crate) fn fail(&mut self, error: OnnxError) {
         self.error.get_or_insert(error);

@@ -13,6 +13,7 @@ impl Backward<'_> {
                 self.b.mul(g, sign)
             }
             "Cast" if self.b.info(x).map(|i| i.element) == Some(ElementType::F32) => g,
+            "Cast" => return Err(self.no_gradient_because("gradients flow through f32 only")),
             // Inside the limits the output is the input; beyond, the gradient is 0.
             "Clip" => {
                 let inside = self.b.equal(x, y);
@@ -44,10 +45,7 @@ impl Backward<'_> {
             }
             _ => self.simple_activation(g, x, y)?,
         };
-        if (1..3).any(|i| self.needs(i)) {
-            return Err(self.no_gradient());
-        }
-        Ok(vec![Some(part)])
+        self.only_first(part)
     }
 
     fn simple_activation(&mut self, g: Value, x: Value, y: Value) -> Result<Value, OnnxError> {
@@ -111,18 +109,17 @@ impl Backward<'_> {
                 let part = self.b.div(scaled, divisor);
                 self.b.neg(part)
             }
-            // Of equal inputs each takes the whole gradient, as the limit from its own side.
-            ("Min" | "Max", _) => {
-                let (input, output) = (self.input(index)?, self.output()?);
-                let chosen = self.b.equal(input, output);
-                self.masked(g, chosen)
-            }
             ("Pow", 0) => {
-                let (x, power) = (self.input(0)?, self.input(1)?);
-                let one = self.b.scalar(1.0);
-                let less = self.b.sub(power, one);
-                let slope = self.b.op("Pow", &[x, less], vec![]);
-                let slope = self.b.mul(power, slope);
+                let slope = self.power_slope()?;
+                self.b.mul(g, slope)
+            }
+            // y ln x; a base of 0 has the slope 0.
+            ("Pow", _) => {
+                let (x, y, zero) = (self.input(0)?, self.output()?, self.b.scalar(0.0));
+                let (none, one) = (self.b.equal(x, zero), self.b.scalar(1.0));
+                let base = self.choose(none, one, x);
+                let log = self.b.log(base);
+                let slope = self.b.mul(y, log);
                 self.b.mul(g, slope)
             }
             ("Where", 1 | 2) => {
@@ -134,8 +131,27 @@ impl Backward<'_> {
         })
     }
 
-    fn masked(&mut self, g: Value, mask: Value) -> Value {
-        let mask = self.b.to_f32(mask);
-        self.b.mul(g, mask)
+    /// `p x^(p - 1)`; the usual exponents without a power.
+    fn power_slope(&mut self) -> Result<Value, OnnxError> {
+        let (x, power) = (self.input(0)?, self.input(1)?);
+        let constant = if self.needs(1) { None } else { self.b.number(power) };
+        Ok(match constant {
+            Some(1.0) => self.b.scalar(1.0),
+            Some(2.0) => self.times(2.0, x),
+            Some(3.0) => {
+                let square = self.square(x);
+                self.times(3.0, square)
+            }
+            Some(p) => {
+                let less = self.b.scalar(p - 1.0);
+                let slope = self.b.op("Pow", &[x, less], vec![]);
+                self.times(p, slope)
+            }
+            None => {
+                let less = self.plus(power, -1.0);
+                let slope = self.b.op("Pow", &[x, less], vec![]);
+                self.b.mul(power, slope)
+            }
+        })
     }
 }

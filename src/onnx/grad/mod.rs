@@ -9,6 +9,8 @@ mod activation;
 mod blocks;
 mod conv;
 mod elementwise;
+mod formula;
+mod gather;
 mod linear;
 mod norm;
 mod normalise;
@@ -17,6 +19,8 @@ mod recurrent;
 mod reduce;
 mod select;
 mod shape;
+mod slice;
+mod softmax;
 mod window;
 
 use std::collections::{HashMap, HashSet};
@@ -104,7 +108,7 @@ impl Backward<'_> {
         }
         match self.node.proto.op() {
             "Split" => self.split(),
-            "Add" | "Sub" | "Mul" | "Div" | "Min" | "Max" | "Pow" | "Where" => {
+            "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Where" => {
                 let g = self.grad()?;
                 self.arithmetic(g)
             }
@@ -136,17 +140,39 @@ impl Backward<'_> {
     fn grad(&self) -> Result<Value, OnnxError> {
         match self.grads.as_slice() {
             [Some(g), rest @ ..] if rest.iter().all(Option::is_none) => Ok(*g),
-            _ => Err(self.no_gradient()),
+            _ => Err(self.no_gradient_because("only its first output has one")),
         }
     }
 
     fn no_gradient(&self) -> OnnxError {
+        self.no_gradient_because("there is no rule for it")
+    }
+
+    /// An error that names the node and says why no gradient passes it.
+    fn no_gradient_because(&self, reason: impl Into<String>) -> OnnxError {
         let node = self.node.outputs.iter().flatten().next().map_or("", |v| self.b.label(*v));
-        OnnxError::NoGradient { node: node.into(), op: self.node.proto.op().into() }
+        let (node, op) = (node.into(), self.node.proto.op().into());
+        OnnxError::NoGradient { node, op, reason: reason.into() }
     }
 
     fn input(&self, index: usize) -> Result<Value, OnnxError> {
-        self.node.inputs.get(index).copied().flatten().ok_or_else(|| self.no_gradient())
+        let missing = || self.no_gradient_because(format!("it has no input {index}"));
+        self.node.inputs.get(index).copied().flatten().ok_or_else(missing)
+    }
+
+    /// The elements of input `index`, an int64 constant; `None` when it is left out.
+    fn ints(&self, index: usize) -> Result<Option<Vec<i64>>, OnnxError> {
+        let unknown = || self.no_gradient_because(format!("its input {index} is no constant"));
+        let ints = |v| self.b.info(v).and_then(|i| i.ints.clone()).ok_or_else(unknown);
+        self.node.inputs.get(index).copied().flatten().map(ints).transpose()
+    }
+
+    /// The gradients of all inputs where only input 0 has one.
+    fn only_first(&self, part: Value) -> Parts {
+        if (1..self.node.inputs.len()).any(|i| self.needs(i)) {
+            return Err(self.no_gradient_because("only its first input has one"));
+        }
+        Ok(vec![Some(part)])
     }
 
     fn output(&self) -> Result<Value, OnnxError> {

@@ -55,40 +55,6 @@ impl Backward<'_> {
         Ok(vec![Some(self.b.concat(&parts, axis))])
     }
 
-    /// Zeros before and after the slice along each axis, the inverse of cutting.
-    fn slice(&mut self, mut g: Value, sizes: &[i64]) -> Result<Value, OnnxError> {
-        let ints = |index: usize| {
-            let value = self.node.inputs.get(index).copied().flatten();
-            value
-                .map(|v| {
-                    self.b.info(v).and_then(|i| i.ints.clone()).ok_or_else(|| self.no_gradient())
-                })
-                .transpose()
-        };
-        let (starts, axes, steps) =
-            (ints(1)?.unwrap_or_default(), ints(3)?, ints(4)?.unwrap_or_default());
-        let axes = axes.unwrap_or_else(|| (0..starts.len() as i64).collect());
-        if steps.iter().any(|s| *s != 1) {
-            return Err(self.no_gradient());
-        }
-        for (axis, start) in self.axes(&axes, sizes.len()).into_iter().zip(starts) {
-            let n = sizes.get(axis as usize).copied().unwrap_or(0);
-            let before = (if start < 0 { start + n } else { start }).clamp(0, n);
-            let mut around = self.sizes(g)?;
-            let length = around.get(axis as usize).copied().unwrap_or(0);
-            let mut zeros = |count: i64| {
-                if let Some(size) = around.get_mut(axis as usize) {
-                    *size = count;
-                }
-                (count > 0).then(|| self.zeros(&around))
-            };
-            let (front, back) = (zeros(before), zeros(n - before - length));
-            let pieces: Vec<Value> = front.into_iter().chain([g]).chain(back).collect();
-            g = if pieces.len() > 1 { self.b.concat(&pieces, axis) } else { g };
-        }
-        Ok(g)
-    }
-
     fn zeros(&mut self, sizes: &[i64]) -> Value {
         let dims: Vec<usize> = sizes.iter().map(|n| usize::try_from(*n).unwrap_or(0)).collect();
         self.b.constant(Tensor::zeros(dims))
