@@ -10,16 +10,19 @@
 )]
 
 mod builder;
+mod expand;
 pub mod grad;
 mod graph;
 mod infer;
 mod optimiser;
 pub mod proto;
+mod splice;
 mod tensor;
 mod train_step;
 mod verify;
 
 pub use builder::{Builder, Value};
+pub use expand::expand;
 pub use graph::{Graph, ValueInfo};
 pub use optimiser::AdamW;
 pub use tensor::{Dim, ElementType, Tensor};

@@ -112,7 +112,7 @@ impl Builder {
         self.input_of(name, info)
     }
 
-    fn input_of(&mut self, name: &str, info: Info) -> Value {
+    pub(crate) fn input_of(&mut self, name: &str, info: Info) -> Value {
         let value = self.define(name, info, Origin::Outside);
         self.inputs.push(value);
         value

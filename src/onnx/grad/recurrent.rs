@@ -6,6 +6,8 @@ impl Backward<'_> {
     /// `None` when the operator is of another family.
     pub(super) fn recurrent(&mut self) -> Option<Parts> {
         match self.node.proto.op() {
+            // Their gates are no outputs: `expand` writes them out before differentiation.
+            "Einsum" | "GRU" | "LSTM" | "RMSNormalization" | "RNN" => Some(Err(self.no_gradient())),
             _ => None,
         }
     }

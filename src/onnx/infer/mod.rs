@@ -4,9 +4,13 @@
 mod activation;
 mod arrange;
 mod conv;
+mod einsum;
 mod linear;
 mod recurrent;
 mod select;
+
+pub(crate) use einsum::{Equation, Label};
+pub(crate) use recurrent::gates;
 
 use super::proto::NodeProto;
 use super::{Dim, ElementType, OnnxError};
@@ -42,10 +46,8 @@ fn arity(op: &str) -> Option<(usize, usize, usize)> {
         "Constant" => (0, 0, 1),
         "Conv" | "ConvTranspose" => (2, 3, 1),
         "Gemm" => (2, 3, 1),
-        "GRU" => (3, 6, 2),
         "InstanceNormalization" | "Where" => (3, 3, 1),
         "LayerNormalization" => (2, 3, 3),
-        "LSTM" => (3, 8, 3),
         "ReduceMax" | "ReduceMean" | "ReduceMin" | "ReduceSum" => (1, 2, 1),
         "Slice" => (3, 5, 1),
         "Split" => (1, 2, MANY),
@@ -106,8 +108,7 @@ pub(crate) fn infer(node: &NodeProto, inputs: &[Option<&Info>]) -> Result<Vec<In
         "Squeeze" => one(call.squeeze()?),
         "Transpose" => one(call.transpose()?),
         "Unsqueeze" => one(call.unsqueeze()?),
-        "AveragePool" | "Conv" | "ConvTranspose" | "GRU" | "GlobalAveragePool" | "LSTM"
-        | "MaxPool" => {
+        "AveragePool" | "Conv" | "ConvTranspose" | "GlobalAveragePool" | "MaxPool" => {
             let element = call.input(0)?.element;
             Ok(vec![Info { element, dims: None, ints: None }; node.output.len()])
         }
