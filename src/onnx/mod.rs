@@ -10,6 +10,7 @@
 )]
 
 mod builder;
+mod expand;
 pub mod grad;
 mod graph;
 mod half;
@@ -17,11 +18,13 @@ mod infer;
 mod optimiser;
 pub mod proto;
 mod simplify;
+mod splice;
 mod tensor;
 mod train_step;
 mod verify;
 
 pub use builder::{Builder, Value};
+pub use expand::expand;
 pub use graph::{Graph, ValueInfo};
 pub use half::Precision;
 pub use optimiser::AdamW;

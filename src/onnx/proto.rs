@@ -27,6 +27,7 @@ pub mod attribute_type {
     pub const GRAPH: i32 = 5;
     pub const FLOATS: i32 = 6;
     pub const INTS: i32 = 7;
+    pub const STRINGS: i32 = 8;
     pub const GRAPHS: i32 = 10;
 }
 
@@ -321,9 +322,10 @@ impl NodeProto {
         self.attribute(name)?.t.as_ref()
     }
 
-    /// A text attribute; `None` too when it is not UTF-8.
-    pub fn string(&self, name: &str) -> Option<&str> {
-        std::str::from_utf8(self.attribute(name)?.s.as_deref()?).ok()
+    /// A list of texts, empty when the attribute is missing; one that is not UTF-8 reads as "".
+    pub fn strings(&self, name: &str) -> Vec<&str> {
+        let all = self.attribute(name).map_or(&[][..], |a| a.strings.as_slice());
+        all.iter().map(|s| std::str::from_utf8(s).unwrap_or("")).collect()
     }
 }
 
@@ -354,6 +356,16 @@ impl AttributeProto {
             name: Some(name.into()),
             s: Some(value.as_bytes().to_vec()),
             r#type: Some(attribute_type::STRING),
+            ..Self::default()
+        }
+    }
+
+    /// A list of texts.
+    pub fn strings(name: &str, values: &[&str]) -> Self {
+        Self {
+            name: Some(name.into()),
+            strings: values.iter().map(|s| s.as_bytes().to_vec()).collect(),
+            r#type: Some(attribute_type::STRINGS),
             ..Self::default()
         }
     }

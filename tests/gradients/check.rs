@@ -7,7 +7,7 @@ use regoal::onnx::proto::{
     AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
     TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
 };
-use regoal::onnx::{Builder, Graph, Tensor, Value, Verified, grad};
+use regoal::onnx::{Builder, Graph, Tensor, Value, Verified, expand, grad};
 use regoal::rng::{Stream, normal, stream};
 
 use crate::common::engines;
@@ -75,8 +75,9 @@ pub fn to_f64(tensor: &Tensor) -> Array {
     Array::new(&tensor.dims, tensor.data.iter().map(|x| f64::from(*x)).collect())
 }
 
-/// The graph of the gradients of `loss`.
+/// The graph of the gradients of `loss`, whose recurrent layers and equations are written out first.
 pub fn differentiated(loss: &Graph, wrt: &[&str]) -> Verified {
+    let loss = &expand(loss).unwrap();
     let mut b = Builder::with_opset(loss.opset());
     let outputs = b.append(loss, &[]).unwrap();
     let values: Vec<Value> = wrt.iter().map(|n| b.value(n).unwrap()).collect();

@@ -31,13 +31,6 @@ pub fn evaluate(node: &NodeProto, inputs: &[Option<&Array>]) -> Option<Vec<Array
                 (v[0] - v[3]) / (v[4] + epsilon).sqrt() * v[1] + v[2]
             })
         }
-        "RMSNormalization" => {
-            let rank = x?.dims.len() as i64;
-            let first = node.int("axis").unwrap_or(-1).rem_euclid(rank);
-            let square = reduce(&x?.map(|x| x * x), &(first..rank).collect::<Vec<_>>(), true, true);
-            let epsilon = epsilon(node);
-            broadcast(&[x?, &square, input(1)], |v| v[0] / (v[1] + epsilon).sqrt() * v[2])
-        }
         "DepthToSpace" => depth_to_space(node, x?),
         "SpaceToDepth" => {
             let b = node.int("blocksize").unwrap() as usize;

@@ -17,7 +17,6 @@ impl Backward<'_> {
             "GlobalMaxPool" => Self::global_max_pool,
             "BatchNormalization" => Self::batch_normalization,
             "GroupNormalization" | "InstanceNormalization" => Self::channel_normalization,
-            "RMSNormalization" => Self::rms_normalization,
             "DepthToSpace" | "SpaceToDepth" => Self::blocks,
             _ => return None,
         };

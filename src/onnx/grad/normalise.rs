@@ -79,30 +79,4 @@ impl Backward<'_> {
         }
         Ok(parts)
     }
-
-    /// With `n = x / rms` (Zhang & Sennrich, 2019) and `d = g * scale`:
-    /// `dx = (d - n mean(d n)) / rms`, `dscale = sum(g n)`.
-    pub(super) fn rms_normalization(&mut self, g: Value) -> Parts {
-        let (x, scale) = (self.input(0)?, self.input(1)?);
-        let rank = self.sizes(x)?.len() as i64;
-        let axis = self.node.proto.int("axis").unwrap_or(-1);
-        let axes: Vec<i64> = (if axis < 0 { axis + rank } else { axis }..rank).collect();
-        let root = self.root_mean_square(x, &axes);
-        let normal = self.b.div(x, root);
-
-        let mut parts = vec![None, None];
-        if let Some(dx) = parts.get_mut(0).filter(|_| self.needs(0)) {
-            let d = self.b.mul(g, scale);
-            let along = self.b.mul(d, normal);
-            let along = self.b.reduce_mean(along, &axes, true);
-            let along = self.b.mul(normal, along);
-            let rest = self.b.sub(d, along);
-            *dx = Some(self.b.div(rest, root));
-        }
-        if let Some(dscale) = parts.get_mut(1).filter(|_| self.needs(1)) {
-            let part = self.b.mul(g, normal);
-            *dscale = Some(self.reduce_to(part, scale)?);
-        }
-        Ok(parts)
-    }
 }

@@ -40,7 +40,7 @@ impl Backward<'_> {
         let (g, count) = (self.grad()?, self.node.inputs.len());
         let mean = self.node.proto.op() == "Mean" && count > 1;
         let g = if mean { self.times(1.0 / count as f32, g) } else { g };
-        self.spread(|_, _| Ok(g))
+        self.through_sum(|_, _| Ok(g))
     }
 
     /// `Min` and `Max`. The inputs that are equal to the output share the gradient, as in PyTorch
@@ -70,14 +70,14 @@ impl Backward<'_> {
             }
             _ => g,
         };
-        self.spread(|this, index| {
+        self.through_sum(|this, index| {
             let mask = masks.get(index).copied().flatten().ok_or_else(|| this.no_gradient())?;
             Ok(this.b.mul(share, mask))
         })
     }
 
     /// The part of each input that needs one, summed to the input's shape.
-    fn spread(
+    fn through_sum(
         &mut self,
         mut part: impl FnMut(&mut Self, usize) -> Result<Value, OnnxError>,
     ) -> Parts {

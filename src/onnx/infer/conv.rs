@@ -11,8 +11,6 @@ pub(super) fn arity(op: &str) -> Option<(usize, usize, usize)> {
         "DepthToSpace" | "SpaceToDepth" => Some((1, 1, 1)),
         "BatchNormalization" => Some((5, 5, 1)),
         "GroupNormalization" | "InstanceNormalization" => Some((3, 3, 1)),
-        "RMSNormalization" => Some((2, 2, 1)),
-        "Pad" => Some((2, 4, 1)),
         _ => None,
     }
 }
@@ -28,8 +26,6 @@ impl Call<'_> {
             "SpaceToDepth" => self.space_to_depth()?,
             "BatchNormalization" => self.batch_normalization()?,
             "GroupNormalization" | "InstanceNormalization" => self.channel_normalization()?,
-            "RMSNormalization" => self.rms_normalization()?,
-            "Pad" => self.pad()?,
             _ => return Ok(None),
         };
         Ok(Some(vec![info]))
@@ -126,26 +122,6 @@ impl Call<'_> {
             }
             _ => Ok(()),
         }
-    }
-
-    /// The sizes with what is added before and after each axis.
-    fn pad(&self) -> Result<Info, OnnxError> {
-        let (Some(dims), Some(pads)) = (self.dims(0)?, &self.input(1)?.ints) else {
-            return self.of(None);
-        };
-        if self.has(3) || pads.len() != 2 * dims.len() {
-            return self.of(None);
-        }
-        let (before, after) = pads.split_at(dims.len());
-        let size = |((dim, before), after): ((&Dim, &i64), &i64)| match dim {
-            Dim::Fixed(n) => {
-                let size = (*n as i64).saturating_add(*before).saturating_add(*after);
-                self.at_least_one(size, *n as i64)
-            }
-            Dim::Batch => Ok(*dim),
-        };
-        let padded = dims.iter().zip(before).zip(after).map(size).collect::<Result<_, _>>()?;
-        self.of(Some(padded))
     }
 
     /// A size that must not be empty.

@@ -4,12 +4,16 @@
 mod activation;
 mod arrange;
 mod conv;
+mod einsum;
 mod linear;
 mod normalise;
 mod pool;
 mod recurrent;
 mod select;
 mod window;
+
+pub(crate) use einsum::{Equation, Label};
+pub(crate) use recurrent::gates;
 
 use super::proto::NodeProto;
 use super::{Dim, ElementType, OnnxError};
@@ -44,10 +48,8 @@ fn arity(op: &str) -> Option<(usize, usize, usize)> {
         "Concat" | "Max" | "Min" => (1, MANY, 1),
         "Constant" => (0, 0, 1),
         "Gemm" => (2, 3, 1),
-        "GRU" => (3, 6, 2),
         "Where" => (3, 3, 1),
         "LayerNormalization" => (2, 3, 3),
-        "LSTM" => (3, 8, 3),
         "ReduceMax" | "ReduceMean" | "ReduceMin" | "ReduceSum" => (1, 2, 1),
         "Slice" => (3, 5, 1),
         "Split" => (1, 2, MANY),
@@ -108,10 +110,6 @@ pub(crate) fn infer(node: &NodeProto, inputs: &[Option<&Info>]) -> Result<Vec<In
         "Squeeze" => one(call.squeeze()?),
         "Transpose" => one(call.transpose()?),
         "Unsqueeze" => one(call.unsqueeze()?),
-        "GRU" | "LSTM" => {
-            let element = call.input(0)?.element;
-            Ok(vec![Info { element, dims: None, ints: None }; node.output.len()])
-        }
         _ => one(call.like(0)?),
     }
 }

@@ -36,19 +36,6 @@ impl Call<'_> {
         self.like(0)
     }
 
-    /// `X`; a scale that broadcasts to it.
-    pub(super) fn rms_normalization(&self) -> Result<Info, OnnxError> {
-        self.same_elements()?;
-        self.axis(self.node.int("axis").unwrap_or(-1), self.rank(0)?)?;
-        if let (Some(x), Some(scale)) = (self.dims(0)?, self.dims(1)?)
-            && self.broadcast_two(x, scale)? != x
-        {
-            let expected = format!("a scale that broadcasts to {x:?}");
-            return Err(self.wrong(expected, format!("{scale:?}")));
-        }
-        self.like(0)
-    }
-
     /// The size of axis 1, where it is known.
     fn channels(&self) -> Result<Option<usize>, OnnxError> {
         match self.dims(0)? {

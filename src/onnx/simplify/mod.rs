@@ -14,17 +14,18 @@ use std::collections::{HashMap, HashSet};
 use super::infer::Info;
 use super::proto::{NodeProto, TensorProto, data_type};
 use super::tensor::ElementType;
-use super::{Builder, Dim, Graph, OnnxError, Value};
+use super::{Builder, Dim, Graph, OnnxError, Value, expand};
 use known::Known;
 use linear::Layer;
 
-/// The same function with known values folded, copies left out, linear layers in one node each, and
+/// The same function with recurrent layers and Einsum written out, known values folded, copies left out, linear layers in one node each, and
 /// nodes dropped that no output needs. Fix the batch first ([`Graph::with_batch`]): what depends on
 /// an open size stays.
 ///
 /// # Errors
 /// When the graph breaks a rule of [`verify`](super::verify).
 pub fn simplify(graph: &Graph) -> Result<Graph, OnnxError> {
+    let graph = &expand(graph)?;
     let mut simplifier = Simplifier {
         b: Builder::with_opset(graph.opset()),
         entries: HashMap::new(),
