@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use regoal::onnx::proto::AttributeProto;
+use prost::Message as _;
+use regoal::onnx::proto::{AttributeProto, ModelProto};
 use regoal::onnx::{Builder, Dim, Graph, Tensor, Value, Verified, grad};
 
 use crate::check::{differentiated, exported, node, random, worst_error};
@@ -383,10 +384,13 @@ fn gradients_of_a_gradient_through_convolutions_match_central_differences() {
                 ],
             ),
             node("Tanh", &["h"], "t", vec![]),
-            node("ReduceSum", &["t"], "loss", vec![AttributeProto::int("keepdims", 0)]),
+            node("ReduceSum", &["t"], "score", vec![AttributeProto::int("keepdims", 0)]),
         ],
         &[("a", &[2, 1, 4, 4]), ("b", &[2, 1, 3, 3]), ("c", &[2])],
     );
+    let mut policy = ModelProto::decode(policy.to_bytes().as_slice()).unwrap();
+    policy.graph.as_mut().unwrap().output[0].name = Some("score".into());
+    let policy = Graph::from_bytes(&policy.encode_to_vec()).unwrap();
     let score = b.append(&policy, &[("a", x), ("b", w), ("c", c)]).unwrap()[0];
     let slope = grad::gradients(&mut b, score, &[x]).unwrap()[0].unwrap();
     let slope = b.reshape(slope, &[4, 8]);

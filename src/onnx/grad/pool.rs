@@ -36,25 +36,20 @@ impl Pool {
         [self.planes, channels].into_iter().chain(self.counts.iter().copied()).collect()
     }
 
-    /// 1 / the number of elements of each window that an average counts.
-    fn shares(&self, with_padding: bool) -> Tensor {
-        let axis = |(r, (size, count)): (&Reach, (&i64, &i64))| {
-            let (from, to) = if with_padding { (-r.before, size + r.after) } else { (0, *size) };
-            let counted = |window: i64| {
-                let start = window * r.stride - r.before;
-                (start + r.kernel).min(to) - start.max(from)
-            };
-            (0..*count).map(counted).collect::<Vec<i64>>()
+    /// The matrix [windows, elements] of the averages along `axis`: 1 / the number of elements that a
+    /// window counts where it sees one. The average over all axes is the product of these.
+    fn averages(&self, axis: usize, with_padding: bool) -> Option<Tensor> {
+        let (r, size, count) =
+            (self.reaches.get(axis)?, *self.sizes.get(axis)?, *self.counts.get(axis)?);
+        let (from, to) = if with_padding { (-r.before, size + r.after) } else { (0, size) };
+        let row = |window: i64| {
+            let start = window * r.stride - r.before;
+            let end = start + r.kernel;
+            let share = 1.0 / (end.min(to) - start.max(from)) as f32;
+            (0..size).map(move |i| if (start..end).contains(&i) { share } else { 0.0 })
         };
-        let axes = self.reaches.iter().zip(self.sizes.iter().zip(&self.counts)).map(axis);
-        let counted = axes.fold(vec![1], |all, axis| {
-            all.iter().flat_map(|n| axis.iter().map(move |m| n * m)).collect()
-        });
-        let data: Vec<f32> = counted.iter().map(|n| 1.0 / *n as f32).collect();
-        match data.as_slice() {
-            [first, rest @ ..] if rest.iter().all(|share| share == first) => Tensor::scalar(*first),
-            _ => Tensor { dims: self.counts.iter().map(|n| *n as usize).collect(), data },
-        }
+        Tensor::new([count as usize, size as usize], (0..count).flat_map(row).collect::<Vec<_>>())
+            .ok()
     }
 }
 
@@ -87,23 +82,34 @@ impl Backward<'_> {
         self.as_input(part)
     }
 
-    /// Every element that a window counts takes an equal share of its gradient.
+    /// Every element that a window counts takes an equal share of its gradient: one axis after the
+    /// other, a product with the matrix of its averages.
     pub(super) fn average_pool(&mut self, g: Value) -> Parts {
-        let (x, y) = (self.input(0)?, self.output()?);
-        let pool = self.pool_of(x, y)?;
+        let pool = self.pool_of(self.input(0)?, self.output()?)?;
         let with_padding = self.node.proto.int("count_include_pad").unwrap_or(0) != 0;
-        let shares = self.b.constant(pool.shares(with_padding));
-        let g = self.b.mul(g, shares);
-        let part = if pool.tiles() {
-            let g = self.b.reshape(g, &pool.one_a_tile());
-            self.b.expand(g, &pool.tiled())
-        } else {
-            let g = self.b.reshape(g, &pool.windows(1));
-            let kernel = pool.reaches.iter().map(|r| r.kernel);
-            let ones = self.ones(&[1, 1].into_iter().chain(kernel).collect::<Vec<_>>());
-            self.spread(g, ones, &pool.reaches, &pool.sizes)?
-        };
+        let (mut part, mut before) = (g, pool.planes);
+        for (axis, size) in pool.sizes.iter().enumerate() {
+            let averages = pool.averages(axis, with_padding).ok_or_else(|| self.no_gradient())?;
+            let count = pool.counts.get(axis).copied().unwrap_or(1);
+            let after = pool.counts.iter().skip(axis + 1).product();
+            part = self.along_axis(part, averages, [before, count, after]);
+            before *= size;
+        }
         self.as_input(part)
+    }
+
+    /// `value` seen as [before, rows, after], multiplied along its middle axis by `matrix`
+    /// [rows, columns]: [before, columns, after].
+    fn along_axis(&mut self, value: Value, matrix: Tensor, sizes: [i64; 3]) -> Value {
+        let [before, rows, after] = sizes;
+        let matrix = self.b.constant(matrix);
+        if after == 1 {
+            let value = self.b.reshape(value, &[before, rows]);
+            return self.b.matmul(value, matrix);
+        }
+        let value = self.b.reshape(value, &sizes);
+        let turned = self.b.transpose(matrix, &[1, 0]);
+        self.b.matmul(turned, value)
     }
 
     pub(super) fn global_average_pool(&mut self, g: Value) -> Parts {
