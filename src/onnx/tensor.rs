@@ -204,6 +204,17 @@ pub(crate) fn int64s(proto: &TensorProto) -> Result<Vec<i64>, OnnxError> {
     })
 }
 
+/// The elements of a stored int64 or bool tensor; `None` when it is of another type.
+pub(crate) fn whole_numbers(proto: &TensorProto) -> Result<Option<Vec<i64>>, OnnxError> {
+    let Stored { element, raw, .. } = stored(proto)?;
+    Ok(match (element, raw) {
+        (ElementType::I64, _) => Some(int64s(proto)?),
+        (ElementType::Bool, Some(raw)) => Some(raw.iter().map(|b| i64::from(*b)).collect()),
+        (ElementType::Bool, None) => Some(proto.int32_data.iter().map(|b| (*b).into()).collect()),
+        _ => None,
+    })
+}
+
 /// An int64 tensor of one axis.
 pub(crate) fn int64_proto(name: &str, values: &[i64]) -> TensorProto {
     TensorProto {

@@ -44,7 +44,6 @@ fn activations() -> Vec<(&'static str, Vec<AttributeProto>)> {
     ];
     let mut all: Vec<_> = plain.iter().map(|op| (*op, vec![])).collect();
     all.extend([
-        ("Celu", float("alpha", 0.7)),
         ("Elu", float("alpha", 1.4)),
         ("Gelu", tanh),
         ("HardSigmoid", limits),
@@ -90,7 +89,7 @@ fn both_derivatives_of_functions_of_a_part_of_the_line_match() {
 fn both_derivatives_of_powers_match_for_every_kind_of_exponent() {
     let mut worst: f64 = 0.0;
     for power in [1.0, 2.0, 3.0, 4.0, -1.0, 0.5, 2.5] {
-        let whole = power == f32::trunc(power);
+        let whole = power > 0.0 && power == f32::trunc(power);
         let nodes = vec![
             floats("p", &[], &[power]),
             node(if whole { "Identity" } else { "Exp" }, &["a"], "x", vec![]),
@@ -145,10 +144,8 @@ fn clip_without_a_limit_lets_gradients_through() {
             floats("high", &[], &[0.4]),
             node("Clip", inputs, "y", vec![]),
         ];
-        if inputs != ["a", "", "high"] {
-            let loss = squares(13, nodes, &[("a", &[3, 4])], &[3, 4]);
-            worst = worst.max(worst_errors("Clip", &loss, &["a"]));
-        }
+        let loss = squares(13, nodes, &[("a", &[3, 4])], &[3, 4]);
+        worst = worst.max(worst_errors("Clip", &loss, &["a"]));
     }
     println!("Clip: worst relative error {worst:.1e}");
 }

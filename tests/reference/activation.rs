@@ -6,6 +6,7 @@ use super::{Array, broadcast, reduce};
 
 /// The outputs of a node of this family.
 pub fn evaluate(node: &NodeProto, inputs: &[Option<&Array>]) -> Option<Vec<Array>> {
+    let places = inputs;
     let inputs: Vec<&Array> = inputs.iter().flatten().copied().collect();
     let alpha = |default| f64::from(node.float("alpha").unwrap_or(default));
     let map = |f: &dyn Fn(f64) -> f64| inputs[0].map(f);
@@ -50,7 +51,8 @@ pub fn evaluate(node: &NodeProto, inputs: &[Option<&Array>]) -> Option<Vec<Array
         "Less" => broadcast(&inputs, |v| f64::from(v[0] < v[1])),
         // Limits that are left out do not limit.
         "Clip" => inputs[0].map(|x| {
-            let limit = |i: usize, none: f64| inputs.get(i).map_or(none, |l| l.data[0]);
+            let limit =
+                |i: usize, none| places.get(i).copied().flatten().map_or(none, |l| l.data[0]);
             x.max(limit(1, f64::NEG_INFINITY)).min(limit(2, f64::INFINITY))
         }),
         "Mean" => broadcast(&inputs, |v| v.iter().sum::<f64>() / v.len() as f64),

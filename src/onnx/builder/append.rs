@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::{Builder, Origin, Value};
 use crate::onnx::infer::Info;
 use crate::onnx::proto::{NodeProto, TensorProto};
-use crate::onnx::tensor::{ElementType, Stored, int64s, stored};
+use crate::onnx::tensor::{Stored, stored, whole_numbers};
 use crate::onnx::{Dim, Graph, OnnxError, ValueInfo};
 
 impl Builder {
@@ -130,7 +130,7 @@ impl Builder {
 
 fn stored_info(tensor: &TensorProto) -> Result<Info, OnnxError> {
     let Stored { dims, element, .. } = stored(tensor)?;
-    let ints = if element == ElementType::I64 { Some(int64s(tensor)?) } else { None };
+    let ints = whole_numbers(tensor)?;
     Ok(Info { element, dims: Some(dims.into_iter().map(Dim::Fixed).collect()), ints })
 }
 

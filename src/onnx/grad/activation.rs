@@ -152,8 +152,10 @@ impl Backward<'_> {
             }
             // alpha (exp x - 1) has the slope y + alpha. With alpha 1 that limits itself, which is
             // twice as fast as a mask.
-            "Elu" if alpha(1.0) == 1.0 => self.limited_slope(1.0)?,
-            "Celu" => self.limited_slope(alpha(1.0))?,
+            "Celu" | "Elu" if alpha(1.0) == 1.0 => {
+                let slope = self.output().map(|y| self.plus(y, 1.0))?;
+                self.b.clip(slope, f32::MIN, 1.0)
+            }
             "Elu" => self.exponential(alpha(1.0), 1.0)?,
             "Selu" => {
                 let gamma = self.attribute("gamma", SELU.1);
@@ -182,14 +184,6 @@ impl Backward<'_> {
             }
             _ => return Ok(None),
         }))
-    }
-
-    /// `min(y / alpha + 1, 1)`.
-    fn limited_slope(&mut self, alpha: f32) -> Result<Value, OnnxError> {
-        let y = self.output()?;
-        let y = if alpha == 1.0 { y } else { self.times(alpha.recip(), y) };
-        let slope = self.plus(y, 1.0);
-        Ok(self.b.clip(slope, f32::MIN, 1.0))
     }
 
     /// `above` for positive inputs, `y + low` for others.

@@ -32,8 +32,6 @@ impl Backward<'_> {
                 let part = self.b.mul(g, square);
                 self.b.neg(part)
             }
-            // Its derivative is 0 almost everywhere; it appears in derivatives of `Abs`.
-            "Sign" => return Ok(vec![None]),
             "Sin" => {
                 let cos = self.b.op("Cos", &[x], vec![]);
                 self.b.mul(g, cos)

@@ -14,7 +14,7 @@
 use super::slice::{product, size_at};
 use super::{Backward, Parts, Value};
 use crate::onnx::proto::{AttributeProto, NodeProto};
-use crate::onnx::{OnnxError, Tensor};
+use crate::onnx::{ElementType, OnnxError, Tensor};
 
 /// From this table size on, scattering is faster than a product.
 const MANY_ROWS: i64 = 256;
@@ -133,6 +133,10 @@ impl Backward<'_> {
     /// 1.0 at each index and 0.0 elsewhere, along a new `axis` of size `depth`.
     fn one_hot(&mut self, indices: Value, depth: i64, axis: i64) -> Value {
         let values = self.b.constant(Tensor { dims: vec![2], data: vec![0.0, 1.0] });
+        // ONNX Runtime has no int32 here.
+        let wide = self.b.info(indices).is_some_and(|i| i.element == ElementType::I64);
+        let to = AttributeProto::int("to", ElementType::I64.to_onnx().into());
+        let indices = if wide { indices } else { self.b.op("Cast", &[indices], vec![to]) };
         let depth = self.b.int64s(&[depth]);
         let proto = NodeProto {
             op_type: Some("OneHot".into()),

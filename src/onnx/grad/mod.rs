@@ -74,7 +74,8 @@ pub fn gradients(
     Ok(wrt.iter().map(|v| sums.get(v).copied()).collect())
 }
 
-/// The values that `wrt` reaches along floats.
+/// The values that `wrt` reaches along floats. The sign, which appears in derivatives of `Abs`, is
+/// constant almost everywhere, as a comparison is.
 fn depend_on(b: &Builder, wrt: &[Value]) -> HashSet<Value> {
     let mut active: HashSet<Value> = wrt.iter().copied().collect();
     let float = |v: &&Value| {
@@ -82,7 +83,8 @@ fn depend_on(b: &Builder, wrt: &[Value]) -> HashSet<Value> {
         matches!(element, Some(ElementType::F32 | ElementType::F64))
     };
     for node in &b.nodes {
-        if node.inputs.iter().flatten().any(|v| active.contains(v)) {
+        let constant = node.proto.op() == "Sign";
+        if !constant && node.inputs.iter().flatten().any(|v| active.contains(v)) {
             active.extend(node.outputs.iter().flatten().filter(float));
         }
     }

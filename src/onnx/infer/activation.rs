@@ -21,6 +21,11 @@ pub(super) fn arity(op: &str) -> Option<(usize, usize, usize)> {
 impl Call<'_> {
     pub(super) fn activation(&self) -> Result<Option<Vec<Info>>, OnnxError> {
         let info = match self.node.op() {
+            // tract leaves out a factor with any other.
+            "Celu" if self.node.float("alpha").unwrap_or(1.0) != 1.0 => {
+                let alpha = self.node.float("alpha").unwrap_or(1.0);
+                return Err(self.wrong("alpha 1 (write alpha Elu(x / alpha))", alpha));
+            }
             "Acos" | "Acosh" | "Asin" | "Asinh" | "Atan" | "Atanh" | "Celu" | "Cosh" | "Elu"
             | "Erf" | "Gelu" | "HardSigmoid" | "HardSwish" | "LeakyRelu" | "Mish" | "Round"
             | "Selu" | "Sinh" | "Softplus" | "Softsign" | "Tan" | "ThresholdedRelu" => {

@@ -1,14 +1,14 @@
 //! Shapes of operators that rearrange, join and cut.
 
 use super::{Call, Info};
-use crate::onnx::tensor::{ElementType, Stored, int64s, stored};
+use crate::onnx::tensor::{ElementType, Stored, stored, whole_numbers};
 use crate::onnx::{Dim, OnnxError};
 
 impl Call<'_> {
     pub(super) fn constant(&self) -> Result<Info, OnnxError> {
         if let Some(tensor) = self.node.tensor("value") {
             let Stored { dims, element, .. } = stored(tensor)?;
-            let ints = if element == ElementType::I64 { Some(int64s(tensor)?) } else { None };
+            let ints = whole_numbers(tensor)?;
             let dims = Some(dims.into_iter().map(Dim::Fixed).collect());
             return Ok(Info { element, dims, ints });
         }

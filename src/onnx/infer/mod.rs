@@ -25,7 +25,7 @@ pub(crate) struct Info {
     pub element: ElementType,
     /// `None` when the shape depends on more than the inputs' shapes.
     pub dims: Option<Vec<Dim>>,
-    /// The elements of an int64 constant.
+    /// The elements of an int64 constant, or of a bool one as 0 and 1.
     pub ints: Option<Vec<i64>>,
 }
 
