@@ -57,15 +57,15 @@ impl Equation {
             }
             Some(term) => labels(term, None)?,
         };
-        for (i, label) in output.iter().enumerate() {
-            if output.iter().skip(i + 1).any(|other| other == label) {
-                return Err(format!(
-                    "expected different axes in the output, found {label:?} twice"
-                ));
-            }
-            if !inputs.iter().flatten().any(|other| other == label) {
-                return Err(format!("expected an axis of an input, found {label:?} in the output"));
-            }
+        if inputs.len() == 1 && output.is_empty() {
+            return Err("expected an axis in the output of one operand, found none".into());
+        }
+        if let Some(label) = twice(&output) {
+            return Err(format!("expected different axes in the output, found {label:?} twice"));
+        }
+        let known = |label: &&Label| inputs.iter().flatten().any(|other| other == *label);
+        if let Some(label) = output.iter().find(|label| !known(label)) {
+            return Err(format!("expected an axis of an input, found {label:?} in the output"));
         }
         if ellipsis(&output) != longest {
             return Err("expected the ellipsis in the output, too, found none".into());
