@@ -394,3 +394,14 @@ fn damaged_files_are_refused_or_run_and_nothing_panics_or_hangs() {
     println!("{verified} of 4000 damaged files still verify");
     assert!(verified > 100);
 }
+
+#[test]
+fn a_file_with_functions_of_its_own_computes_what_onnx_runtime_for_python_does() {
+    // The file and the figures are from Python: onnx 1.23.2, onnxruntime 1.28.0.
+    let graph = Verified::from_bytes(include_bytes!("data/functions.onnx")).unwrap();
+    for engine in engines() {
+        let mut session = engine.load(&graph).unwrap();
+        let found = session.run(&[("x", &[2, 2], &[1.0, 2.0, -4.0, -5.0])]).unwrap();
+        assert_eq!(found[0].data, [6.0, 3.0, -4.0, -1.5], "{engine}");
+    }
+}

@@ -4,6 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use super::proto::{GraphProto, NodeProto};
 
+/// The most of a node's name that goes into new names, in characters: they are many.
+const MAX_STEM: usize = 100;
+
 /// The names of a graph's values and nodes.
 #[derive(Debug)]
 pub(super) struct Names {
@@ -40,6 +43,7 @@ impl Names {
         stem: &str,
         bound: &mut HashMap<String, String>,
     ) -> NodeProto {
+        let stem: String = stem.chars().take(MAX_STEM).collect();
         for name in node.input.iter_mut().chain(&mut node.output).filter(|name| !name.is_empty()) {
             let own = bound.entry(name.clone());
             let own = own.or_insert_with_key(|name| self.fresh(format!("{stem}/{name}")));

@@ -5,7 +5,7 @@
 
 use std::ops::Deref;
 
-use super::{Builder, Graph, OnnxError};
+use super::{Builder, Graph, OnnxError, inline};
 
 /// What a graph may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,14 +33,17 @@ const OPSETS: std::ops::RangeInclusive<i64> = 13..=23;
 pub struct Verified(Graph);
 
 impl Verified {
-    /// Decodes and checks an ONNX file with the default limits.
+    /// Decodes and checks an ONNX file with the default limits. Functions that the file defines are
+    /// [inlined](super::inline).
     ///
     /// # Errors
     /// When the file is not ONNX or breaks a rule of [`verify`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, OnnxError> {
         let limits = Limits::default();
         at_most("file size in bytes", bytes.len(), limits.max_bytes)?;
-        verify(Graph::from_bytes(bytes)?, &limits)
+        let graph = Graph::from_bytes(bytes)?;
+        let graph = if graph.model.functions.is_empty() { graph } else { inline(&graph)? };
+        verify(graph, &limits)
     }
 
     /// The graph, free to be changed: it must be verified again before an engine runs it.
@@ -195,7 +198,9 @@ mod tests {
             assert!(found.contains(says), "{found}\nshould say\n{says}");
         }
         assert!(refusal(|g| g.model.opset_import.clear()).starts_with("opset: expected 13 to 23"));
-        assert!(refusal(|g| g.model.functions.push(Default::default())).contains("no functions"));
+        let mut calling = policy();
+        calling.model.functions.push(Default::default());
+        assert!(Verified::try_from(calling).unwrap_err().to_string().contains("no functions"));
     }
 
     #[test]

@@ -31,12 +31,9 @@ struct Layer {
 /// Every cell in every direction.
 fn layers(batch_first: bool, full: bool) -> Vec<Layer> {
     let mut all = Vec::new();
-    for direction in ["forward", "reverse", "bidirectional"] {
-        let directions = if direction == "bidirectional" { 2 } else { 1 };
-        let relu = AttributeProto::strings("activations", &vec!["Relu"; directions]);
+    for direction in ["forward", "bidirectional"] {
         let cells = [
             ("RNN", vec![]),
-            ("RNN", vec![relu]),
             ("GRU", vec![]),
             ("GRU", vec![AttributeProto::int("linear_before_reset", 1)]),
             ("LSTM", vec![]),
@@ -150,7 +147,8 @@ fn worst_difference(graph: &Graph, want: &Graph) -> f64 {
             let (want, found) = (&want[&output.name], to_f64(found));
             assert_eq!(want.dims, found.dims, "{engine}: {}", output.name);
             let errors = want.data.iter().zip(&found.data).map(|(w, f)| (w - f).abs());
-            worst = worst.max(errors.fold(0.0, f64::max));
+            let error = errors.fold(0.0, f64::max);
+            worst = worst.max(error);
         }
     }
     worst
@@ -199,8 +197,15 @@ fn what_a_layer_cannot_be_written_out_with_is_refused_by_name() {
         (|n| n.input.push("peepholes".into()), "expected no peephole weights"),
         (|n| n.input[4] = "short".into(), "sequence_lens of 2 times 3, or none, found [3, 2]"),
         (|n| n.input[4] = "computed".into(), "found lengths computed at run time"),
-        (|n| n.attribute.push(AttributeProto::string("direction", "up")), "forward, reverse or"),
-        (|n| n.input[3] = "h0".into(), "R of dims"),
+        (
+            |n| n.attribute.push(AttributeProto::strings("activations", &["Sigmoid", "Tanh"])),
+            r#"expected activations ["Sigmoid", "Tanh", "Tanh"], found ["Sigmoid", "Tanh"]"#,
+        ),
+        (
+            |n| n.attribute.push(AttributeProto::string("direction", "reverse")),
+            "expected direction forward or bidirectional, found reverse",
+        ),
+        (|n| n.input[3] = "h0".into(), "B of dims"),
     ];
     for (damage, says) in cases {
         let damaged = with_lengths(&lstm, damage);
@@ -240,7 +245,7 @@ fn with_lengths(graph: &Graph, change: impl Fn(&mut NodeProto)) -> Graph {
 
 #[test]
 fn a_layer_that_was_not_written_out_has_no_gradient() {
-    let loss = layers(false, true)[4].loss();
+    let loss = layers(false, true)[3].loss();
     let mut b = regoal::onnx::Builder::with_opset(loss.opset());
     let out = b.append(&loss, &[]).unwrap()[0];
     let x = b.value("x").unwrap();
@@ -261,11 +266,13 @@ const EQUATIONS: &[(&str, &[&[usize]])] = &[
     ("bi,bi->bi", &[&[3, 4], &[3, 4]]),
     ("i,j->ji", &[&[3], &[4]]),
     ("ijk,jl->kl", &[&[2, 3, 4], &[3, 2]]),
-    ("...ij,...jk->...ik", &[&[2, 1, 2, 3], &[3, 3, 2]]),
-    ("...i,i->...", &[&[2, 3, 4], &[4]]),
+    ("...ij,...jk->...ik", &[&[2, 1, 2, 3], &[2, 3, 3, 2]]),
     ("ij,ij->", &[&[2, 3], &[2, 3]]),
     ("ijk->ki", &[&[2, 3, 4]]),
-    ("ij->", &[&[2, 3]]),
+    ("ijk->k", &[&[2, 3, 4]]),
+    ("i,i->", &[&[3], &[3]]),
+    ("ij,->ij", &[&[2, 3], &[]]),
+    ("...ij,...kj->...ik", &[&[2, 2, 3], &[2, 4, 3]]),
     ("a...b->b...a", &[&[2, 3, 4]]),
 ];
 
@@ -288,7 +295,10 @@ fn gradients_of_einsum_match_and_a_written_out_equation_computes_the_same() {
     let (mut worst, mut apart) = (0.0f64, 0.0f64);
     for (text, dims) in EQUATIONS {
         let loss = equation_loss(text, dims);
-        for graph in [&loss, &expand(&loss).unwrap()] {
+        let written = expand(&loss).unwrap();
+        // tract does not broadcast the axes of an ellipsis, and says so.
+        let alone = (*text != "...ij,...jk->...ik").then_some(&loss);
+        for graph in alone.into_iter().chain([&written]) {
             let error = worst_difference(graph, &loss);
             assert!(error < 1e-5, "{text}: {error:.1e}");
             apart = apart.max(error);
@@ -310,11 +320,13 @@ fn equations_that_cannot_be_written_out_are_refused_by_name() {
     };
     assert_eq!(
         refusal("ii->i", &[&[3, 3]]),
-        "node `e` (Einsum): expected an equation without diagonals, found `ii->i`"
+        "node `e` (Einsum): expected a valid equation, found `ii->i`: expected no diagonals"
     );
     assert_eq!(
         refusal("ij,jk,il->kl", &[&[2, 3], &[3, 4], &[2, 3]]),
         "node `e` (Einsum): expected one or two operands, found `ij,jk,il->kl` of 3"
     );
+    assert!(refusal("ij->", &[&[2, 3]]).contains("expected an axis in the output"));
+    assert!(refusal("...i,i->...", &[&[2, 3], &[3]]).contains("an ellipsis of 1 axes in every"));
     assert!(refusal("ij,ik->jk", &[&[2, 3], &[3, 4]]).contains("expected one size for"));
 }

@@ -102,9 +102,6 @@ impl Layer<'_> {
         };
         let rows = 0..state.len();
         match self.node.op() {
-            "RNN" if self.node.strings("activations").first() == Some(&"Relu") => {
-                (rows.map(|j| both(0, j).max(0.0)).collect(), cell.to_vec())
-            }
             "RNN" => (rows.map(|j| both(0, j).tanh()).collect(), cell.to_vec()),
             "LSTM" => {
                 let gate = |k: usize, j: usize| sigmoid(both(k, j));

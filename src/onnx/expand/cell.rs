@@ -6,8 +6,8 @@ use crate::onnx::{Builder, Value};
 /// What is computed in a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cell {
-    /// `h = f(x + R h)` with `f` tanh (Elman, 1990) or the rectifier.
-    Rnn { relu: bool },
+    /// `h = tanh(x + R h)` (Elman, 1990).
+    Rnn,
     /// Cho et al. (2014); with `after`, the reset gate acts after the product (PyTorch, cuDNN).
     Gru { after: bool },
     /// Hochreiter & Schmidhuber (1997) with a forget gate (Gers et al., 2000).
@@ -37,7 +37,7 @@ impl Cell {
     /// makes stay together.
     pub(super) fn widths(self) -> &'static [i64] {
         match self {
-            Self::Rnn { .. } => &[1],
+            Self::Rnn => &[1],
             Self::Gru { .. } => &[2, 1],
             Self::Lstm => &[4],
         }
@@ -47,10 +47,9 @@ impl Cell {
     /// [`widths`](Self::widths).
     pub(super) fn step(self, b: &mut Builder, x: &[Value], r: &Recurrent, old: State) -> State {
         match (self, x, r.matrices.as_slice()) {
-            (Self::Rnn { relu }, [x], [r]) => {
+            (Self::Rnn, [x], [r]) => {
                 let sum = with_state(b, *x, old.h, *r);
-                let h = if relu { b.relu(sum) } else { b.tanh(sum) };
-                State { h: Some(h), c: None }
+                State { h: Some(b.tanh(sum)), c: None }
             }
             (Self::Gru { after }, [x_zr, x_n], [r_zr, r_n]) => {
                 let zr = with_state(b, *x_zr, old.h, *r_zr);

@@ -31,15 +31,6 @@ impl Call<'_> {
         let ranks: Vec<usize> = dims.iter().map(Vec::len).collect();
         let equation = Equation::parse(text, &ranks)
             .map_err(|reason| refuse("a valid equation", format!(": {reason}")))?;
-        let diagonal = |labels: &Vec<Label>| {
-            labels
-                .iter()
-                .enumerate()
-                .any(|(i, label)| labels.iter().skip(i + 1).any(|l| l == label))
-        };
-        if equation.inputs.iter().any(diagonal) {
-            return Err(refuse("an equation without diagonals", String::new()));
-        }
         let fixed: Vec<Vec<Dim>> =
             dims.iter().map(|d| d.iter().map(|n| Dim::Fixed(*n as usize)).collect()).collect();
         let fixed: Vec<&[Dim]> = fixed.iter().map(Vec::as_slice).collect();

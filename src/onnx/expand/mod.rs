@@ -21,8 +21,7 @@ use super::{Dim, Graph, Limits, OnnxError};
 ///
 /// # Errors
 /// When the shape of such a node's input is not fixed ([`Graph::with_batch`]), when it uses what
-/// cannot be rewritten (other activations than the default ones, clipping, sequences of different
-/// lengths, peepholes, diagonals), when the result would have too many nodes, or when the graph breaks
+/// cannot be rewritten (sequences of different lengths, peepholes, more than two operands), when the result would have too many nodes, or when the graph breaks
 /// a rule of [`verify`](super::verify).
 pub fn expand(graph: &Graph) -> Result<Graph, OnnxError> {
     if !graph.nodes().iter().any(is_rewritten) {

@@ -58,17 +58,9 @@ impl Call<'_> {
     fn layer(&self) -> Result<Layer, OnnxError> {
         let node = self.node;
         let backwards: &[bool] = match node.string("direction").unwrap_or("forward") {
-            "reverse" => &[true],
             "bidirectional" => &[false, true],
             _ => &[false],
         };
-        let cell = self.cell(backwards.len())?;
-        if node.float("clip").is_some() {
-            return Err(self.wrong("no clip", "one"));
-        }
-        if node.int("input_forget").unwrap_or(0) != 0 {
-            return Err(self.wrong("separate input and forget gates", "input_forget"));
-        }
         if self.infos.get(7).is_some_and(Option::is_some) {
             return Err(self.wrong("no peephole weights", "input P"));
         }
@@ -84,29 +76,14 @@ impl Call<'_> {
             let what = format!("steps of node `{}`", node.label());
             return Err(OnnxError::TooLarge { what, limit, found: steps as usize });
         }
-        Ok(Layer { cell, backwards, batch_first, steps, batch, inputs, hidden })
+        Ok(Layer { cell: self.cell(), backwards, batch_first, steps, batch, inputs, hidden })
     }
 
-    fn cell(&self, directions: usize) -> Result<Cell, OnnxError> {
-        let functions = self.node.strings("activations");
-        let are = |default: &[&str]| {
-            functions.iter().zip(default.iter().cycle()).all(|(a, b)| a == b)
-                && (functions.is_empty() || functions.len() == default.len() * directions)
-        };
-        let (cell, default): (Cell, &[&str]) = match self.node.op() {
-            "RNN" if !functions.is_empty() && are(&["Relu"]) => {
-                return Ok(Cell::Rnn { relu: true });
-            }
-            "RNN" => (Cell::Rnn { relu: false }, &["Tanh"]),
-            "GRU" => {
-                let after = self.node.int("linear_before_reset").unwrap_or(0) != 0;
-                (Cell::Gru { after }, &["Sigmoid", "Tanh"])
-            }
-            _ => (Cell::Lstm, &["Sigmoid", "Tanh", "Tanh"]),
-        };
-        match are(default) {
-            true => Ok(cell),
-            false => Err(self.wrong(format!("activations {default:?}"), format!("{functions:?}"))),
+    fn cell(&self) -> Cell {
+        match self.node.op() {
+            "RNN" => Cell::Rnn,
+            "GRU" => Cell::Gru { after: self.node.int("linear_before_reset").unwrap_or(0) != 0 },
+            _ => Cell::Lstm,
         }
     }
 

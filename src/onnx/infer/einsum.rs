@@ -42,6 +42,13 @@ impl Equation {
         let ellipsis =
             |labels: &Vec<Label>| labels.iter().filter(|l| matches!(l, Label::Ellipsis(_))).count();
         let longest = inputs.iter().map(ellipsis).max().unwrap_or(0);
+        // tract reads an ellipsis of one operand only, and a sum of one operand to a scalar, wrongly.
+        if inputs.iter().any(|labels| ellipsis(labels) != longest) {
+            return Err(format!("expected an ellipsis of {longest} axes in every operand"));
+        }
+        if inputs.iter().any(|labels| twice(labels).is_some()) {
+            return Err("expected no diagonals".into());
+        }
         let output = match right {
             None => implicit(&inputs, longest),
             Some(term) if term.contains("...") => {
@@ -50,15 +57,15 @@ impl Equation {
             }
             Some(term) => labels(term, None)?,
         };
-        for (i, label) in output.iter().enumerate() {
-            if output.iter().skip(i + 1).any(|other| other == label) {
-                return Err(format!(
-                    "expected different axes in the output, found {label:?} twice"
-                ));
-            }
-            if !inputs.iter().flatten().any(|other| other == label) {
-                return Err(format!("expected an axis of an input, found {label:?} in the output"));
-            }
+        if inputs.len() == 1 && output.is_empty() {
+            return Err("expected an axis in the output of one operand, found none".into());
+        }
+        if let Some(label) = twice(&output) {
+            return Err(format!("expected different axes in the output, found {label:?} twice"));
+        }
+        let known = |label: &&Label| inputs.iter().flatten().any(|other| other == *label);
+        if let Some(label) = output.iter().find(|label| !known(label)) {
+            return Err(format!("expected an axis of an input, found {label:?} in the output"));
         }
         if ellipsis(&output) != longest {
             return Err("expected the ellipsis in the output, too, found none".into());
@@ -89,6 +96,12 @@ impl Equation {
         }
         Ok(sizes)
     }
+}
+
+/// The first label that is there twice.
+fn twice(labels: &[Label]) -> Option<&Label> {
+    let mut rest = labels.iter().enumerate();
+    rest.find(|(i, label)| labels.iter().skip(i + 1).any(|l| l == *label)).map(|(_, label)| label)
 }
 
 /// The axes that a term names; its ellipsis fills it up to `rank`.
@@ -140,10 +153,10 @@ mod tests {
             ("bqhd,bkhd->bhqk", &[&[2, 3, 4, 5], &[2, 6, 4, 5]], &[2, 4, 3, 6]),
             (" i j , j k ", &[&[2, 3], &[3, 4]], &[2, 4]),
             ("ba", &[&[2, 3]], &[3, 2]),
-            ("...ij,...jk->...ik", &[&[7, 1, 2, 3], &[5, 3, 4]], &[7, 5, 2, 4]),
+            ("...ij,...jk->...ik", &[&[7, 1, 2, 3], &[7, 5, 3, 4]], &[7, 5, 2, 4]),
             ("i...->...", &[&[2, 3, 4]], &[3, 4]),
-            ("...i,i", &[&[2, 3], &[3]], &[2]),
-            ("ij->", &[&[2, 3]], &[]),
+            ("...i,...i", &[&[2, 3], &[2, 3]], &[2]),
+            ("i,i->", &[&[3], &[3]], &[]),
         ];
         for (text, dims, want) in cases {
             assert_eq!(output(text, dims).as_deref(), Ok(*want), "{text}");
@@ -156,8 +169,11 @@ mod tests {
             ("ij,jk->ik", &[&[2, 3]], "expected 1 terms, found 2"),
             ("ij->i", &[&[2]], "expected 1 axes in `ij`, found 2"),
             ("ij->ii", &[&[2, 3]], "twice"),
+            ("ii->i", &[&[3, 3]], "expected no diagonals"),
             ("ij->k", &[&[2, 3]], "expected an axis of an input"),
             ("i.j->i", &[&[2, 3]], "found `.`"),
+            ("...i,i->...", &[&[2, 3], &[3]], "an ellipsis of 1 axes in every operand"),
+            ("ij->", &[&[2, 3]], "expected an axis in the output"),
             ("...i->i", &[&[2, 3]], "the ellipsis in the output"),
             ("ij,jk->ik", &[&[2, 3], &[4, 5]], "expected one size for Letter('j')"),
         ];

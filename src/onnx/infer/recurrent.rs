@@ -34,6 +34,7 @@ impl Call<'_> {
 
     /// The states of every step `[T, directions, N, H]`, then the last states `[directions, N, H]`.
     fn layer(&self, gates: usize) -> Result<Vec<Info>, OnnxError> {
+        self.refuse_variants()?;
         let (x, w, r) = (self.input(0)?, self.input(1)?, self.input(2)?);
         for (index, info) in self.inputs.iter().enumerate() {
             // Input 4 counts the valid steps of each sequence.
@@ -78,11 +79,33 @@ impl Call<'_> {
         Ok(outputs.into_iter().take(self.node.output.len()).collect())
     }
 
+    /// Variants that tract would run as if they were the plain layer.
+    fn refuse_variants(&self) -> Result<(), OnnxError> {
+        let default: &[&str] = match self.node.op() {
+            "RNN" => &["Tanh"],
+            "GRU" => &["Sigmoid", "Tanh"],
+            _ => &["Sigmoid", "Tanh", "Tanh"],
+        };
+        let functions = self.node.strings("activations");
+        let count = default.len() * self.directions()?;
+        if !functions.is_empty() && !functions.iter().eq(default.iter().cycle().take(count)) {
+            return Err(self.wrong(format!("activations {default:?}"), format!("{functions:?}")));
+        }
+        if self.node.float("clip").is_some() {
+            return Err(self.wrong("no clip", "one"));
+        }
+        if self.node.int("input_forget").unwrap_or(0) != 0 {
+            return Err(self.wrong("separate input and forget gates", "input_forget"));
+        }
+        Ok(())
+    }
+
     fn directions(&self) -> Result<usize, OnnxError> {
         match self.node.string("direction").unwrap_or("forward") {
-            "forward" | "reverse" => Ok(1),
+            "forward" => Ok(1),
             "bidirectional" => Ok(2),
-            other => Err(self.wrong("direction forward, reverse or bidirectional", other)),
+            // tract runs a layer with only the reverse direction forward.
+            other => Err(self.wrong("direction forward or bidirectional", other)),
         }
     }
 
