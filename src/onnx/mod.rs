@@ -18,6 +18,7 @@ pub mod proto;
 mod tensor;
 mod train_step;
 mod verify;
+mod wire;
 
 pub use builder::{Builder, Value};
 pub use graph::{Graph, ValueInfo};

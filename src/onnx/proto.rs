@@ -25,6 +25,7 @@ pub mod attribute_type {
     pub const GRAPH: i32 = 5;
     pub const FLOATS: i32 = 6;
     pub const INTS: i32 = 7;
+    pub const STRINGS: i32 = 8;
     pub const GRAPHS: i32 = 10;
 }
 

@@ -63,6 +63,10 @@ impl ElementType {
         }
     }
 
+    pub(crate) fn is_integer(self) -> bool {
+        matches!(self, Self::I32 | Self::I64)
+    }
+
     /// Bytes of one element.
     pub(crate) fn size(self) -> usize {
         match self {

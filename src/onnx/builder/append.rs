@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use super::{Builder, Origin, Value};
 use crate::onnx::infer::Info;
 use crate::onnx::proto::{NodeProto, TensorProto};
-use crate::onnx::tensor::{ElementType, Stored, int64s, stored};
 use crate::onnx::{Dim, Graph, OnnxError, ValueInfo};
 
 impl Builder {
@@ -53,7 +52,7 @@ impl Builder {
     ) -> Result<(), OnnxError> {
         for tensor in &graph.graph.initializer {
             let name = tensor.name.as_deref().unwrap_or("");
-            let info = stored_info(tensor)?;
+            let info = Info::stored(tensor)?;
             if let Some((_, value)) = bind.iter().find(|(bound, _)| *bound == name) {
                 let found = self.dims(*value);
                 if found != info.dims.as_deref() {
@@ -121,12 +120,6 @@ impl Builder {
         }
         Ok(())
     }
-}
-
-fn stored_info(tensor: &TensorProto) -> Result<Info, OnnxError> {
-    let Stored { dims, element, .. } = stored(tensor)?;
-    let ints = if element == ElementType::I64 { Some(int64s(tensor)?) } else { None };
-    Ok(Info { element, dims: Some(dims.into_iter().map(Dim::Fixed).collect()), ints })
 }
 
 /// The appended graph's names.
