@@ -48,7 +48,7 @@ const OPSETS: std::ops::RangeInclusive<i64> = 13..=22;
 
 /// The versions of the file format that we read: those of the operator sets, and what exporters
 /// write for them.
-const IR_VERSIONS: std::ops::RangeInclusive<i64> = 3..=13;
+const IR_VERSIONS: std::ops::RangeInclusive<i64> = 3..=14;
 
 /// A graph that any engine can be given: every name resolved and unique, nodes in order of use,
 /// known operators of a known opset, attributes, shapes and axes that fit, one open size at most,
