@@ -43,6 +43,8 @@ pub enum Verb {
     Runtime(cmd::runtime::Args),
     Emulate(cmd::emulate::Args),
     Completions(cmd::completions::Args),
+    #[command(hide = true)]
+    TryLoad(cmd::try_load::Args),
 }
 
 /// The learning methods.
@@ -79,6 +81,7 @@ impl Verb {
             Self::Runtime(args) => cmd::runtime::run(args, context),
             Self::Emulate(args) => cmd::emulate::run(args, context),
             Self::Completions(args) => cmd::completions::run(args, command(), context),
+            Self::TryLoad(args) => cmd::try_load::run(args, context),
         }
     }
 }
@@ -131,7 +134,7 @@ mod tests {
     fn the_arguments_are_consistent_and_every_verb_stands_in_one_group() {
         let command = command();
         command.clone().debug_assert();
-        for verb in command.get_subcommands() {
+        for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
             let groups = GROUPS.iter().filter(|(_, verbs)| verbs.contains(&verb.get_name()));
             assert_eq!(groups.count(), 1, "{}", verb.get_name());
         }

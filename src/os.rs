@@ -53,6 +53,15 @@ pub fn lock_memory() -> bool {
     rustix::mm::mlockall(rustix::mm::MlockAllFlags::CURRENT).is_ok()
 }
 
+/// Limits the memory of this process: what goes beyond ends it.
+///
+/// # Errors
+/// A limit above what the system grants.
+pub fn limit_memory(bytes: u64) -> std::io::Result<()> {
+    let limit = rustix::process::Rlimit { current: Some(bytes), maximum: Some(bytes) };
+    Ok(rustix::process::setrlimit(rustix::process::Resource::Data, limit)?)
+}
+
 /// Lets everything else come first: for training beside a control loop.
 pub fn become_nice() {
     let _ = rustix::process::setpriority_process(None, 19);

@@ -14,10 +14,10 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// Every verb and every verb below a verb.
+/// Every verb and every verb below a verb, but for hidden ones.
 fn verbs() -> Vec<Vec<String>> {
     fn walk(command: &clap::Command, above: &[String], all: &mut Vec<Vec<String>>) {
-        for verb in command.get_subcommands() {
+        for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
             let path = [above, &[verb.get_name().to_owned()]].concat();
             all.push(path.clone());
             walk(verb, &path, all);

@@ -11,7 +11,7 @@ use regoal::goal::{ReplayBuffer, reached};
 use regoal::learn::dataset;
 use regoal::learn::finetune::{Experience, finetune};
 use regoal::learn::gcbc::Gcbc;
-use regoal::onnx::{Tensor, Verified};
+use regoal::onnx::{Tensor, Verified, splice, splice_metadata};
 use regoal::policy::{METADATA_KEY, Policy, PolicyError, PolicySpec, Store, StoreError, id_of};
 use regoal::rng::{Stream, item};
 use regoal::storage::{Disk, Storage};
@@ -86,6 +86,24 @@ fn fine_tuning_keeps_the_architecture_and_the_normaliser_and_names_its_base() {
     assert_eq!(report.candidate, id_of(&candidate).to_string());
     assert_eq!(tune(3).0, candidate, "the same seed gives the same file");
     assert_ne!(tune(4).0, candidate);
+}
+
+#[test]
+fn fine_tuning_changes_only_weights_and_its_own_entry_of_the_metadata() {
+    let (mut base, spec) = policy();
+    // A field that onnx.proto does not have: number 1000, a text.
+    let unknown = b"\xc2\x3e\x0bour own way";
+    base.extend_from_slice(unknown);
+    let experience = Experience::of(&demonstrations(), &spec).unwrap();
+    let method = Gcbc { steps: 2, batch: 64, ..Gcbc::default() };
+    let (candidate, _) =
+        finetune(&method, &Engine::tract(), &base, &experience, 3, &mut |_| true).unwrap();
+    assert!(candidate.windows(unknown.len()).any(|w| w == unknown));
+    // With the base's weights and entry put back, it is the base.
+    let graph = Verified::from_bytes(&base).unwrap();
+    let back = splice(&candidate, &graph.parameters().unwrap()).unwrap();
+    let back = splice_metadata(&back, METADATA_KEY, &graph.metadata()[METADATA_KEY]).unwrap();
+    assert_eq!(back, base);
 }
 
 #[test]

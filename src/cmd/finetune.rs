@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use clap::Args as ClapArgs;
 
 use super::progress::Bar;
+use super::try_load::isolated;
 use super::{Context, episodes, train};
 use crate::engine::{Device, Engine};
 use crate::learn::finetune::{Experience, FinetuneReport, finetune};
@@ -113,6 +114,7 @@ pub fn tune(args: &Args, context: &Context) -> Result<FinetuneReport> {
     if let Some(note) = engine.note() {
         eprintln!("note: {note}");
     }
+    isolated(&base, &engine)?;
     let logged = episodes::read_all(context.storage.as_ref(), &args.episodes)?;
     let mut experience = Experience::of(&logged, &spec)?;
     if args.demonstrations_only {

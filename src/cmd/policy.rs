@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use clap::Args as ClapArgs;
 
+use super::try_load::isolated;
 use super::{Context, finetune};
 use crate::config::RobotConfig;
 use crate::engine::Engine;
@@ -37,6 +38,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let spec = PolicySpec::of(&graph).with_context(named)?;
     if let Some(path) = &args.robot {
         let robot = RobotConfig::load(context.storage.as_ref(), path)?;
+        isolated(&file, &Engine::tract()).with_context(named)?;
         Policy::load(&file, &robot, &Engine::tract())?;
     }
     let parameters: usize = graph.parameters()?.values().map(|t| t.data.len()).sum();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Args as ClapArgs;
 
+use super::try_load::isolated;
 use super::{Context, emulate, finetune, simulate};
 use crate::clock::Clock;
 use crate::config::RobotConfig;
@@ -119,6 +120,7 @@ impl Running {
             Some(server) => server.path().display().to_string(),
             None => robot.bus.port.clone(),
         };
+        isolated(policy, &Engine::tract())?;
         let policy = Policy::load(policy, robot, &Engine::tract())?;
         let clock = &context.clock;
         let serial = SerialPort::open(&port, robot.bus.baud)?;
@@ -191,6 +193,7 @@ impl Running {
     /// # Errors
     /// The policy does not fit, or fails its shadow runs: the old one steers on.
     pub fn swap(&self, file: &[u8]) -> Result<Swapped> {
+        isolated(file, &Engine::tract())?;
         let policy = Policy::load(file, &self.robot, &Engine::tract())?;
         Ok(self.handle().swapper().swap(Box::new(policy))?)
     }

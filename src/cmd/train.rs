@@ -91,7 +91,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     bar.finish();
     context.check()?;
     let fit = fit?;
-    let file = fit.policy.to_bytes();
+    let file = policy.with_parameters(&fit.parameters)?.to_bytes();
     write(context, &args.out.join("policy.onnx"), &file)?;
     write(context, &args.out.join("losses.csv"), losses_csv(&fit.losses).as_bytes())?;
 

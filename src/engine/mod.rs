@@ -9,6 +9,7 @@
 )]
 
 mod find;
+pub mod isolate;
 mod ort;
 pub mod runtime;
 mod session;
@@ -187,6 +188,14 @@ impl Engine {
         match self.backend {
             Backend::Tract => "tract",
             Backend::Ort(_) => "ort",
+        }
+    }
+
+    /// The library it was opened from; none for the engine that is part of this program.
+    pub fn library(&self) -> Option<&Path> {
+        match &self.backend {
+            Backend::Tract => None,
+            Backend::Ort(library) => Some(library.path()),
         }
     }
 

@@ -8,7 +8,7 @@ use super::{LearnError, dataset};
 use crate::engine::Engine;
 use crate::episode::{Episode, Source, Split};
 use crate::goal::ReplayBuffer;
-use crate::onnx::Verified;
+use crate::onnx::{Verified, splice, splice_metadata};
 use crate::policy::{METADATA_KEY, PolicySpec, id_of};
 use crate::rng::{Rng, Stream, stream};
 
@@ -93,13 +93,12 @@ pub fn finetune(
     let mut spec = PolicySpec::of(&graph)?;
     let data = Data { demonstrations: &experience.demonstrations, attempts: &experience.attempts };
     let mut rng = stream(seed, Stream::Training);
-    let Fit { mut policy, losses } = method.fit(engine, &graph, data, &mut rng, on_progress)?;
+    let Fit { parameters, losses } = method.fit(engine, &graph, data, &mut rng, on_progress)?;
     let [demonstrations, attempts, validation] = experience.counts;
     spec.provenance.insert("base".into(), id_of(base).to_string().into());
     spec.provenance.insert("finetune_seed".into(), seed.into());
     spec.provenance.insert("finetune_attempts".into(), attempts.into());
-    policy.set_metadata(METADATA_KEY, &spec.to_json());
-    let candidate = policy.to_bytes();
+    let candidate = splice_metadata(&splice(base, &parameters)?, METADATA_KEY, &spec.to_json())?;
     let held = |file: &[u8]| validation_loss(method, engine, file, experience, seed);
     let validation_loss = match (held(base)?, held(&candidate)?) {
         (Some(before), Some(after)) => Some((before, after)),

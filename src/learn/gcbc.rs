@@ -7,6 +7,8 @@
 //!         min over theta of  mean || pi_theta(s_t, ag_t, g) - a ||²     (TrainStep, AdamW)
 //! ```
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Layout, LearnError, Reach};
@@ -82,8 +84,8 @@ pub type OnProgress<'a> = &'a mut dyn FnMut(Progress) -> bool;
 /// A finished training.
 #[derive(Debug, Clone)]
 pub struct Fit {
-    /// The policy with its new parameters.
-    pub policy: Graph,
+    /// The policy's new parameters.
+    pub parameters: BTreeMap<String, Tensor>,
     /// Mean loss per epoch: squared error as a share of the largest action.
     pub losses: Vec<f32>,
 }
@@ -142,7 +144,7 @@ impl Gcbc {
                 }
             }
         }
-        Ok(Fit { policy: policy.with_parameters(&trainer.parameters()?)?, losses })
+        Ok(Fit { parameters: trainer.parameters()?, losses })
     }
 
     fn learning_rate_at(&self, step: usize) -> f32 {

@@ -34,8 +34,10 @@ impl Graph {
     /// Decodes an ONNX file without checking what it says.
     ///
     /// # Errors
-    /// When the bytes are not an ONNX file or hold no graph.
+    /// When the bytes are not an ONNX file, hold no graph, or break the default
+    /// [`Limits`](super::Limits) on size, depth and number.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, OnnxError> {
+        super::verify::check_bytes(bytes)?;
         let mut model = ModelProto::decode(bytes)?;
         let graph = model
             .graph

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use prost::Message;
 
+use super::names::Names;
 use super::proto::{AttributeProto, FunctionProto, NodeProto};
-use super::splice::Names;
 use super::{Graph, Limits, OnnxError};
 
 /// How deep functions may call functions.

@@ -63,6 +63,10 @@ impl ElementType {
         }
     }
 
+    pub(crate) fn is_integer(self) -> bool {
+        matches!(self, Self::I32 | Self::I64)
+    }
+
     /// Bytes of one element.
     pub(crate) fn size(self) -> usize {
         match self {
@@ -201,17 +205,6 @@ pub(crate) fn int64s(proto: &TensorProto) -> Result<Vec<i64>, OnnxError> {
     Ok(match raw {
         Some(raw) => raw.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect(),
         None => proto.int64_data.clone(),
-    })
-}
-
-/// The elements of a stored int64 or bool tensor; `None` when it is of another type.
-pub(crate) fn whole_numbers(proto: &TensorProto) -> Result<Option<Vec<i64>>, OnnxError> {
-    let Stored { element, raw, .. } = stored(proto)?;
-    Ok(match (element, raw) {
-        (ElementType::I64, _) => Some(int64s(proto)?),
-        (ElementType::Bool, Some(raw)) => Some(raw.iter().map(|b| i64::from(*b)).collect()),
-        (ElementType::Bool, None) => Some(proto.int32_data.iter().map(|b| (*b).into()).collect()),
-        _ => None,
     })
 }
 

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use super::{Builder, Origin, Value};
 use crate::onnx::infer::Info;
 use crate::onnx::proto::{NodeProto, TensorProto};
-use crate::onnx::tensor::{Stored, stored, whole_numbers};
 use crate::onnx::{Dim, Graph, OnnxError, ValueInfo};
 
 impl Builder {
@@ -53,7 +52,7 @@ impl Builder {
     ) -> Result<(), OnnxError> {
         for tensor in &graph.graph.initializer {
             let name = tensor.name.as_deref().unwrap_or("");
-            let info = stored_info(tensor)?;
+            let info = Info::stored(tensor)?;
             if let Some((_, value)) = bind.iter().find(|(bound, _)| *bound == name) {
                 let found = self.dims(*value);
                 if found != info.dims.as_deref() {
@@ -74,7 +73,7 @@ impl Builder {
     /// A stored tensor, named as it is where that name is free.
     pub(crate) fn initializer(&mut self, tensor: &TensorProto) -> Result<Value, OnnxError> {
         let own = self.fresh(tensor.name.as_deref().unwrap_or(""));
-        let value = self.define(&own, stored_info(tensor)?, Origin::Outside);
+        let value = self.define(&own, Info::stored(tensor)?, Origin::Outside);
         self.initializers.push(TensorProto { name: Some(own), ..tensor.clone() });
         self.check()?;
         Ok(value)
@@ -126,12 +125,6 @@ impl Builder {
         }
         Ok(())
     }
-}
-
-fn stored_info(tensor: &TensorProto) -> Result<Info, OnnxError> {
-    let Stored { dims, element, .. } = stored(tensor)?;
-    let ints = whole_numbers(tensor)?;
-    Ok(Info { element, dims: Some(dims.into_iter().map(Dim::Fixed).collect()), ints })
 }
 
 /// The appended graph's names.

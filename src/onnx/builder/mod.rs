@@ -17,9 +17,10 @@ mod ops;
 
 use std::collections::{HashMap, HashSet};
 
-use super::infer::{Info, MAX_RANK, infer};
+use super::infer::{Info, infer};
 use super::proto::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto};
-use super::tensor::{ElementType, element_count};
+use super::tensor::ElementType;
+use super::verify::check_size;
 use super::{Dim, Graph, Limits, OnnxError, Tensor, ValueInfo};
 
 /// A value of the graph that a [`Builder`] writes: a cheap handle, valid for that builder only.
@@ -98,11 +99,6 @@ impl Builder {
             outputs: Vec::new(),
             error: None,
         }
-    }
-
-    pub(crate) fn with_limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
-        self
     }
 
     /// Keeps these names for values that will ask for them.
@@ -331,30 +327,9 @@ impl Builder {
     }
 
     fn refuse(&self, name: &str, info: &Info) -> Option<OnnxError> {
-        if name.is_empty() {
-            return Some(OnnxError::invalid("value", "a name", "an empty one"));
-        }
-        if self.names.contains_key(name) {
-            return Some(OnnxError::Duplicate { name: name.into() });
-        }
-        let large = |what, limit, found| {
-            let what = format!("value `{name}`: {what}");
-            (found > limit).then_some(OnnxError::TooLarge { what, limit, found })
-        };
-        let sizes: Vec<usize> = info.dims.as_ref()?.iter().map(|d| d.at(1)).collect();
-        // Engines divide by sizes; only lists of axes and sizes may be empty.
-        if sizes.contains(&0) && info.element != ElementType::I64 {
-            let found = format!("{sizes:?}");
-            return Some(OnnxError::invalid(
-                format!("value `{name}`"),
-                "sizes of at least 1",
-                found,
-            ));
-        }
-        let limit = self.limits.max_elements;
-        let widest = sizes.iter().copied().max().unwrap_or(0);
-        let count = element_count(&sizes).unwrap_or(usize::MAX).max(widest);
-        large("axes", MAX_RANK, sizes.len()).or_else(|| large("elements", limit, count))
+        let taken = || OnnxError::Duplicate { name: name.into() };
+        let size = check_size(name, info, &self.limits).err();
+        size.or_else(|| self.names.contains_key(name).then(taken))
     }
 }
 

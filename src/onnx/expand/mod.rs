@@ -12,8 +12,8 @@ use std::collections::HashMap;
 
 use super::builder::{Builder, Value};
 use super::infer::Info;
+use super::names::Names;
 use super::proto::{NodeProto, TensorProto};
-use super::splice::Names;
 use super::{Dim, Graph, Limits, OnnxError};
 
 /// The same function without GRU, LSTM, RNN and Einsum. All other nodes, names and

@@ -1,16 +1,13 @@
 //! Shapes of operators that rearrange, join and cut.
 
 use super::{Call, Info};
-use crate::onnx::tensor::{ElementType, Stored, stored, whole_numbers};
+use crate::onnx::tensor::{ElementType, stored};
 use crate::onnx::{Dim, OnnxError};
 
 impl Call<'_> {
     pub(super) fn constant(&self) -> Result<Info, OnnxError> {
         if let Some(tensor) = self.node.tensor("value") {
-            let Stored { dims, element, .. } = stored(tensor)?;
-            let ints = whole_numbers(tensor)?;
-            let dims = Some(dims.into_iter().map(Dim::Fixed).collect());
-            return Ok(Info { element, dims, ints });
+            return Info::stored(tensor);
         }
         if self.node.float("value_float").is_some() {
             return Ok(Info { element: ElementType::F32, dims: Some(vec![]), ints: None });
@@ -34,7 +31,7 @@ impl Call<'_> {
             None => ElementType::F32,
         };
         let Some(shape) = &self.input(0)?.ints else {
-            return Err(self.wrong("a constant shape", "one computed at run time"));
+            return Ok(Info { element, dims: None, ints: None });
         };
         let dims = shape.iter().map(|n| self.size(*n)).collect::<Result<_, _>>()?;
         Ok(Info { element, dims: Some(dims), ints: None })

@@ -5,6 +5,7 @@ mod activation;
 mod arrange;
 mod conv;
 mod einsum;
+mod ints;
 mod linear;
 mod normalise;
 mod pool;
@@ -25,7 +26,7 @@ pub(crate) struct Info {
     pub element: ElementType,
     /// `None` when the shape depends on more than the inputs' shapes.
     pub dims: Option<Vec<Dim>>,
-    /// The elements of an int64 constant, or of a bool one as 0 and 1.
+    /// The elements of a small constant of integers, or of booleans as 0 and 1, in row-major order.
     pub ints: Option<Vec<i64>>,
 }
 
@@ -67,6 +68,12 @@ fn arity(op: &str) -> Option<(usize, usize, usize)> {
 /// # Errors
 /// When the operator is unknown, or its inputs or attributes cannot be right.
 pub(crate) fn infer(node: &NodeProto, inputs: &[Option<&Info>]) -> Result<Vec<Info>, OnnxError> {
+    let mut infos = shapes(node, inputs)?;
+    ints::fill(node, inputs, &mut infos);
+    Ok(infos)
+}
+
+fn shapes(node: &NodeProto, inputs: &[Option<&Info>]) -> Result<Vec<Info>, OnnxError> {
     let call = Call::new(node, inputs)?;
     for found in [call.activation()?, call.conv()?, call.recurrent()?, call.select()?] {
         if let Some(infos) = found {

@@ -1,34 +1,58 @@
 //! Checks a graph before any engine sees it: parse, don't validate.
 //!
-//! Engines may panic on a name nobody produces or never return from an absurd axis, so only
-//! [`Verified`] graphs reach them, and only this module makes one.
+//! Engines may panic on a name nobody produces, never return from an absurd axis, or ask for all
+//! memory there is, so only [`Verified`] graphs reach them, and only this module makes one.
+
+mod attributes;
+mod batch;
+mod values;
 
 use std::ops::Deref;
 
-use super::{Builder, Graph, OnnxError, inline};
+pub(crate) use values::check_size;
+
+use super::{Graph, OnnxError, inline, wire};
 
 /// What a graph may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// The largest file, in bytes.
     pub max_bytes: usize,
+    /// The most levels of messages in messages.
+    pub max_depth: usize,
+    /// The most memory for what is not tensor data once a file is decoded, in bytes.
+    pub max_structure: usize,
     /// The most nodes.
     pub max_nodes: usize,
     /// The most elements of one value, counted with a batch of 1.
     pub max_elements: usize,
+    /// The most elements of all values together, counted with a batch of 1.
+    pub max_total: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_bytes: 512 << 20, max_nodes: 20_000, max_elements: 128 << 20 }
+        Self {
+            max_bytes: 512 << 20,
+            max_depth: 32,
+            max_structure: 128 << 20,
+            max_nodes: 20_000,
+            max_elements: 128 << 20,
+            max_total: 1 << 30,
+        }
     }
 }
 
 /// The operator sets we read.
-const OPSETS: std::ops::RangeInclusive<i64> = 13..=23;
+const OPSETS: std::ops::RangeInclusive<i64> = 13..=22;
+
+/// The versions of the file format that we read: those of the operator sets, and what exporters
+/// write for them.
+const IR_VERSIONS: std::ops::RangeInclusive<i64> = 3..=14;
 
 /// A graph that any engine can be given: every name resolved and unique, nodes in order of use,
-/// known operators of a known opset, shapes and axes that fit, weights inside and whole.
+/// known operators of a known opset, attributes, shapes and axes that fit, one open size at most,
+/// weights inside and whole.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verified(Graph);
 
@@ -39,11 +63,9 @@ impl Verified {
     /// # Errors
     /// When the file is not ONNX or breaks a rule of [`verify`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, OnnxError> {
-        let limits = Limits::default();
-        at_most("file size in bytes", bytes.len(), limits.max_bytes)?;
         let graph = Graph::from_bytes(bytes)?;
         let graph = if graph.model.functions.is_empty() { graph } else { inline(&graph)? };
-        verify(graph, &limits)
+        verify(graph, &Limits::default())
     }
 
     /// The graph, free to be changed: it must be verified again before an engine runs it.
@@ -66,25 +88,52 @@ impl TryFrom<Graph> for Verified {
     }
 }
 
-/// Checks a graph.
+/// Checks a graph: first as it is, then with a batch of 1, where the size of every value must
+/// follow.
 ///
 /// # Errors
 /// The first rule that the graph breaks, with the place and what was expected.
 pub fn verify(graph: Graph, limits: &Limits) -> Result<Verified, OnnxError> {
     at_most("nodes", graph.nodes().len(), limits.max_nodes)?;
-    if !OPSETS.contains(&graph.opset()) {
-        return Err(OnnxError::Opset {
-            min: *OPSETS.start(),
-            max: *OPSETS.end(),
-            found: graph.opset(),
-        });
-    }
+    check_versions(&graph)?;
     refuse_exotic(&graph)?;
     if graph.outputs()?.is_empty() {
         return Err(OnnxError::invalid("graph", "at least one output", "none"));
     }
-    Builder::with_opset(graph.opset()).with_limits(*limits).append(&graph, &[])?;
+    for node in graph.nodes() {
+        attributes::check(node)?;
+    }
+    let open = batch::check(&graph)?;
+    values::check(&graph, None, limits)?;
+    if open {
+        values::check(&graph, Some(1), limits)?;
+    }
     Ok(Verified(graph))
+}
+
+/// Checks what a file asks of its decoder, before it is decoded.
+///
+/// # Errors
+/// When the bytes are not protobuf or break the limits on size, depth, nodes or structure.
+pub(crate) fn check_bytes(bytes: &[u8]) -> Result<(), OnnxError> {
+    wire::check(bytes, &Limits::default())
+}
+
+fn check_versions(graph: &Graph) -> Result<(), OnnxError> {
+    if !OPSETS.contains(&graph.opset()) {
+        let (min, max) = (*OPSETS.start(), *OPSETS.end());
+        return Err(OnnxError::Opset { min, max, found: graph.opset() });
+    }
+    let ours = graph.model.opset_import.iter();
+    let ours = ours.filter(|i| matches!(i.domain.as_deref(), None | Some("" | "ai.onnx"))).count();
+    if ours > 1 {
+        return Err(OnnxError::invalid("model", "one opset of domain ai.onnx", ours));
+    }
+    if !IR_VERSIONS.contains(&graph.ir_version()) {
+        let expected = format!("a file format of version {IR_VERSIONS:?}");
+        return Err(OnnxError::invalid("model", expected, graph.ir_version()));
+    }
+    Ok(())
 }
 
 /// Parts of the format that engines read and we do not check.
@@ -93,6 +142,7 @@ fn refuse_exotic(graph: &Graph) -> Result<(), OnnxError> {
     let exotic = [
         ("functions", model.functions.len()),
         ("training graphs", model.training_info.len()),
+        ("device configurations", model.configuration.len()),
         ("sparse initializers", graph.graph.sparse_initializer.len()),
         ("quantization annotations", graph.graph.quantization_annotation.len()),
     ];
@@ -102,7 +152,7 @@ fn refuse_exotic(graph: &Graph) -> Result<(), OnnxError> {
     }
 }
 
-fn at_most(what: &str, found: usize, limit: usize) -> Result<(), OnnxError> {
+pub(super) fn at_most(what: &str, found: usize, limit: usize) -> Result<(), OnnxError> {
     if found <= limit {
         Ok(())
     } else {
@@ -114,7 +164,7 @@ fn at_most(what: &str, found: usize, limit: usize) -> Result<(), OnnxError> {
 mod tests {
     use super::*;
     use crate::onnx::proto::{AttributeProto, GraphProto, NodeProto, TensorProto};
-    use crate::onnx::{Dim, Tensor};
+    use crate::onnx::{Builder, Dim, Tensor};
 
     fn policy() -> Graph {
         let mut b = Builder::new();
@@ -197,7 +247,7 @@ mod tests {
             let found = refusal(|graph| damage(&mut graph.graph));
             assert!(found.contains(says), "{found}\nshould say\n{says}");
         }
-        assert!(refusal(|g| g.model.opset_import.clear()).starts_with("opset: expected 13 to 23"));
+        assert!(refusal(|g| g.model.opset_import.clear()).starts_with("opset: expected 13 to 22"));
         let mut calling = policy();
         calling.model.functions.push(Default::default());
         assert!(Verified::try_from(calling).unwrap_err().to_string().contains("no functions"));
