@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use regoal::engine::Engine;
 use regoal::onnx::proto::{AttributeProto, NodeProto};
 use regoal::onnx::{Graph, Tensor};
 use regoal::rng::{Rng, Stream, normal, seed_from, stream};
 
-use crate::check::{differentiated, exported, ints, node};
+use crate::check::{differentiated, exported, int, ints, node};
 use crate::common::engines;
 use crate::reference::{self, Array};
 
@@ -23,20 +24,50 @@ fn gradients_of_random_graphs_match_central_differences() {
     let count: u64 = number("REGOAL_GRAPHS", if cfg!(debug_assertions) { 60 } else { 1000 });
     let first: u64 = number("REGOAL_SEED", 1);
     println!("{count} graphs from REGOAL_SEED={first}");
-    let (mut worst, mut bent): (f64, u64) = (0.0, 0);
-    let mut used = BTreeMap::<String, u64>::new();
-    for seed in first..first + count {
-        let graph = Draft::new(seed).graph();
-        match Slopes::of(&graph) {
-            Some(slopes) => worst = worst.max(slopes.worst_error(seed, &graph)),
-            None => bent += 1,
-        }
-        for node in graph.nodes() {
-            *used.entry(node.op().into()).or_default() += 1;
-        }
+    let jobs = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    let tallies: Vec<Tally> = std::thread::scope(|scope| {
+        let share = |job| {
+            scope.spawn(move || Tally::of((first + job..first + count).step_by(jobs as usize)))
+        };
+        let running: Vec<_> = (0..jobs).map(share).collect();
+        running.into_iter().map(|job| job.join().unwrap()).collect()
+    });
+    let worst = tallies.iter().fold(0.0f64, |worst, tally| worst.max(tally.worst));
+    let bent: u64 = tallies.iter().map(|tally| tally.bent).sum();
+    let mut used = BTreeMap::<&str, u64>::new();
+    for (op, times) in tallies.iter().flat_map(|tally| &tally.used) {
+        *used.entry(op).or_default() += times;
     }
     println!("worst relative error {worst:.1e}; {bent} graphs at a kink left out; {used:?}");
     assert!(4 * bent <= count + 4, "too many graphs are at a kink: {bent}");
+}
+
+#[derive(Default)]
+struct Tally {
+    worst: f64,
+    /// Graphs at a kink.
+    bent: u64,
+    /// Nodes of each operator.
+    used: BTreeMap<String, u64>,
+}
+
+impl Tally {
+    fn of(seeds: impl Iterator<Item = u64>) -> Self {
+        let (mut tally, engines) = (Self::default(), engines());
+        for seed in seeds {
+            let graph = Draft::new(seed).graph();
+            match Slopes::of(&graph) {
+                Some(slopes) => {
+                    tally.worst = tally.worst.max(slopes.worst_error(seed, &graph, &engines));
+                }
+                None => tally.bent += 1,
+            }
+            for node in graph.nodes() {
+                *tally.used.entry(node.op().into()).or_default() += 1;
+            }
+        }
+        tally
+    }
 }
 
 /// Central differences by every parameter.
@@ -67,11 +98,11 @@ impl Slopes {
         Some(Self(all))
     }
 
-    fn worst_error(&self, seed: u64, graph: &Graph) -> f64 {
+    fn worst_error(&self, seed: u64, graph: &Graph, engines: &[Engine]) -> f64 {
         let names: Vec<&str> = self.0.keys().map(String::as_str).collect();
         let gradients = differentiated(graph, &names);
         let mut worst: f64 = 0.0;
-        for engine in engines() {
+        for engine in engines {
             let found = engine.load(&gradients).unwrap().run(&[]);
             let found = found.unwrap_or_else(|e| panic!("REGOAL_SEED={seed}: {engine}: {e}"));
             for ((name, want), found) in self.0.iter().zip(found) {
@@ -131,7 +162,8 @@ const UNARY: [&str; 36] = [
     "ThresholdedRelu",
     "Trilu",
 ];
-const BINARY: [&str; 8] = ["Add", "Sub", "Mul", "Div", "Max", "Min", "Mean", "Sum"];
+const BINARY: [&str; 11] =
+    ["Add", "Sub", "Mul", "Div", "LayerNormalization", "Max", "Min", "Mean", "Pow", "PRelu", "Sum"];
 const REDUCE: [&str; 10] = [
     "ReduceL1",
     "ReduceL2",
@@ -178,8 +210,11 @@ impl Draft {
 
     /// The graph: its loss is the sum of the mean squares of all that nothing uses.
     fn graph(mut self) -> Graph {
-        for _ in 0..1 + self.pick(NODES) {
-            self.grow();
+        let wanted = PARAMETERS.len() + 1 + self.pick(NODES) as usize;
+        for _ in 0..4 * NODES {
+            if self.values.len() < wanted {
+                self.grow();
+            }
         }
         let used: BTreeSet<String> = self.nodes.iter().flat_map(|n| n.input.clone()).collect();
         let mut sums = Vec::new();
@@ -203,8 +238,11 @@ impl Draft {
         below(&mut self.rng, n as usize) as u64
     }
 
+    /// Any value, or one of the newest, so that graphs grow deep as well as wide.
     fn value(&mut self) -> (String, Array) {
-        let i = below(&mut self.rng, self.values.len());
+        let count = self.values.len();
+        let from = if self.pick(2) == 0 { 0 } else { count - 3 };
+        let i = from + below(&mut self.rng, count - from);
         self.values[i].clone()
     }
 
@@ -263,7 +301,17 @@ impl Draft {
         let same = |(a, b): (&usize, &usize)| a == b || *a == 1 || *b == 1;
         let fits = x.dims.iter().rev().zip(z.dims.iter().rev()).all(same);
         let op = BINARY[below(&mut self.rng, BINARY.len())];
-        let apart = op != "Div" || z.data.iter().all(|x| x.abs() > 0.2);
+        let apart = match op {
+            "Div" => z.data.iter().all(|x| x.abs() > 0.2),
+            "Pow" => x.data.iter().all(|x| *x > 0.1),
+            // One row for the last axis; a row of 2 is always normalised to -1 and 1.
+            "LayerNormalization" => {
+                let row = x.dims.last().is_some_and(|n| *n > 2 && z.dims == [*n]);
+                row && self.opset >= 17
+            }
+            "PRelu" => x.dims.ends_with(&z.dims),
+            _ => true,
+        };
         (fits && apart).then(|| vec![node(op, &[name, &other], y, vec![])])
     }
 
@@ -291,8 +339,8 @@ impl Draft {
         let axis = self.pick(rank as u64) as usize;
         let on_axis = vec![AttributeProto::int("axis", axis as i64)];
         let list = |what: &str| format!("{y}_{what}");
-        let ones = |value: i64| (0..rank).map(|i| if i == axis { value } else { 1 });
-        Some(match self.pick(8) {
+        let ones = |value: i64| (0..rank).map(move |i| if i == axis { value } else { 1 });
+        Some(match self.pick(9) {
             0 => {
                 let order: Vec<i64> = (0..rank as i64).rev().collect();
                 vec![node("Transpose", &[name], y, vec![AttributeProto::ints("perm", &order)])]
@@ -333,6 +381,12 @@ impl Draft {
                 vec![ints(&list("pads"), &pads), node("Pad", &[name, &list("pads")], y, vec![])]
             }
             6 => vec![node("Concat", &[name, name], y, on_axis)],
+            7 => {
+                let flags = ["exclusive", "reverse"]
+                    .map(|name| AttributeProto::int(name, self.pick(2) as i64));
+                let inputs = [name, &list("axis")];
+                vec![int(&list("axis"), axis as i64), node("CumSum", &inputs, y, flags.to_vec())]
+            }
             _ => vec![
                 ints(&list("axis"), &[0]),
                 node("Unsqueeze", &[name, &list("axis")], y, vec![]),
