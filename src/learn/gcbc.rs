@@ -89,8 +89,6 @@ pub struct Fit {
 }
 
 const EPOCHS: usize = 20;
-/// Initializers with this prefix are constants of the policy, never trained.
-pub const FROZEN: &str = "normalizer.";
 
 impl Gcbc {
     /// Trains `policy` on `data`; the policy's architecture, metadata and normaliser stay.
@@ -112,14 +110,14 @@ impl Gcbc {
             policy,
             &BehaviourCloning {
                 batch: self.batch,
-                frozen: vec![FROZEN.into()],
-                action: tensor::ACTION.into(),
+                outputs: vec![tensor::ACTION.into()],
                 adam: AdamW {
                     weight_decay: self.weight_decay as f32,
                     // The step's loss is in rad², the limit in shares of the largest action.
                     clip_norm: Some(self.clip_norm as f32 * batch.unit.powi(2)),
                     ..AdamW::default()
                 },
+                ..BehaviourCloning::default()
             },
         )?;
         let mut trainer = engine.train(&step, 1)?;

@@ -9,21 +9,30 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod adapter;
 mod builder;
+mod cloning;
 pub mod grad;
 mod graph;
 mod infer;
+mod loss;
 mod optimiser;
 pub mod proto;
+mod selection;
 mod tensor;
 mod train_step;
+mod usage;
 mod verify;
 
+pub use adapter::Adapter;
 pub use builder::{Builder, Value};
+pub use cloning::BehaviourCloning;
 pub use graph::{Graph, ValueInfo};
+pub use loss::{BcLoss, Distance, Scale};
 pub use optimiser::AdamW;
+pub use selection::{Fate, ParameterReport, Selection, summary};
 pub use tensor::{Dim, ElementType, Tensor};
-pub use train_step::{BehaviourCloning, ParameterSlice, StateTensor, TrainStep};
+pub use train_step::{ParameterSlice, StateTensor, TrainStep};
 pub use verify::{Limits, Verified, verify};
 
 /// Why a graph was refused or could not be built.

@@ -9,5 +9,6 @@ mod activation;
 mod arithmetic;
 mod check;
 mod conv;
+mod loss;
 mod recurrent;
 mod select;

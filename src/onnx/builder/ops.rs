@@ -133,7 +133,7 @@ impl Builder {
         self.reduce("ReduceMean", x, axes, keep)
     }
 
-    fn reduce(&mut self, op: &str, x: Value, axes: &[i64], keep: bool) -> Value {
+    pub(crate) fn reduce(&mut self, op: &str, x: Value, axes: &[i64], keep: bool) -> Value {
         let mut attributes = vec![AttributeProto::int("keepdims", keep.into())];
         // ReduceSum takes its axes as an input since opset 13, ReduceMean since 18.
         let as_input = op == "ReduceSum" || self.opset() >= 18;
