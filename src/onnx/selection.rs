@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{Display, Formatter};
 
-use super::usage::{Usage, is_made_up, is_statistic};
+use super::usage::{Usage, is_made_up, is_statistic, is_uniform};
 use super::{Graph, OnnxError, Tensor};
 
 /// What is asked for, by name patterns: `*` stands for any characters, `?` for one.
@@ -31,7 +31,7 @@ pub enum Fate {
     Asked(String),
     /// It matches none of [`Selection::only`], or an adapter is trained instead.
     NotAsked,
-    /// It scales the policy's inputs or outputs, as its name says.
+    /// It shifts or scales the policy's inputs before anything learned, or its name says so.
     Normaliser,
     /// A running mean or variance of BatchNormalization, which no gradient should move.
     Statistic,
@@ -64,16 +64,16 @@ impl Selection {
         }
         let usage = Usage::of(policy);
         let report = parameters.into_iter().map(|(name, tensor)| {
-            let fate = self.fate(&usage, &name, &tensor.dims);
+            let fate = self.fate(&usage, &name, &tensor);
             ParameterReport { name, dims: tensor.dims, fate }
         });
         Ok(report.collect())
     }
 
-    fn fate(&self, usage: &Usage<'_>, name: &str, dims: &[usize]) -> Fate {
+    fn fate(&self, usage: &Usage<'_>, name: &str, tensor: &Tensor) -> Fate {
         let uses = usage.uses(name);
-        let constant = dims.is_empty()
-            || (is_made_up(name) && !uses.iter().any(|place| usage.is_layer(place)));
+        let learned = || uses.iter().any(|place| usage.is_layer(place)) && !is_uniform(tensor);
+        let scales = || uses.iter().any(|place| usage.is_normaliser(place));
         if let Some(pattern) = self.freeze.iter().find(|p| matches(p, name)) {
             Fate::Asked(pattern.clone())
         } else if uses.iter().any(is_statistic) {
@@ -82,10 +82,10 @@ impl Selection {
             Fate::Trained
         } else if !self.only.is_empty() {
             Fate::NotAsked
-        } else if is_normaliser(name) {
-            Fate::Normaliser
-        } else if constant {
+        } else if tensor.dims.is_empty() || (is_made_up(name) && !learned()) {
             Fate::Constant
+        } else if is_normaliser(name) || scales() {
+            Fate::Normaliser
         } else {
             Fate::Trained
         }
@@ -162,7 +162,7 @@ impl Display for Fate {
             Self::Adapted { rank } => write!(f, "adapted with rank {rank}"),
             Self::Asked(pattern) => write!(f, "frozen: matches `{pattern}`"),
             Self::NotAsked => f.write_str("frozen: not asked for"),
-            Self::Normaliser => f.write_str("frozen: a normaliser, by its name"),
+            Self::Normaliser => f.write_str("frozen: a normaliser of inputs or outputs"),
             Self::Statistic => f.write_str("frozen: a running statistic of BatchNormalization"),
             Self::Constant => f.write_str("frozen: a constant, not a layer's weight"),
             Self::Unreached => f.write_str("frozen: the loss does not depend on it"),
@@ -231,8 +231,9 @@ mod tests {
         let table = b.parameter("val_4", Tensor::zeros([3]));
         let x = b.sub(x, mean);
         let x = b.mul(x, gain);
-        let x = b.mul(x, table);
+        let x = b.add(x, shift);
         let x = b.matmul(x, encoder);
+        let x = b.mul(x, table);
         let x = b.matmul(x, made_up);
         let x = b.matmul(x, head);
         b.output("action", x);
@@ -246,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_are_told_from_constants_by_their_use_and_from_normalisers_by_their_name() {
+    fn weights_are_told_from_constants_and_normalisers() {
         let found = fates(&[], &[]);
         for name in ["encoder.weight", "val_3", "head.weight"] {
             assert_eq!(found[name], Fate::Trained, "{name}");
@@ -254,6 +255,7 @@ mod tests {
         assert_eq!(found["val_4"], Fate::Constant);
         assert_eq!(found["gain"], Fate::Constant);
         assert_eq!(found["normalizer.mean"], Fate::Normaliser);
+        assert_eq!(found["offset"], Fate::Normaliser);
     }
 
     #[test]
