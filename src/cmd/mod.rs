@@ -17,6 +17,7 @@ pub mod simulate;
 pub mod status;
 pub mod stop;
 pub mod train;
+mod tuning;
 
 use std::io::Write as _;
 use std::path::PathBuf;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::selection::{expect_match, matches};
 use super::usage::Usage;
 use super::{Builder, Graph, OnnxError, Tensor, Value};
@@ -16,7 +18,8 @@ use crate::rng::{Stream, item, normal};
 /// back that do not grow with the batch; everything after it is the layer as it was. The gradient of
 /// `W` itself is still computed, so a step is no cheaper than one that trains all weights: what shrinks
 /// are the optimiser's state and what can be forgotten.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Adapter {
     /// Columns of `A` and rows of `B`, at least 1.
     pub rank: usize,

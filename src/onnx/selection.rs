@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt::{Display, Formatter};
 
+use serde::{Deserialize, Serialize};
+
 use super::usage::{Usage, is_made_up, is_statistic, is_uniform};
 use super::{Graph, OnnxError, Tensor};
 
 /// What is asked for, by name patterns: `*` stands for any characters, `?` for one.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Selection {
     /// Parameters that match one of these are not trained.
     pub freeze: Vec<String>,
@@ -225,8 +228,10 @@ mod tests {
         let mut b = Builder::new();
         let x = b.input("x", &[Dim::Batch, Dim::Fixed(3)]);
         let names = ["encoder.weight", "val_3", "head.weight"];
-        let [encoder, made_up, head] = names.map(|name| b.parameter(name, Tensor::zeros([3, 3])));
+        let weight = Tensor::new([3, 3], [1., 2., 3., 4., 5., 6., 7., 8., 9.]).unwrap();
+        let [encoder, made_up, head] = names.map(|name| b.parameter(name, weight.clone()));
         let mean = b.parameter("normalizer.mean", Tensor::zeros([3]));
+        let shift = b.parameter("offset", Tensor::zeros([3]));
         let gain = b.parameter("gain", Tensor::scalar(1.0));
         let table = b.parameter("val_4", Tensor::zeros([3]));
         let x = b.sub(x, mean);
