@@ -129,3 +129,69 @@ impl Batch {
         inputs
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::goal::{ReplayBuffer, Trajectory};
+    use crate::onnx::{Dim, Distance, ElementType};
+    use crate::policy::{ActionKind, GoalSpace, ObservationTerm};
+    use crate::rng::{Stream, stream};
+
+    fn spec() -> PolicySpec {
+        PolicySpec {
+            version: 1,
+            model: "arm".into(),
+            joints: vec!["a".into()],
+            rate_hz: 50.0,
+            observation: vec![ObservationTerm::JointPosition, ObservationTerm::SentPosition],
+            goal_space: GoalSpace::EndEffectorPosition,
+            action: ActionKind::JointDelta,
+            provenance: [("max_delta".into(), 1.0.into())].into(),
+        }
+    }
+
+    fn input(name: &str, dims: &[usize]) -> ValueInfo {
+        let dims = dims.iter().copied().map(Dim::Fixed).collect();
+        ValueInfo { name: name.into(), element: ElementType::F32, dims }
+    }
+
+    #[test]
+    fn a_chunk_holds_the_actions_up_to_the_end_and_marks_what_is_beyond() {
+        // The joint is at its time; it is sent one tick ahead, so every action is 1.
+        let rows: Vec<[f32; 2]> = (0..=9).map(|t| [t as f32, t as f32 + 1.0]).collect();
+        let trajectory =
+            Trajectory::new(&rows, &[[0.0; 3]; 10], &[[1.0f32]; 9], &[0.0; 3]).unwrap();
+        let mut episodes = ReplayBuffer::default();
+        episodes.push(trajectory);
+        let data = Data { demonstrations: &episodes, attempts: &ReplayBuffer::default() };
+        let loss = BcLoss::Chunk(Distance::Absolute);
+        let method = Gcbc { loss, keep_desired: 1.0, horizon: 1, ..Gcbc::default() };
+        let inputs = [input(BcLoss::TARGET, &[64, 4, 1]), input(BcLoss::IS_PAD, &[64, 4])];
+        let mut batch = Batch::new(&method, &spec(), &inputs).unwrap();
+        batch.fill(&method, data, &mut stream(1, Stream::Training)).unwrap();
+        assert!(batch.is_pad.contains(&1.0) && batch.is_pad.contains(&0.0));
+        for row in 0..64 {
+            let t = batch.observation[2 * row] as usize;
+            for ahead in 0..4 {
+                let (pad, target) = (batch.is_pad[4 * row + ahead], batch.target[4 * row + ahead]);
+                assert_eq!(pad, f32::from(ahead > 0 && t + ahead >= 9), "{t} + {ahead}");
+                // At the last but one time the goal is held where it was measured: 9 - 9.
+                let want = if pad == 1.0 || t + ahead == 8 { 0.0 } else { 1.0 };
+                assert_eq!(target, want, "{t} + {ahead}");
+            }
+        }
+        let names: Vec<&str> = batch.inputs().iter().map(|(name, _)| *name).collect();
+        assert!(names.contains(&BcLoss::IS_PAD), "{names:?}");
+    }
+
+    #[test]
+    fn a_target_that_episodes_do_not_hold_is_refused() {
+        let refusal = |loss: &str, dims: &[usize]| {
+            let method = Gcbc { loss: loss.parse().unwrap(), ..Gcbc::default() };
+            Batch::new(&method, &spec(), &[input(BcLoss::TARGET, dims)]).err().unwrap().to_string()
+        };
+        assert!(refusal("mse", &[8, 2]).contains("1 joints"));
+        assert!(refusal("categorical", &[8, 1]).contains("loss `categorical`"));
+    }
+}

@@ -158,3 +158,38 @@ fn rows_are_inputs(usage: &Usage<'_>, name: &str) -> Option<bool> {
     let first = orientations.next()??;
     orientations.all(|o| o == Some(first)).then_some(first)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::Dim;
+
+    #[test]
+    fn the_orientation_of_a_layer_follows_from_its_use() {
+        let mut b = Builder::new();
+        let x = b.input("x", &[Dim::Fixed(3), Dim::Fixed(3)]);
+        let names = ["straight", "flag", "turned", "both_turned", "left"];
+        let [straight, flag, turned, both, left] =
+            names.map(|name| b.parameter(name, Tensor::zeros([3, 3])));
+        let h = b.matmul(x, straight);
+        let h = b.product((h, false), (flag, true), 1.0);
+        let turned = b.transpose(turned, &[1, 0]);
+        let h = b.matmul(h, turned);
+        let both = b.transpose(both, &[1, 0]);
+        let h = b.product((h, false), (both, true), 1.0);
+        let h = b.matmul(left, h);
+        b.output("y", h);
+        let layers = Adapter::new(1).layers(&b.finish().unwrap()).unwrap();
+        let rows_are_inputs = names.map(|name| layers[name]);
+        assert_eq!(rows_are_inputs, [true, false, false, true, false]);
+    }
+
+    #[test]
+    fn a_rank_of_0_is_refused() {
+        let mut b = Builder::new();
+        let x = b.input("x", &[Dim::Batch, Dim::Fixed(1)]);
+        b.output("y", x);
+        let policy = b.finish().unwrap();
+        assert!(Adapter::new(0).layers(&policy).unwrap_err().to_string().contains("rank"));
+    }
+}

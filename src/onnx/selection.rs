@@ -55,6 +55,16 @@ pub struct ParameterReport {
     pub fate: Fate,
 }
 
+impl ParameterReport {
+    /// Numbers in the tensor, or in the two factors that are trained in its place.
+    fn numbers(&self) -> usize {
+        match self.fate {
+            Fate::Adapted { rank } => rank * self.dims.iter().sum::<usize>(),
+            _ => self.dims.iter().product(),
+        }
+    }
+}
+
 impl Selection {
     /// What happens to each f32 initializer, by name. Whether the loss reaches it is not known here.
     ///
@@ -181,7 +191,7 @@ pub fn summary(report: &[ParameterReport]) -> Vec<String> {
     }
     let mut lines: Vec<String> = Vec::new();
     for (fate, members) in &groups {
-        let numbers: usize = members.iter().map(|m| m.dims.iter().product::<usize>()).sum();
+        let numbers: usize = members.iter().map(|line| line.numbers()).sum();
         let mut names: Vec<&str> = members.iter().take(4).map(|m| m.name.as_str()).collect();
         if members.len() > names.len() {
             names.push("..");
