@@ -8,6 +8,7 @@ use clap::Args as ClapArgs;
 
 use super::progress::Bar;
 use super::try_load::isolated;
+use super::tuning::{Rates, Tuning};
 use super::{Context, episodes, train};
 use crate::engine::{Device, Engine};
 use crate::learn::finetune::{Experience, FinetuneReport, finetune};
@@ -40,7 +41,13 @@ pub struct Args {
     /// Training steps
     #[arg(long, default_value_t = 4000)]
     pub steps: usize,
-    /// Seed of batches and relabelling
+    /// Learning rates
+    #[command(flatten)]
+    pub rates: Rates,
+    /// What is minimised, and over which parameters
+    #[command(flatten)]
+    pub tuning: Tuning,
+    /// Seed of batches, relabelling and adapters
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// Learn from the demonstrations alone: the control of an experiment
@@ -86,9 +93,11 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         println!("{}", serde_json::to_string(&report)?);
         return Ok(());
     }
+    report.lost.iter().for_each(|line| eprintln!("note: {line}"));
+    report.parameters.iter().for_each(|line| println!("{line}"));
     let ends = (report.losses.first().copied(), report.losses.last().copied());
     if let (Some(first), Some(last)) = ends {
-        println!("loss {first:.4} in the first epoch, {last:.4} in the last");
+        println!("{} loss {first:.4} in the first epoch, {last:.4} in the last", report.loss);
     }
     println!(
         "{} -> {} ({} attempts, {} demonstrations, {} steps, {})",
@@ -120,7 +129,8 @@ pub fn tune(args: &Args, context: &Context) -> Result<FinetuneReport> {
     if args.demonstrations_only {
         experience = experience.demonstrations_only();
     }
-    let method = Gcbc { steps: args.steps, ..Gcbc::default() };
+    let method = Gcbc { steps: args.steps, schedule: args.rates.schedule(), ..Gcbc::default() };
+    let method = args.tuning.apply(method, args.seed);
     let bar = Bar::new("fine-tuning", args.steps);
     let mut on_progress = |p: Progress| {
         bar.set(p.step, &format!("loss {:.4}", p.loss));

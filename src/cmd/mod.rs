@@ -18,6 +18,7 @@ pub mod status;
 pub mod stop;
 pub mod train;
 pub mod try_load;
+mod tuning;
 
 use std::io::Write as _;
 use std::path::PathBuf;

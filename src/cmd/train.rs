@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use clap::Args as ClapArgs;
 
+use super::tuning::Rates;
 use super::{Context, simulate};
 use crate::config::RobotConfig;
 use crate::engine::{Device, Engine};
@@ -39,6 +40,9 @@ pub struct Args {
     /// Training steps
     #[arg(long, default_value_t = 3000)]
     pub steps: usize,
+    /// Learning rates
+    #[command(flatten)]
+    pub rates: Rates,
     /// Units of each hidden layer
     #[arg(long, value_delimiter = ',', default_values_t = [256, 256])]
     pub hidden: Vec<usize>,
@@ -79,7 +83,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let normalizer = normalizer(&robot, &env);
     let policy = gcbc::network(&spec, &normalizer, &args.hidden, &mut weights)?;
 
-    let method = Gcbc { steps: args.steps, ..Gcbc::default() };
+    let method = Gcbc { steps: args.steps, schedule: args.rates.schedule(), ..Gcbc::default() };
     let data = Data { demonstrations: &demonstrations, attempts: &ReplayBuffer::default() };
     let bar = super::progress::Bar::new("training", args.steps);
     let mut on_progress = |p: gcbc::Progress| {

@@ -3,12 +3,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::gcbc::{Batch, Data, Fit, Gcbc, OnProgress};
+use super::gcbc::{Data, Fit, Gcbc, OnProgress};
 use super::{LearnError, dataset};
 use crate::engine::Engine;
 use crate::episode::{Episode, Source, Split};
 use crate::goal::ReplayBuffer;
-use crate::onnx::{Verified, splice, splice_metadata};
+use crate::onnx::{Verified, advice, lost, splice, splice_metadata, summary};
 use crate::policy::{METADATA_KEY, PolicySpec, id_of};
 use crate::rng::{Rng, Stream, stream};
 
@@ -29,8 +29,17 @@ pub struct FinetuneReport {
     pub validation: usize,
     /// Training steps.
     pub steps: usize,
-    /// Mean loss per epoch, as a share of the largest action, squared.
+    /// What was minimised.
+    #[serde(default)]
+    pub loss: String,
+    /// Mean loss per epoch; distances are shares of the largest action.
     pub losses: Vec<f32>,
+    /// What happened to the policy's tensors, a line for each fate.
+    #[serde(default)]
+    pub parameters: Vec<String>,
+    /// Parameters that the policy's export lost, and the export that keeps them.
+    #[serde(default)]
+    pub lost: Vec<String>,
     /// The same on the validation episodes, before and after; nothing without such episodes.
     pub validation_loss: Option<(f32, f32)>,
     /// Seed of batches and relabelling.
@@ -93,7 +102,8 @@ pub fn finetune(
     let mut spec = PolicySpec::of(&graph)?;
     let data = Data { demonstrations: &experience.demonstrations, attempts: &experience.attempts };
     let mut rng = stream(seed, Stream::Training);
-    let Fit { parameters, losses } = method.fit(engine, &graph, data, &mut rng, on_progress)?;
+    let Fit { parameters, losses, report } =
+        method.fit(engine, &graph, data, &mut rng, on_progress)?;
     let [demonstrations, attempts, validation] = experience.counts;
     spec.provenance.insert("base".into(), id_of(base).to_string().into());
     spec.provenance.insert("finetune_seed".into(), seed.into());
@@ -112,15 +122,27 @@ pub fn finetune(
         attempts,
         validation,
         steps: method.steps,
+        loss: method.loss.to_string(),
         losses,
+        parameters: summary(&report),
+        lost: lost_by_export(&graph)?,
         validation_loss,
         seed,
     };
     Ok((candidate, report))
 }
 
-/// Rows that a validation loss is measured on.
-const VALIDATION_ROWS: usize = 2048;
+/// What an export lost, in lines; the last says how to export again.
+fn lost_by_export(graph: &Verified) -> Result<Vec<String>, LearnError> {
+    let mut lines: Vec<String> = lost(graph)?.iter().map(ToString::to_string).collect();
+    if let Some(advice) = advice(graph).filter(|_| !lines.is_empty()) {
+        lines.push(format!("this export keeps every parameter: {advice}"));
+    }
+    Ok(lines)
+}
+
+/// Batches that a validation loss is measured on.
+const VALIDATION_BATCHES: usize = 8;
 
 fn validation_loss(
     method: &Gcbc,
@@ -133,13 +155,9 @@ fn validation_loss(
         return Ok(None);
     }
     let graph = Verified::from_bytes(policy)?;
-    let spec = PolicySpec::of(&graph)?;
-    let method = Gcbc { batch: VALIDATION_ROWS, ..method.clone() };
-    let mut batch = Batch::new(&method, &spec)?;
     let empty = ReplayBuffer::default();
     let data = Data { demonstrations: &empty, attempts: &experience.validation };
     // The same rows for every policy.
     let mut rng: Rng = stream(seed, Stream::Validation);
-    batch.fill(&method, data, &mut rng)?;
-    Ok(Some(batch.loss(&mut engine.load(&graph)?)?))
+    Ok(Some(method.loss_of(engine, &graph, data, VALIDATION_BATCHES, &mut rng)?))
 }

@@ -5,16 +5,21 @@
 //!         g   <- an achieved goal of the same episode's future         (hindsight)
 //!         a   <- the motion that led there                              (label::Reach)
 //!         min over theta of  mean || pi_theta(s_t, ag_t, g) - a ||²     (TrainStep, AdamW)
+//!                            or another loss of pi_theta's outputs      (BcLoss)
 //! ```
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Layout, LearnError, Reach};
+use super::batch::Batch;
+use super::{Layout, LearnError, Schedule};
 use crate::engine::Engine;
-use crate::goal::{Hindsight, ReplayBuffer, Strategy};
-use crate::onnx::{AdamW, BehaviourCloning, Builder, Dim, Graph, Tensor, TrainStep};
+use crate::goal::{ReplayBuffer, Strategy};
+use crate::onnx::{
+    AdamW, Adapter, BcLoss, BehaviourCloning, Builder, Dim, Graph, ParameterReport, Selection,
+    Tensor, TrainStep, Verified,
+};
 use crate::policy::{ActionKind, METADATA_KEY, PolicySpec, tensor};
 use crate::rng::{Rng, normal};
 
@@ -26,8 +31,8 @@ pub struct Gcbc {
     pub batch: usize,
     /// Training steps.
     pub steps: usize,
-    /// Learning rate; falls to 2 % of it along half a cosine.
-    pub learning_rate: f64,
+    /// Learning rates.
+    pub schedule: Schedule,
     /// Decoupled weight decay.
     pub weight_decay: f64,
     /// Gradients are scaled down to this norm.
@@ -40,6 +45,14 @@ pub struct Gcbc {
     pub keep_desired: f64,
     /// Where hindsight goals come from.
     pub strategy: Strategy,
+    /// What is minimised.
+    pub loss: BcLoss,
+    /// The policy's values that the loss takes, in its order.
+    pub outputs: Vec<String>,
+    /// Which parameters are trained.
+    pub selection: Selection,
+    /// Low-rank adapters, trained instead of whole layers.
+    pub adapter: Option<Adapter>,
 }
 
 impl Default for Gcbc {
@@ -47,13 +60,17 @@ impl Default for Gcbc {
         Self {
             batch: 256,
             steps: 3000,
-            learning_rate: 1e-3,
+            schedule: Schedule::default(),
             weight_decay: 1e-4,
             clip_norm: 10.0,
             horizon: 30,
             demonstration_share: 0.5,
             keep_desired: 0.5,
             strategy: Strategy::Future,
+            loss: BcLoss::default(),
+            outputs: vec![tensor::ACTION.into()],
+            selection: Selection::default(),
+            adapter: None,
         }
     }
 }
@@ -86,13 +103,13 @@ pub type OnProgress<'a> = &'a mut dyn FnMut(Progress) -> bool;
 pub struct Fit {
     /// The policy's new parameters.
     pub parameters: BTreeMap<String, Tensor>,
-    /// Mean loss per epoch: squared error as a share of the largest action.
+    /// Mean loss per epoch; distances are shares of the largest action.
     pub losses: Vec<f32>,
+    /// What happened to each of the policy's tensors.
+    pub report: Vec<ParameterReport>,
 }
 
 const EPOCHS: usize = 20;
-/// Initializers with this prefix are constants of the policy, never trained.
-pub const FROZEN: &str = "normalizer.";
 
 impl Gcbc {
     /// Trains `policy` on `data`; the policy's architecture, metadata and normaliser stay.
@@ -109,28 +126,17 @@ impl Gcbc {
         on_progress: OnProgress<'_>,
     ) -> Result<Fit, LearnError> {
         let spec = PolicySpec::of(policy)?;
-        let mut batch = Batch::new(self, &spec)?;
-        let step = TrainStep::behaviour_cloning(
-            policy,
-            &BehaviourCloning {
-                batch: self.batch,
-                frozen: vec![FROZEN.into()],
-                action: tensor::ACTION.into(),
-                adam: AdamW {
-                    weight_decay: self.weight_decay as f32,
-                    // The step's loss is in rad², the limit in shares of the largest action.
-                    clip_norm: Some(self.clip_norm as f32 * batch.unit.powi(2)),
-                    ..AdamW::default()
-                },
-            },
-        )?;
+        let how = self.cloning(policy, &spec)?;
+        let step = TrainStep::behaviour_cloning(policy, &how)?;
+        let mut batch = Batch::new(self, &spec, step.batch_inputs())?;
+        let unit = self.unit(&spec);
         let mut trainer = engine.train(&step, 1)?;
         let epoch = self.steps.div_ceil(EPOCHS).max(1);
         let (mut losses, mut sum, mut count) = (Vec::new(), 0.0, 0);
         for n in 1..=self.steps {
             batch.fill(self, data, rng)?;
-            let lr = self.learning_rate_at(n);
-            let loss = trainer.step(&batch.inputs(), lr)?.loss / batch.unit.powi(2);
+            let lr = self.schedule.at(n, self.steps);
+            let loss = trainer.step(&batch.inputs(), lr)?.loss / unit;
             if !loss.is_finite() {
                 return Err(LearnError::Diverged { step: n, loss, lr });
             }
@@ -144,127 +150,69 @@ impl Gcbc {
                 }
             }
         }
-        Ok(Fit { parameters: trainer.parameters()?, losses })
+        Ok(Fit { parameters: trainer.parameters()?, losses, report: step.report().to_vec() })
     }
 
-    fn learning_rate_at(&self, step: usize) -> f32 {
-        let done = step as f64 / self.steps.max(1) as f64;
-        let cosine = 0.5 * (1.0 + (std::f64::consts::PI * done).cos());
-        (self.learning_rate * (0.02 + 0.98 * cosine)) as f32
-    }
-}
-
-/// The rows of one training step, row-major.
-pub struct Batch {
-    layout: Layout,
-    reach: Reach,
-    rows: usize,
-    joints: usize,
-    observation: Vec<f32>,
-    achieved_goal: Vec<f32>,
-    desired_goal: Vec<f32>,
-    target: Vec<f32>,
-    weight: Vec<f32>,
-    /// The largest action (rad): losses count as shares of it, so that they compare between robots.
-    unit: f32,
-}
-
-impl Batch {
-    /// Room for `method.batch` rows of a policy.
-    ///
-    /// # Errors
-    /// The policy does not observe what the label needs.
-    pub fn new(method: &Gcbc, spec: &PolicySpec) -> Result<Self, LearnError> {
-        let max_delta = max_delta(spec);
-        let joints = spec.joints.len();
-        let unit = match spec.action {
-            ActionKind::JointDelta => max_delta,
-            ActionKind::JointPosition => 1.0,
+    /// How a policy is trained: its own batch if its export fixed one.
+    fn cloning(&self, policy: &Graph, spec: &PolicySpec) -> Result<BehaviourCloning, LearnError> {
+        let first = policy.inputs()?.first().and_then(|input| input.dims.first().copied());
+        let batch = first.map_or(self.batch, |dim| dim.at(self.batch));
+        let adam = AdamW {
+            weight_decay: self.weight_decay as f32,
+            // The step's loss is in the action's unit, the limit in shares of the largest action.
+            clip_norm: Some(self.clip_norm as f32 * self.unit(spec)),
+            ..AdamW::default()
         };
-        Ok(Self {
-            layout: Layout::of(spec)?,
-            reach: Reach { horizon: method.horizon, max_delta, kind: spec.action },
-            rows: method.batch,
-            joints,
-            observation: Vec::with_capacity(method.batch * spec.observation_size()),
-            achieved_goal: Vec::with_capacity(method.batch * spec.goal_space.size()),
-            desired_goal: Vec::with_capacity(method.batch * spec.goal_space.size()),
-            target: vec![0.0; method.batch * joints],
-            weight: vec![1.0; method.batch],
-            unit,
+        Ok(BehaviourCloning {
+            batch,
+            loss: self.loss,
+            outputs: self.outputs.clone(),
+            selection: self.selection.clone(),
+            adapter: self.adapter.clone(),
+            adam,
         })
     }
 
-    /// Draws new rows: demonstrations first, then attempts.
-    ///
-    /// # Errors
-    /// There is nothing to draw from.
-    pub fn fill(&mut self, method: &Gcbc, data: Data<'_>, rng: &mut Rng) -> Result<(), LearnError> {
-        let share = match (data.demonstrations.transitions(), data.attempts.transitions()) {
-            (0, _) => 0.0,
-            (_, 0) => 1.0,
-            _ => method.demonstration_share.clamp(0.0, 1.0),
+    /// The unit of the loss: the largest action (rad) to the power that the loss has, so that losses
+    /// compare between robots.
+    fn unit(&self, spec: &PolicySpec) -> f32 {
+        let unit = match spec.action {
+            ActionKind::JointDelta => max_delta(spec),
+            ActionKind::JointPosition => 1.0,
         };
-        let demonstrations = (share * self.rows as f64).round() as usize;
-        self.observation.clear();
-        self.achieved_goal.clear();
-        self.desired_goal.clear();
-        let keep = 1.0 - method.keep_desired;
-        for row in 0..self.rows {
-            let (buffer, probability) = if row < demonstrations {
-                (data.demonstrations, keep)
-            } else {
-                // A goal that was wished for and missed says nothing about the actions taken.
-                (data.attempts, 1.0)
-            };
-            let hindsight =
-                Hindsight { strategy: method.strategy, probability, already_achieved: None };
-            let sample = buffer.sample(&hindsight, rng).ok_or_else(|| {
-                LearnError::NoData("the folder has no usable training episodes".into())
-            })?;
-            self.observation.extend_from_slice(sample.trajectory.observation(sample.t));
-            self.achieved_goal.extend_from_slice(sample.trajectory.achieved_goal(sample.t));
-            self.desired_goal.extend_from_slice(sample.goal);
-            let target = &mut self.target[row * self.joints..(row + 1) * self.joints];
-            self.reach.write(&self.layout, &sample, target);
-        }
-        Ok(())
+        unit.powi(self.loss.unit_power())
     }
 
-    /// The rows under their names in the training step.
-    pub fn inputs(&self) -> [(&'static str, &[f32]); 5] {
-        [
-            (tensor::OBSERVATION, &self.observation),
-            (tensor::ACHIEVED_GOAL, &self.achieved_goal),
-            (tensor::DESIRED_GOAL, &self.desired_goal),
-            (BehaviourCloning::TARGET, &self.target),
-            (BehaviourCloning::WEIGHT, &self.weight),
-        ]
-    }
-
-    /// Mean squared error of a loaded policy on these rows, as a share of the largest action.
+    /// Mean loss of a policy over `rounds` batches, in the unit of [`Fit::losses`].
     ///
     /// # Errors
-    /// The engine fails.
-    pub fn loss(&self, session: &mut crate::engine::Session) -> Result<f32, LearnError> {
-        let size = |flat: &[f32]| flat.len() / self.rows;
-        let row = |flat: &[f32], i: usize| -> Vec<f32> {
-            flat[i * size(flat)..(i + 1) * size(flat)].to_vec()
-        };
-        let mut action = vec![0.0; self.joints];
+    /// As [`Gcbc::fit`].
+    pub fn loss_of(
+        &self,
+        engine: &Engine,
+        policy: &Graph,
+        data: Data<'_>,
+        rounds: usize,
+        rng: &mut Rng,
+    ) -> Result<f32, LearnError> {
+        let spec = PolicySpec::of(policy)?;
+        let loss = Verified::try_from(self.cloning(policy, &spec)?.loss(policy)?)?;
+        let inputs = loss.inputs()?;
+        let mut batch = Batch::new(self, &spec, &inputs)?;
+        let mut session = engine.load(&loss)?;
+        let dims: Vec<Vec<usize>> = inputs.iter().map(|input| input.dims_at(1)).collect();
         let mut sum = 0.0;
-        for i in 0..self.rows {
-            let inputs = [
-                row(&self.observation, i),
-                row(&self.achieved_goal, i),
-                row(&self.desired_goal, i),
-            ];
-            session.run_into(&[&inputs[0], &inputs[1], &inputs[2]], &mut action)?;
-            let error: f32 =
-                action.iter().zip(&row(&self.target, i)).map(|(a, t)| (a - t).powi(2)).sum();
-            sum += error / self.joints as f32;
+        for _ in 0..rounds {
+            batch.fill(self, data, rng)?;
+            let rows = batch.inputs();
+            let given = inputs.iter().zip(&dims).filter_map(|(input, dims)| {
+                let (name, data) = rows.iter().find(|(name, _)| *name == input.name)?;
+                Some((*name, dims.as_slice(), *data))
+            });
+            let found = session.run(&given.collect::<Vec<_>>())?;
+            sum += found.first().and_then(|loss| loss.data.first()).copied().unwrap_or(f32::NAN);
         }
-        Ok(sum / self.rows as f32 / self.unit.powi(2))
+        Ok(sum / rounds as f32 / self.unit(&spec))
     }
 }
 

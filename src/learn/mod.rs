@@ -1,11 +1,13 @@
 //! Learning: goal-conditioned behaviour cloning with hindsight, fine-tuning, evaluation.
 
+mod batch;
 pub mod dataset;
 pub mod evaluate;
 mod exploration;
 pub mod finetune;
 pub mod gcbc;
 mod label;
+mod schedule;
 
 use crate::engine::EngineError;
 use crate::goal::TrajectoryError;
@@ -14,6 +16,7 @@ use crate::policy::PolicyError;
 
 pub use exploration::Exploration;
 pub use label::{Layout, Reach};
+pub use schedule::{Schedule, Shape};
 
 /// Why learning stopped.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +41,16 @@ pub enum LearnError {
         /// Terms needed.
         needs: &'static str,
         /// Terms found.
+        found: String,
+    },
+    /// The loss asks for a target that episodes do not hold.
+    #[error("loss `{loss}`: expected a target of {expected}, found {found}")]
+    Target {
+        /// The loss.
+        loss: String,
+        /// What episodes hold.
+        expected: String,
+        /// What the loss asks for.
         found: String,
     },
     /// Somebody asked to stop.

@@ -9,33 +9,44 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod adapter;
 mod builder;
+mod cloning;
 mod expand;
 pub mod grad;
 mod graph;
 mod half;
 mod infer;
 mod inline;
+mod loss;
+mod lost;
 mod names;
 mod optimiser;
 pub mod proto;
+mod selection;
 mod simplify;
 mod splice;
 mod tensor;
 mod train_step;
+mod usage;
 mod verify;
 mod wire;
 
+pub use adapter::Adapter;
 pub use builder::{Builder, Value};
+pub use cloning::BehaviourCloning;
 pub use expand::expand;
 pub use graph::{Graph, ValueInfo};
 pub use half::Precision;
 pub use inline::inline;
+pub use loss::{BcLoss, Distance, Scale};
+pub use lost::{How, KEEP_ALL, Lost, advice, lost};
 pub use optimiser::AdamW;
+pub use selection::{Fate, ParameterReport, Selection, summary};
 pub use simplify::simplify;
 pub use splice::{splice, splice_metadata};
 pub use tensor::{Dim, ElementType, Tensor};
-pub use train_step::{BehaviourCloning, ParameterSlice, StateTensor, TrainStep};
+pub use train_step::{ParameterSlice, StateTensor, TrainStep};
 pub use verify::{Limits, Verified, verify};
 
 /// Why a graph was refused or could not be built.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::adapter::Adapted;
+use super::selection::{Fate, ParameterReport};
 use super::{
     AdamW, Builder, Dim, Graph, OnnxError, Tensor, Value, ValueInfo, Verified, grad, simplify,
 };
@@ -18,6 +20,8 @@ pub struct TrainStep {
     batch_inputs: Vec<ValueInfo>,
     state: Vec<StateTensor>,
     parameters: Vec<ParameterSlice>,
+    adapted: Vec<Adapted>,
+    report: Vec<ParameterReport>,
 }
 
 /// What goes from one step to the next.
@@ -42,96 +46,7 @@ pub struct ParameterSlice {
     pub start: usize,
 }
 
-/// How to imitate.
-#[derive(Debug, Clone, PartialEq)]
-pub struct BehaviourCloning {
-    /// Samples in a batch.
-    pub batch: usize,
-    /// Initializers whose name starts with one of these are not trained; scalars never are.
-    pub frozen: Vec<String>,
-    /// The optimiser.
-    pub adam: AdamW,
-    /// The policy's output that is compared with the demonstrated actions.
-    pub action: String,
-}
-
-impl Default for BehaviourCloning {
-    fn default() -> Self {
-        Self {
-            batch: 256,
-            frozen: vec!["normalizer.".into()],
-            adam: AdamW::default(),
-            action: "action".into(),
-        }
-    }
-}
-
-impl BehaviourCloning {
-    /// The step's input for the demonstrated actions, `[B, a]`.
-    pub const TARGET: &'static str = "target_action";
-    /// The step's input for the samples' weights, `[B]`.
-    pub const WEIGHT: &'static str = "weight";
-
-    /// The loss as a graph: the policy's inputs with this batch, `target_action` (batch, actions) and
-    /// `weight` (batch) to `loss`, the weighted mean of the samples' mean squared errors,
-    /// `sum_i w_i mean_j (a_ij - target_ij)^2 / sum_i w_i`.
-    ///
-    /// # Errors
-    /// When the policy has no such output or breaks a rule of [`verify`](super::verify).
-    pub fn loss(&self, policy: &Graph) -> Result<Graph, OnnxError> {
-        let policy = policy.with_batch(self.batch);
-        let mut b = Builder::with_opset(policy.opset());
-        let values = b.append(&policy, &[])?;
-        let outputs = policy.outputs()?;
-        let found = outputs.iter().zip(values).find(|(output, _)| output.name == self.action);
-        let (output, action) = found.ok_or_else(|| {
-            let names: Vec<&str> = outputs.iter().map(|o| o.name.as_str()).collect();
-            OnnxError::invalid(
-                "policy",
-                format!("an output `{}`", self.action),
-                format!("{names:?}"),
-            )
-        })?;
-        let target = b.input(Self::TARGET, &output.dims);
-        let weight = b.input(Self::WEIGHT, &[Dim::Fixed(self.batch)]);
-        let loss = weighted_mse(&mut b, action, target, weight);
-        b.output("loss", loss);
-        b.finish()
-    }
-
-    /// The policy's initializers that may be trained: f32, not frozen, and not scalars, which
-    /// exporters use for limits and small constants.
-    fn trainable(&self, policy: &Graph) -> Result<Vec<String>, OnnxError> {
-        let frozen =
-            |name: &str| self.frozen.iter().any(|prefix| name.starts_with(prefix.as_str()));
-        let parameters = policy.parameters()?.into_iter();
-        let trained = parameters.filter(|(name, tensor)| !frozen(name) && !tensor.dims.is_empty());
-        Ok(trained.map(|(name, _)| name).collect())
-    }
-}
-
-/// `sum_i w_i mean_j (a_ij - b_ij)^2 / sum_i w_i` of two matrices and a vector.
-fn weighted_mse(b: &mut Builder, action: Value, target: Value, weight: Value) -> Value {
-    let error = b.sub(action, target);
-    let square = b.mul(error, error);
-    let each = b.reduce_mean(square, &[1], false);
-    let each = b.mul(each, weight);
-    let sum = b.reduce_sum(each, &[], false);
-    let weights = b.reduce_sum(weight, &[], false);
-    b.div(sum, weights)
-}
-
 impl TrainStep {
-    /// A step of behaviour cloning: inputs are the policy's with a fixed batch, `target_action`
-    /// (batch, actions) and `weight` (batch).
-    ///
-    /// # Errors
-    /// When the policy cannot be differentiated or nothing of it can be trained.
-    pub fn behaviour_cloning(policy: &Graph, how: &BehaviourCloning) -> Result<Self, OnnxError> {
-        let loss = how.loss(policy)?;
-        Self::new(&loss, "loss", &how.trainable(policy)?, &how.adam)
-    }
-
     /// A step that minimises output `loss` of a graph of fixed shapes over those of its f32
     /// initializers that are named; those the loss does not depend on are left as they are.
     ///
@@ -186,7 +101,33 @@ impl TrainStep {
         });
         let state = state.collect();
         let batch_inputs = loss.inputs()?;
-        Ok(Self { graph: b.finish()?.try_into()?, batch_inputs, state, parameters: slices })
+        let graph = b.finish()?.try_into()?;
+        let (adapted, report) = (Vec::new(), slices.iter().map(trained).collect());
+        Ok(Self { graph, batch_inputs, state, parameters: slices, adapted, report })
+    }
+
+    /// The same step with adapters to merge, and a report over all of the policy's tensors; those it
+    /// calls trained that are not are said to be unreached.
+    pub(super) fn with_report(
+        self,
+        mut report: Vec<ParameterReport>,
+        adapted: Vec<Adapted>,
+    ) -> Self {
+        let reached = |name: &str| self.parameters.iter().any(|slice| slice.name == name);
+        for line in &mut report {
+            let factors = adapted.iter().find(|a| a.name == line.name);
+            let found = factors.map_or(line.name.as_str(), |a| a.right.as_str());
+            let learns = matches!(line.fate, Fate::Trained | Fate::Adapted { .. });
+            if learns && !reached(found) {
+                line.fate = Fate::Unreached;
+            }
+        }
+        Self { adapted, report, ..self }
+    }
+
+    /// What happens to each of the policy's stored tensors, by name, and why.
+    pub fn report(&self) -> &[ParameterReport] {
+        &self.report
     }
 
     /// The whole step.
@@ -209,14 +150,21 @@ impl TrainStep {
         &self.parameters
     }
 
-    /// Cuts the first state tensor into the trained parameters by name.
+    /// Cuts the first state tensor into the trained parameters by name, adapters merged into the
+    /// weights they go on.
     pub fn unflatten(&self, flat: &[f32]) -> BTreeMap<String, Tensor> {
         let tensor = |s: &ParameterSlice| {
             let data = flat.get(s.start..s.start + s.dims.iter().product::<usize>()).unwrap_or(&[]);
             (s.name.clone(), Tensor { dims: s.dims.clone(), data: data.to_vec() })
         };
-        self.parameters.iter().map(tensor).collect()
+        let mut parameters = self.parameters.iter().map(tensor).collect();
+        self.adapted.iter().for_each(|adapted| adapted.merge(&mut parameters));
+        parameters
     }
+}
+
+fn trained(slice: &ParameterSlice) -> ParameterReport {
+    ParameterReport { name: slice.name.clone(), dims: slice.dims.clone(), fate: Fate::Trained }
 }
 
 fn flatten<'a>(
@@ -284,6 +232,7 @@ mod tests {
 
     use super::*;
     use crate::onnx::proto::ModelProto;
+    use crate::onnx::{BehaviourCloning, Selection};
 
     fn policy() -> Graph {
         let mut b = Builder::new();
@@ -339,9 +288,10 @@ mod tests {
             TrainStep::behaviour_cloning(&policy(), &how).unwrap_err().to_string()
         };
         let base = BehaviourCloning::default();
-        let found = refusal(BehaviourCloning { action: "torque".into(), ..base.clone() });
+        let found = refusal(BehaviourCloning { outputs: vec!["torque".into()], ..base.clone() });
         assert_eq!(found, "policy: expected an output `torque`, found [\"action\"]");
-        let found = refusal(BehaviourCloning { frozen: vec![String::new()], ..base });
+        let selection = Selection { freeze: vec!["*".into()], ..Selection::default() };
+        let found = refusal(BehaviourCloning { selection, ..base });
         assert!(found.starts_with("loss: expected at least one parameter"), "{found}");
     }
 

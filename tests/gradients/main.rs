@@ -9,6 +9,7 @@ mod activation;
 mod arithmetic;
 mod check;
 mod conv;
+mod loss;
 mod random;
 mod recurrent;
 mod select;

@@ -161,6 +161,10 @@ fn evaluate(node: &NodeProto, inputs: &[&Array]) -> Vec<Array> {
             let mean = node.op() == "ReduceMean";
             reduce(x(), &axes.unwrap_or_default(), flag("keepdims", 1), mean)
         }
+        "ReduceMax" => {
+            let axes = inputs.get(1).map(|a| a.ints()).or(node.ints("axes").map(<[i64]>::to_vec));
+            reduce_max(x(), &axes.unwrap_or_default())
+        }
         "LayerNormalization" => layer_normalization(node, inputs),
         other => panic!("the reference has no {other}"),
     };
@@ -265,6 +269,20 @@ fn reduce(x: &Array, axes: &[i64], keep: bool, mean: bool) -> Array {
     let left =
         (0..kept.len()).filter(|i| keep || !axes.contains(i)).map(|i| kept[i]).collect::<Vec<_>>();
     Array::new(&left, y.data)
+}
+
+/// The largest element along `axes`, which stay with size 1.
+fn reduce_max(x: &Array, axes: &[i64]) -> Array {
+    let mut kept = x.dims.clone();
+    axes.iter().for_each(|a| kept[a.rem_euclid(x.dims.len() as i64) as usize] = 1);
+    let mut largest = Array::build(&kept, |_| f64::NEG_INFINITY);
+    for (flat, value) in x.data.iter().enumerate() {
+        let index = unravel(flat, &x.dims);
+        let at =
+            kept.iter().zip(&index).fold(0, |at, (n, i)| at * n + if *n == 1 { 0 } else { *i });
+        largest.data[at] = largest.data[at].max(*value);
+    }
+    largest
 }
 
 fn layer_normalization(node: &NodeProto, inputs: &[&Array]) -> Array {

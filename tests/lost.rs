@@ -1,0 +1,93 @@
+//! Parameters that exporters lost, against what the module tree says of the corpus.
+
+use std::collections::BTreeMap;
+
+use regoal::onnx::{Fate, Graph, How, Selection, advice, lost};
+use serde::Deserialize;
+
+const CORPUS: &str = "tests/corpus";
+
+#[derive(Deserialize)]
+struct Entry {
+    file: String,
+    architecture: String,
+    exporter: String,
+    parameters: Vec<String>,
+    kept: Vec<String>,
+    /// What became of the others; nothing where they were computed away.
+    lost: BTreeMap<String, Option<BTreeMap<String, String>>>,
+}
+
+fn corpus() -> Vec<(Entry, Graph)> {
+    let read = |name: &str| std::fs::read(format!("{CORPUS}/{name}")).unwrap();
+    let entries: Vec<Entry> = serde_json::from_slice(&read("index.json")).unwrap();
+    let load = |entry: Entry| {
+        let graph = Graph::from_bytes(&read(&entry.file)).unwrap();
+        (entry, graph)
+    };
+    entries.into_iter().map(load).collect()
+}
+
+#[test]
+fn every_tensor_that_an_exporter_tied_or_renamed_is_found_and_no_other() {
+    let (mut found, mut files) = (0, 0);
+    for (entry, graph) in corpus() {
+        let all = lost(&graph).unwrap();
+        let names: Vec<&str> = all.iter().map(|l| l.name.as_str()).collect();
+        // An actor's export leaves its critic out: that is nothing to keep.
+        let real = if entry.architecture == "actor_critic" { BTreeMap::new() } else { entry.lost };
+        for place in real.values().flatten().flat_map(BTreeMap::values) {
+            assert!(names.contains(&place.as_str()), "{}: {place} is not found", entry.file);
+            found += 1;
+        }
+        assert_eq!(real.is_empty(), all.is_empty(), "{}: {all:?}", entry.file);
+        for lost in &all {
+            let tied = real.values().flatten().flat_map(BTreeMap::values).any(|n| *n == lost.name);
+            let kept = entry.kept.contains(&lost.name) && !real.contains_key(&lost.name);
+            assert!(tied || !kept, "{}: {lost}", entry.file);
+        }
+        files += usize::from(!all.is_empty());
+        assert!(all.is_empty() || !entry.exporter.contains("unoptimized"), "{}", entry.file);
+        assert_eq!(advice(&graph).is_some(), entry.exporter != "jax", "{}", entry.file);
+    }
+    println!("{found} tied or renamed tensors found in {files} files, no others");
+    assert!(found > 0);
+}
+
+#[test]
+fn each_way_of_losing_a_parameter_is_told_apart() {
+    let corpus = corpus();
+    for (file, name, how) in [
+        ("layer_norm_tied.dynamo.fixed.onnx", "1.weight", How::Tied),
+        ("layer_norm_tied.legacy-17.fixed.onnx", "1.bias", How::Tied),
+        ("transformer.dynamo.fixed.onnx", "val_4", How::Renamed),
+        ("gru_step.legacy-17.fixed.onnx", "onnx::GRU_96", How::Renamed),
+        ("act.dynamo.fixed.onnx", "add_2", How::Folded),
+        ("arrangement.dynamo.fixed.onnx", "expand", How::Folded),
+        ("cnn_batch_norm.dynamo.fixed.onnx", "0.weight_bias", How::Folded),
+        ("batch_norm.dynamo.fixed.onnx", "3.weight", How::Folded),
+    ] {
+        let (_, graph) = corpus.iter().find(|(entry, _)| entry.file == file).unwrap();
+        let all = lost(graph).unwrap();
+        let one = all.iter().find(|lost| lost.name == name);
+        assert_eq!(one.map(|lost| lost.how), Some(how), "{file}: {all:?}");
+    }
+}
+
+#[test]
+fn parameters_are_trained_and_constants_are_not() {
+    // What no file can tell: a buffer used as a weight, and a parameter without axes.
+    let unknowable = ["grid", "temperature"];
+    for (entry, graph) in corpus() {
+        let lost: Vec<String> = lost(&graph).unwrap().into_iter().map(|l| l.name).collect();
+        for line in Selection::default().fates(&graph).unwrap() {
+            if unknowable.contains(&line.name.as_str()) {
+                continue;
+            }
+            let is_parameter = entry.parameters.contains(&line.name);
+            let trained = line.fate == Fate::Trained;
+            let right = if is_parameter { trained } else { !trained || lost.contains(&line.name) };
+            assert!(right, "{}: {} {}", entry.file, line.name, line.fate);
+        }
+    }
+}
