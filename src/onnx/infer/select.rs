@@ -103,15 +103,15 @@ impl Call<'_> {
         }
     }
 
-    /// A new axis of the constant size `depth`; engines take no other.
+    /// A new axis of the size `depth`.
     fn one_hot(&self) -> Result<Info, OnnxError> {
         self.indices(0)?;
+        let values = self.input(2)?;
         let Some(&[depth]) = self.input(1)?.ints.as_deref() else {
-            return Err(self.wrong("a constant depth", "one computed at run time"));
+            return Ok(Info { element: values.element, dims: None, ints: None });
         };
         let depth = usize::try_from(depth).ok().filter(|d| *d > 0);
         let depth = depth.ok_or_else(|| self.wrong("a depth of at least 1", "less"))?;
-        let values = self.input(2)?;
         if !matches!(values.dims.as_deref(), None | Some([Dim::Fixed(2)])) {
             return Err(self.wrong("2 values", format!("{:?}", values.dims)));
         }
@@ -125,21 +125,20 @@ impl Call<'_> {
         Ok(Info { element: values.element, dims, ints: None })
     }
 
-    /// Constant pads of at least 0: tract takes no other, and cutting is what `Slice` does.
+    /// Pads of at least 0: tract takes no other, and cutting is what `Slice` does.
     fn pad(&self) -> Result<Info, OnnxError> {
         let mode = self.node.string("mode").unwrap_or("constant");
         if !matches!(mode, "constant" | "edge" | "reflect") {
             return Err(self.wrong("mode constant, edge or reflect", mode));
         }
-        let Some(pads) = &self.input(1)?.ints else {
-            return Err(self.wrong("constant pads", "pads computed at run time"));
-        };
+        let Some(pads) = &self.input(1)?.ints else { return self.of(None) };
         if pads.iter().any(|p| *p < 0) {
             return Err(self.wrong("pads of at least 0 (cut with Slice)", format!("{pads:?}")));
         }
         let Some(dims) = self.dims(0)? else { return self.of(None) };
         let axes = match self.inputs.get(3).copied().flatten() {
-            Some(info) => info.ints.clone().ok_or_else(|| self.wrong("constant axes", "others"))?,
+            Some(Info { ints: None, .. }) => return self.of(None),
+            Some(Info { ints: Some(axes), .. }) => axes.clone(),
             None => (0..dims.len() as i64).collect(),
         };
         let (before, after) = pads.split_at(pads.len() / 2);
