@@ -5,6 +5,7 @@
 
 mod attributes;
 mod batch;
+mod schema;
 mod values;
 
 use std::ops::Deref;
@@ -102,6 +103,7 @@ pub fn verify(graph: Graph, limits: &Limits) -> Result<Verified, OnnxError> {
     }
     for node in graph.nodes() {
         attributes::check(node)?;
+        schema::check(node, graph.opset())?;
     }
     let open = batch::check(&graph)?;
     values::check(&graph, None, limits)?;
@@ -231,7 +233,10 @@ mod tests {
                 "expected an inner size of Fixed(3), found Fixed(2)",
             ),
             (
-                |g| g.node[1].attribute.push(AttributeProto::int("axis", i64::MAX)),
+                |g| {
+                    g.node[1].op_type = Some("Softmax".into());
+                    g.node[1].attribute.push(AttributeProto::int("axis", i64::MAX));
+                },
                 "expected an axis of -8 to 7",
             ),
             (|g| g.node[1].input.push("w".into()), "expected 1 to 1 inputs, found 2"),

@@ -94,8 +94,8 @@ impl<'a> Values<'a> {
         if self.fixed {
             self.check_known(node, &inputs, &outputs)?;
         }
-        let named = node.output.iter().zip(outputs).filter(|(name, _)| !name.is_empty());
-        named.map(|(name, info)| self.define(name, info)).collect()
+        let mut named = node.output.iter().zip(outputs).filter(|(name, _)| !name.is_empty());
+        named.try_for_each(|(name, info)| self.define(name, info))
     }
 
     /// With every input's shape known, every output's must be.
