@@ -410,3 +410,30 @@ fn adapters_go_on_no_weight_that_is_used_in_another_way_too() {
     let nothing = Adapter { pattern: "both".into(), ..Adapter::new(1) };
     assert!(nothing.layers(&policy).unwrap_err().to_string().contains("pattern `both`"));
 }
+
+#[test]
+fn exported_policies_are_trained_with_the_loss_of_their_kind() {
+    for (file, loss, outputs, target) in [
+        ("gaussian.dynamo.fixed.onnx", "gaussian", &["mean", "log_std"][..], 3),
+        ("gaussian.legacy-17.fixed.onnx", "gaussian", &["mean", "log_std"], 3),
+        ("actor_critic.legacy-17.fixed.onnx", "huber:0.1", &["action"], 3),
+        ("mixture.dynamo.fixed.onnx", "mixture", &["logits", "means", "log_std"], 2),
+        ("categorical.dynamo.fixed.onnx", "categorical", &["log_probabilities"], 3),
+    ] {
+        let bytes = std::fs::read(format!("tests/corpus/{file}")).unwrap();
+        let policy = Verified::from_bytes(&bytes).unwrap().into_graph();
+        let how = BehaviourCloning { batch: 4, ..cloning(loss, outputs) };
+        let step = TrainStep::behaviour_cloning(&policy, &how).unwrap();
+        let mut rng = stream(3, Stream::Training);
+        let observation = random(&[4, 6], 1.0, &mut rng).data;
+        let target: Vec<f32> = (0..4 * target).map(|i| (i % 3) as f32).collect();
+        let batch =
+            [("observation", &observation[..]), ("target_action", &target), ("weight", &[1.0; 4])];
+        for engine in engines() {
+            let mut trainer = engine.train(&step, 1).unwrap();
+            let losses: Vec<f32> =
+                (0..100).map(|_| trainer.step(&batch, 3e-3).unwrap().loss).collect();
+            assert!(losses[99] < 0.8 * losses[0], "{engine}: {file}: {losses:?}");
+        }
+    }
+}

@@ -69,6 +69,10 @@ fn row(tensor: &Tensor, i: usize) -> Vec<f64> {
     tensor.data[i * size..(i + 1) * size].iter().map(|x| f64::from(*x)).collect()
 }
 
+fn row_f32(tensor: &Tensor, i: usize) -> Vec<f32> {
+    row(tensor, i).into_iter().map(|x| x as f32).collect()
+}
+
 #[test]
 fn distances_have_the_value_and_gradient_of_their_formula() {
     for name in ["mse", "l1", "huber:0.5"] {
@@ -172,6 +176,17 @@ fn categories_have_the_value_and_gradient_of_their_formula() {
         surprise(&first, i, classes[2 * i]) + surprise(&second, i, classes[2 * i + 1])
     });
     check("categorical", &[first, second], &given, want);
+
+    // Two choices in one output.
+    let both = random(&[BATCH, 2, 4], 3);
+    let want = weighted(&given, |i| {
+        let of = |choice: usize| {
+            let logits = Tensor::new([1, 4], &row_f32(&both, i)[4 * choice..][..4]).unwrap();
+            surprise(&logits, 0, classes[2 * i + choice])
+        };
+        of(0) + of(1)
+    });
+    check("categorical", &[both], &given, want);
 }
 
 #[test]

@@ -59,29 +59,49 @@ pub(super) fn mixture(
     Some(Sample { each: b.reshape(each, &[batch as i64]), mask: None })
 }
 
-/// `sum_d (log sum_c exp(logit_dc) - logit_d,target)`. The chosen logit is found by comparing the
-/// target with the row `0, 1, ..`: no integer input, a gradient that every engine runs, and classes
-/// masked with a logit of minus infinity stay masked.
-pub(super) fn categorical(b: &mut Builder, outputs: &[Value], sizes: &[Vec<usize>]) -> Sample {
-    let batch = sizes.first().and_then(|s| s.first()).copied().unwrap_or(0);
-    let target = b.input(BcLoss::TARGET, &[Dim::Fixed(batch), Dim::Fixed(outputs.len())]);
-    let mut sum: Option<Value> = None;
-    for (choice, (logits, size)) in outputs.iter().zip(sizes).enumerate() {
-        let classes = size.last().copied().unwrap_or(0);
-        let numbers = (0..classes).map(|c| c as f32).collect();
-        let numbers = b.constant(Tensor { dims: vec![1, classes], data: numbers });
-        let chosen = b.slice(target, 1, choice as i64, choice as i64 + 1);
-        let chosen = b.equal(chosen, numbers);
-        let (logits, _) = lowered(b, *logits);
-        let zero = b.scalar(0.0);
-        let logit = b.op("Where", &[chosen, logits, zero], vec![]);
-        let logit = b.reduce_sum(logit, &[1], true);
-        let all = log_sum_exp(b, logits);
-        let each = b.sub(all, logit);
-        let each = b.reshape(each, &[batch as i64]);
+/// `sum_d (log sum_c exp(logit_dc) - logit_d,target)`; `None` when the outputs do not fit. The chosen
+/// logit is found by comparing the target with the row `0, 1, ..`: no integer input, a gradient that
+/// every engine runs, and classes masked with a logit of minus infinity stay masked.
+pub(super) fn categorical(
+    b: &mut Builder,
+    outputs: &[Value],
+    sizes: &[Vec<usize>],
+) -> Option<Sample> {
+    let choices = |size: &Vec<usize>| match *size.as_slice() {
+        [batch, classes] => Some([batch, 1, classes]),
+        [batch, choices, classes] => Some([batch, choices, classes]),
+        _ => None,
+    };
+    let sizes = sizes.iter().map(choices).collect::<Option<Vec<_>>>()?;
+    let [batch, ..] = *sizes.first()?;
+    let all = sizes.iter().map(|[_, choices, _]| choices).sum();
+    let target = b.input(BcLoss::TARGET, &[Dim::Fixed(batch), Dim::Fixed(all)]);
+    let (mut start, mut sum) = (0, None);
+    for (logits, [_, choices, classes]) in outputs.iter().zip(sizes) {
+        let end = start + choices as i64;
+        let target = b.slice(target, 1, start, end);
+        let target = b.reshape(target, &[-1, 1]);
+        let logits = b.reshape(*logits, &[-1, classes as i64]);
+        let each = surprise_of_class(b, logits, target, classes);
+        let each = b.reshape(each, &[batch as i64, choices as i64]);
+        let each = b.reduce_sum(each, &[1], false);
         sum = Some(sum.map_or(each, |sum| b.add(sum, each)));
+        start = end;
     }
-    Sample { each: sum.unwrap_or(target), mask: None }
+    Some(Sample { each: sum?, mask: None })
+}
+
+/// `log sum_c exp(logit_c) - logit_target` of each row, `[rows, 1]`.
+fn surprise_of_class(b: &mut Builder, logits: Value, target: Value, classes: usize) -> Value {
+    let numbers = (0..classes).map(|c| c as f32).collect();
+    let numbers = b.constant(Tensor { dims: vec![1, classes], data: numbers });
+    let chosen = b.equal(target, numbers);
+    let (logits, _) = lowered(b, logits);
+    let zero = b.scalar(0.0);
+    let logit = b.op("Where", &[chosen, logits, zero], vec![]);
+    let logit = b.reduce_sum(logit, &[1], true);
+    let all = log_sum_exp(b, logits);
+    b.sub(all, logit)
 }
 
 /// Each element's negative log density, `z^2 / 2 + log s + log(2 pi) / 2`.

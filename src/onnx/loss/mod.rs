@@ -54,8 +54,9 @@ pub enum BcLoss {
     /// Outputs logits `[N, k]`, means `[N, k, a]` and widths `[N, k, a]` (Bishop, 1994):
     /// `-log sum_m softmax(logits)_m N(target; mean_m, s_m)`.
     Mixture(Scale),
-    /// One output of logits `[N, c]` per choice, `d` of them; targets are the numbers of the chosen
-    /// classes `[N, d]`, as floats: `sum_d (log sum_c exp(logit_dc) - logit_d,target)`.
+    /// Outputs of logits `[N, c]` for one choice or `[N, d, c]` for several; targets are the numbers of
+    /// the chosen classes `[N, d]` over all outputs, as floats, each below its `c`:
+    /// `sum_d (log sum_c exp(logit_dc) - logit_d,target)`.
     Categorical,
 }
 
@@ -119,8 +120,8 @@ impl BcLoss {
             (Self::Mixture(scale), _, _) => {
                 density::mixture(b, *scale, outputs, &sizes).ok_or_else(wrong)?
             }
-            (Self::Categorical, _, _) if sizes.iter().all(|s| s.len() == 2) => {
-                density::categorical(b, outputs, &sizes)
+            (Self::Categorical, _, _) => {
+                density::categorical(b, outputs, &sizes).ok_or_else(wrong)?
             }
             _ => return Err(wrong()),
         };
@@ -146,7 +147,7 @@ impl BcLoss {
             Self::Chunk(_) => "one output [N, k, a]",
             Self::Gaussian(_) => "outputs mean [N, a] and width [N, a] or [a], or one [N, 2a]",
             Self::Mixture(_) => "outputs logits [N, k], means [N, k, a] and widths [N, k, a]",
-            Self::Categorical => "outputs of logits [N, c]",
+            Self::Categorical => "outputs of logits [N, c] or [N, d, c]",
         };
         OnnxError::invalid(format!("loss `{self}`"), expected, format!("{sizes:?}"))
     }
@@ -339,7 +340,7 @@ mod tests {
             ("gaussian", &[&[4, 3]]),
             ("gaussian", &[&[4, 3], &[2]]),
             ("mixture", &[&[4, 2], &[4, 3, 2], &[4, 3, 2]]),
-            ("categorical", &[&[4, 2, 2]]),
+            ("categorical", &[&[4]]),
         ] {
             assert!(refusal(loss, sizes).contains("expected"), "{loss} {sizes:?}");
         }
