@@ -16,12 +16,16 @@ pub fn act(setup: &Setup, model: &str) -> Vec<Figure> {
         "mlp" => Some(mlp(&mut stream(1, Stream::Weights))),
         _ => peers::exported(model, 1),
     };
-    let Some(policy) = policy.map(Verified::try_from).transpose().unwrap_or_else(|error| {
-        eprintln!("no {name}: {error}");
-        None
-    }) else {
-        eprintln!("no {name}: no policy; PyTorch exports it, see `tools/bench/run --setup`");
-        return Vec::new();
+    let policy = match policy.map(Verified::try_from) {
+        Some(Ok(policy)) => policy,
+        Some(Err(error)) => {
+            eprintln!("no {name}: {error}");
+            return Vec::new();
+        }
+        None => {
+            eprintln!("no {name}: the peers export the policy; run `tools/bench/run --setup`");
+            return Vec::new();
+        }
     };
     let engines: Vec<&Engine> = setup.engines().collect();
     let (peers, floor): (&[&'static str], _) = (&["torch-eager"], model == "mlp");

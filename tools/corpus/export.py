@@ -109,8 +109,8 @@ def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def parameters_in(module: nn.Module, model: onnx.ModelProto) -> dict:
     """For each of PyTorch's parameters the initializer that holds its value (perhaps with axes of size 1
-    more or fewer), or its transpose; null
-    where an exporter folded it into something else. Several in one initializer were tied."""
+    more or fewer) or its transpose; null where an exporter folded it into something else. Several in
+    one initializer were tied."""
     stored = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     found = {}
     for name, parameter in module.named_parameters():
