@@ -109,8 +109,9 @@ fn train_steps(
         let ours = engines.iter().map(|engine| {
             let mut trainer = engine.train(step, threads).unwrap();
             let inputs = &inputs;
-            let step = move || drop(trainer.step(inputs, 1e-4).unwrap());
-            let mut step = step;
+            let mut step = move || {
+                trainer.step(inputs, 1e-4).unwrap();
+            };
             Box::new(move || Some([rate(&mut step)])) as Contender<'_, 1>
         });
         let theirs = peers.iter().map(|peer| match *peer {
