@@ -298,7 +298,8 @@ fn trained(case: &Case) -> Result<()> {
 
 fn steps_agree(with: &str, expected: &[f32], found: &[f32], tolerance: f32) -> Result<()> {
     let error = |(e, f): (&f32, &f32)| (e - f).abs() / e.abs();
-    match expected.iter().zip(found).map(error).enumerate().find(|(_, e)| *e > tolerance) {
+    let mut errors = expected.iter().zip(found).map(error).enumerate();
+    match errors.find(|(_, e)| e.is_nan() || *e > tolerance) {
         None => Ok(()),
         Some((step, error)) => Err(format!("step {step} is off from {with} by {error:.1e}")),
     }
@@ -312,7 +313,9 @@ fn compare(what: &str, expected: &[f32], found: &[f32], scale: f32, tolerance: f
     if expected.len() != found.len() {
         return Err(format!("{what}: {} elements, not {}", found.len(), expected.len()));
     }
-    let error = expected.iter().zip(found).fold(0.0f32, |w, (e, f)| w.max((e - f).abs() / scale));
+    let errors = expected.iter().zip(found).map(|(e, f)| (e - f).abs() / scale);
+    // `max` would pass over what is not a number.
+    let error = errors.fold(0.0f32, |w, e| if e.is_nan() { f32::INFINITY } else { w.max(e) });
     if error <= tolerance { Ok(()) } else { Err(format!("{what} is off by {error:.1e}")) }
 }
 
