@@ -16,7 +16,7 @@ use regoal::rng::{Stream, stream};
 
 use super::Setup;
 use super::learning::figures;
-use super::measure::{Figure, Unit, alone, in_turns, rate, typical_us};
+use super::measure::{Contender, Figure, Unit, alone, in_turns, rate, typical_us};
 
 const GOAL: [f32; 3] = [0.1, -0.2, 0.2];
 
@@ -41,21 +41,17 @@ pub fn act(setup: &Setup) -> Vec<Figure> {
         achieved_goal: stack([0.0, -0.3, 0.2]),
         desired_goal: stack(GOAL),
     };
-    let engines: Vec<&Engine> = setup.ort.iter().chain([&setup.tract]).collect();
-    let mut contenders: Vec<_> = engines
-        .iter()
-        .map(|engine| {
-            let mut policy = Policy::load(&setup.policy, &setup.robot, engine).unwrap();
-            let observation = &observation;
-            move || {
-                typical_us(|| {
-                    std::hint::black_box(policy.act(observation).unwrap());
-                })
-            }
-        })
-        .collect();
+    let engines: Vec<&Engine> = setup.engines().collect();
+    let mut contenders: Vec<Contender<'_, 1>> = Vec::new();
+    for engine in &engines {
+        let mut policy = Policy::load(&setup.policy, &setup.robot, engine).unwrap();
+        let observation = &observation;
+        let mut act = move || drop(std::hint::black_box(policy.act(observation).unwrap()));
+        contenders.push(Box::new(move || Some([typical_us(&mut act)])));
+    }
     let values = in_turns(&mut contenders);
-    figures("act/reach", &engines, &values, Unit::Microseconds)
+    let values: Vec<_> = values.into_iter().map(|v| v.map(|[us]| us)).collect();
+    figures("act/reach", &engines, &[], &values, Unit::Microseconds)
 }
 
 /// One sync read and one sync write of six servos.

@@ -4,9 +4,11 @@
 //! function that measures it. Contenders take turns, round by round, and the median round counts:
 //! what else the computer does then hits all of them alike.
 
+mod acting;
 mod arm;
 mod learning;
 mod measure;
+mod peers;
 
 use std::path::{Path, PathBuf};
 
@@ -18,10 +20,16 @@ use regoal::storage::Disk;
 /// How the names of a benchmark's figures begin, and what measures them.
 type Benchmark = (&'static str, fn(&Setup) -> Vec<Figure>);
 
-const BENCHMARKS: [Benchmark; 8] = [
-    ("train_step/mlp/32/", |setup| learning::train_step(setup, 32)),
-    ("train_step/mlp/256/", |setup| learning::train_step(setup, 256)),
-    ("train_step/mlp/1024/", |setup| learning::train_step(setup, 1024)),
+const BENCHMARKS: [Benchmark; 14] = [
+    ("train_step/mlp/32/", |setup| learning::mlp_steps(setup, 32, 1)),
+    ("train_step/mlp/256/", |setup| learning::mlp_steps(setup, 256, 1)),
+    ("train_step/mlp/256/2_threads/", |setup| learning::mlp_steps(setup, 256, 2)),
+    ("train_step/mlp/1024/", |setup| learning::mlp_steps(setup, 1024, 1)),
+    ("train_step/act/32/", |setup| learning::exported_steps(setup, "act", 32)),
+    ("train_step/cnn/32/", |setup| learning::exported_steps(setup, "cnn", 32)),
+    ("act/mlp/", |setup| acting::act(setup, "mlp")),
+    ("act/act/", |setup| acting::act(setup, "act")),
+    ("act/cnn/", |setup| acting::act(setup, "cnn")),
     ("act/reach/", arm::act),
     ("bus_cycle/feetech", arm::bus_cycle),
     ("relabel/256", |_| learning::relabel(256)),
@@ -40,6 +48,10 @@ struct Setup {
 }
 
 impl Setup {
+    fn engines(&self) -> impl Iterator<Item = &Engine> {
+        self.ort.iter().chain([&self.tract])
+    }
+
     fn new() -> Self {
         let explicit = std::env::var_os("REGOAL_ONNXRUNTIME").map(PathBuf::from);
         let best = Engine::best(explicit.as_deref(), Device::Cpu).unwrap();

@@ -4,13 +4,15 @@ use std::fmt;
 use std::time::Duration;
 
 use regoal::clock::{Clock as _, SystemClock};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// Rounds that count.
 const ROUNDS: usize = 25;
 /// How long one lasts.
-const ROUND: Duration = Duration::from_millis(150);
+pub const ROUND: Duration = Duration::from_millis(150);
 
 /// What was measured, and what a peer took for the same.
+#[derive(Clone)]
 pub struct Figure {
     pub name: String,
     value: f64,
@@ -40,7 +42,7 @@ impl Unit {
 impl Figure {
     /// The table's first line.
     pub const HEADING: &str =
-        "figure                            value           peer     its value   ratio";
+        "figure                            value           peer            its value   ratio";
 
     pub fn new(name: impl Into<String>, value: f64, unit: Unit) -> Self {
         Self { name: name.into(), value, unit, peer: None }
@@ -86,7 +88,7 @@ impl fmt::Display for Figure {
         write!(f, "{:<26} {value:>12} {unit:<9}", self.name)?;
         let Some((peer, peer_value)) = self.peer else { return Ok(()) };
         let show = |x: Option<f64>| x.map_or("-".into(), |x| rounded(x).to_string());
-        write!(f, " {peer:<6} {:>11} {:>7}", show(peer_value), show(self.ratio()))
+        write!(f, " {peer:<13} {:>11} {:>7}", show(peer_value), show(self.ratio()))
     }
 }
 
@@ -100,23 +102,42 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// The median round of each contender; they take turns, and a first round warms up.
-pub fn in_turns(contenders: &mut [impl FnMut() -> f64]) -> Vec<f64> {
+/// What takes turns: a round's numbers, or nothing where it cannot be had.
+pub type Contender<'a, const N: usize> = Box<dyn FnMut() -> Option<[f64; N]> + 'a>;
+
+/// The medians of each contender's rounds; they take turns, and a first round warms up.
+pub fn in_turns<const N: usize>(contenders: &mut [Contender<'_, N>]) -> Vec<Option<[f64; N]>> {
     let mut rounds = vec![Vec::new(); contenders.len()];
     for round in 0..=ROUNDS {
         for (contender, values) in contenders.iter_mut().zip(&mut rounds) {
             let value = contender();
             if round > 0 {
-                values.push(value);
+                values.extend(value);
             }
         }
     }
-    rounds.into_iter().map(median).collect()
+    let medians = |rounds: Vec<[f64; N]>| {
+        let typical = || std::array::from_fn(|i| median(rounds.iter().map(|r| r[i]).collect()));
+        (!rounds.is_empty()).then(typical)
+    };
+    rounds.into_iter().map(medians).collect()
 }
 
 /// The median round of a single contender.
-pub fn alone(contender: impl FnMut() -> f64) -> f64 {
-    in_turns(&mut [contender])[0]
+pub fn alone(mut contender: impl FnMut() -> f64) -> f64 {
+    in_turns(&mut [Box::new(|| Some([contender()])) as Contender<'_, 1>])[0].unwrap()[0]
+}
+
+/// Keeps this thread on the last `threads` processors while it works, as the peers keep to them.
+pub fn pinned<T>(threads: usize, work: impl FnOnce() -> T) -> T {
+    let all = sched_getaffinity(None).unwrap();
+    let allowed: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|cpu| all.is_set(*cpu)).collect();
+    let mut last = CpuSet::new();
+    allowed.iter().rev().take(threads).for_each(|cpu| last.set(*cpu));
+    sched_setaffinity(None, &last).unwrap();
+    let value = work();
+    sched_setaffinity(None, &all).unwrap();
+    value
 }
 
 /// Calls a second over a round.
@@ -132,8 +153,8 @@ pub fn rate(mut call: impl FnMut()) -> f64 {
     f64::INFINITY
 }
 
-/// The median time of a call over a round (us).
-pub fn typical_us(mut call: impl FnMut()) -> f64 {
+/// The median and the 99th percentile of the time of a call over a round (us).
+pub fn latency_us(mut call: impl FnMut()) -> [f64; 2] {
     let start = SystemClock.now();
     let mut times = Vec::new();
     let mut before = start;
@@ -143,5 +164,11 @@ pub fn typical_us(mut call: impl FnMut()) -> f64 {
         times.push(after.since(before).as_secs_f64() * 1e6);
         before = after;
     }
-    median(times)
+    times.sort_by(f64::total_cmp);
+    [times[times.len() / 2], times[times.len() * 99 / 100]]
+}
+
+/// The median time of a call over a round (us).
+pub fn typical_us(call: impl FnMut()) -> f64 {
+    latency_us(call)[0]
 }
