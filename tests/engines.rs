@@ -2,11 +2,14 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+
 use common::{best, engines};
 use rand::RngExt as _;
 use regoal::engine::{Device, Engine, Trainer};
 use regoal::onnx::{
-    AdamW, BehaviourCloning, Builder, Dim, Graph, Tensor, TrainStep, Value, Verified,
+    AdamW, BehaviourCloning, Builder, Dim, Graph, Optimiser, Sgd, Tensor, TrainStep, Value,
+    Verified,
 };
 use regoal::rng::{Rng, Stream, normal, stream};
 
@@ -342,6 +345,74 @@ fn adamw_follows_its_definition() {
             trainer.step(&[("target", &[1.0])], lr as f32).unwrap();
             let found = f64::from(trainer.parameters().unwrap()["p"].data[0]);
             assert!((found - want).abs() < 2e-5, "{engine}: step {t}: {found}, not {want}");
+        }
+    }
+}
+
+/// Thirty steps on a policy: its parameters and their moving average.
+fn tuned_with(engine: &Engine, optimiser: Optimiser) -> [BTreeMap<String, Tensor>; 2] {
+    let policy = policy(&[8, 32, 32, 3], 5);
+    let loss = cloning(32).loss(&policy).unwrap();
+    let named = policy.parameters().unwrap().into_keys();
+    let trained: Vec<String> = named.filter(|name| name.starts_with("layer")).collect();
+    let step = TrainStep::new(&loss, "loss", &trained, optimiser).unwrap();
+    let (trainer, _) = train(engine, &step, 30, 1);
+    [trainer.parameters().unwrap(), trainer.averaged().unwrap()]
+}
+
+#[test]
+fn an_update_as_one_node_is_the_update_of_plain_nodes() {
+    let optimisers: [Optimiser; 5] = [
+        AdamW::default().into(),
+        AdamW { weight_decay: 0.01, clip_norm: Some(0.1), ema: Some(0.9), ..AdamW::default() }
+            .into(),
+        Sgd::default().into(),
+        Sgd { momentum: 0.0, clip_norm: Some(0.2), ..Sgd::default() }.into(),
+        Sgd { nesterov: true, weight_decay: 0.1, ema: Some(0.5), ..Sgd::default() }.into(),
+    ];
+    for engine in engines() {
+        for optimiser in optimisers {
+            let fused = tuned_with(&engine, optimiser);
+            let plain = tuned_with(&engine.clone().plain(), optimiser);
+            let pairs = fused.iter().zip(&plain).flat_map(|(f, p)| f.iter().zip(p.values()));
+            let worst = pairs.map(|((_, f), p)| worst_relative(f, p)).fold(0.0, f32::max);
+            println!("{engine}: {optimiser:?}: {worst:.1e}");
+            assert!(worst < 2e-6, "{engine}: {optimiser:?}: {worst}");
+            assert_eq!(fused[0] == fused[1], optimiser.ema().is_none(), "{engine}");
+        }
+    }
+}
+
+#[test]
+fn descent_with_momentum_and_the_moving_average_follow_their_definitions() {
+    // Loss (p - 1)^2 of one number; the reference is the formula in f64.
+    let mut b = Builder::new();
+    let p = b.parameter("p", Tensor::new([1], [3.0]).unwrap());
+    let target = b.input("target", &[Dim::Fixed(1)]);
+    let error = b.sub(p, target);
+    let square = b.mul(error, error);
+    let loss = b.reduce_sum(square, &[], false);
+    b.output("loss", loss);
+    let loss = b.finish().unwrap();
+    for nesterov in [false, true] {
+        let sgd = Sgd { nesterov, weight_decay: 0.1, ema: Some(0.8), ..Sgd::default() };
+        let step = TrainStep::new(&loss, "loss", &["p".into()], sgd).unwrap();
+        let (mut p, mut u, mut average, lr) = (3.0f64, 0.0f64, 3.0f64, 0.05f64);
+        for _ in 0..20 {
+            let g = 2.0 * (p - 1.0);
+            u = 0.9 * u + g;
+            p -= lr * (if nesterov { g + 0.9 * u } else { u } + 0.1 * p);
+            average = 0.8 * average + 0.2 * p;
+        }
+        for engine in engines() {
+            let mut trainer = engine.train(&step, 1).unwrap();
+            for _ in 0..20 {
+                trainer.step(&[("target", &[1.0])], lr as f32).unwrap();
+            }
+            let of = |all: BTreeMap<String, Tensor>| f64::from(all["p"].data[0]);
+            let found = (of(trainer.parameters().unwrap()), of(trainer.averaged().unwrap()));
+            let near = |x: f64, y: f64| (x - y).abs() < 1e-5;
+            assert!(near(found.0, p) && near(found.1, average), "{engine}: {found:?}");
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod runtime;
 mod session;
 mod tract;
 mod trainer;
+mod update;
 
 use std::path::{Path, PathBuf};
 
@@ -122,6 +123,8 @@ impl std::fmt::Display for Device {
 pub struct Engine {
     backend: Backend,
     note: Option<String>,
+    /// Whether training steps run as plain nodes although this engine has our operators.
+    plain: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -131,9 +134,20 @@ enum Backend {
 }
 
 impl Engine {
+    fn of(backend: Backend, note: Option<String>) -> Self {
+        Self { backend, note, plain: false }
+    }
+
+    /// The same engine with training steps of plain nodes only: what an engine without our
+    /// operators runs. Slower, and equal up to rounding.
+    #[must_use]
+    pub fn plain(self) -> Self {
+        Self { plain: true, ..self }
+    }
+
     /// The engine that is part of this program.
     pub fn tract() -> Self {
-        Self { backend: Backend::Tract, note: None }
+        Self::of(Backend::Tract, None)
     }
 
     /// ONNX Runtime from a library file (`libonnxruntime.so`, version 1.24 or newer). Where CUDA does
@@ -144,13 +158,13 @@ impl Engine {
     pub fn ort(path: &Path, device: Device) -> Result<Self, EngineError> {
         let library = ort::Library::open(path)?;
         if device == Device::Cpu {
-            return Ok(Self { backend: Backend::Ort(library), note: None });
+            return Ok(Self::of(Backend::Ort(library), None));
         }
         let (library, note) = match library.with_cuda() {
             Ok(on_cuda) => (on_cuda, None),
             Err(reason) => (library, Some(no_cuda(&reason))),
         };
-        Ok(Self { backend: Backend::Ort(library), note })
+        Ok(Self::of(Backend::Ort(library), note))
     }
 
     /// The fastest engine there is: ONNX Runtime from `explicit`, or from the user's cache (what
@@ -174,7 +188,7 @@ impl Engine {
             "no ONNX Runtime library found; run `regoal runtime install` for faster training".into()
         };
         let note = if reasons.is_empty() { none() } else { reasons.join("; ") };
-        Ok(Self { backend: Backend::Tract, note: Some(note) })
+        Ok(Self::of(Backend::Tract, Some(note)))
     }
 
     /// Why this is not the engine one might expect.
@@ -219,7 +233,7 @@ impl Engine {
     /// # Errors
     /// When the engine cannot run it.
     pub fn train(&self, step: &TrainStep, threads: usize) -> Result<Trainer, EngineError> {
-        Trainer::new(&self.backend, step, threads)
+        Trainer::new(&self.backend, step, self.plain, threads)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Graphs on ONNX Runtime, opened at run time.
 
 mod training;
+mod update;
 
 pub(super) use training::Training;
 
@@ -13,7 +14,7 @@ use ort::value::TensorRef;
 
 use super::session::{Input, copy_out};
 use super::{Device, EngineError};
-use crate::onnx::{Builder, Dim, Tensor, ValueInfo, Verified};
+use crate::onnx::{Builder, Dim, Graph, Tensor, ValueInfo, Verified};
 
 const ENGINE: &str = "ONNX Runtime";
 
@@ -100,7 +101,9 @@ impl Library {
 
     /// CUDA is asked for strictly, because ONNX Runtime would else fall back without a word, and
     /// with whole float32 products: its default, TF32, keeps 10 bits of each factor.
-    fn session(&self, graph: &Verified, threads: usize) -> Result<Session, EngineError> {
+    ///
+    /// `graph` is verified, or a training step's [`Form`](crate::onnx::Form).
+    fn session(&self, graph: &Graph, threads: usize) -> Result<Session, EngineError> {
         let cuda = || CUDA::default().with_tf32(false).build().error_on_failure();
         let providers = if self.device == Device::Cuda { vec![cuda()] } else { Vec::new() };
         let build = || -> Result<Session, String> {
@@ -112,6 +115,8 @@ impl Library {
                 .with_intra_op_spinning(false)
                 .map_err(|e| said(&e))?
                 .with_execution_providers(providers)
+                .map_err(|e| said(&e))?
+                .with_operators(update::operators().map_err(|e| said(&e))?)
                 .map_err(|e| said(&e))?
                 .commit_from_memory(&graph.to_bytes())
                 .map_err(|e| said(&e))

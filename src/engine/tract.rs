@@ -1,5 +1,7 @@
 //! Graphs on tract: part of this program, one thread.
 
+mod update;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -10,7 +12,7 @@ use tract_onnx::prelude::{
 
 use super::session::{Input, copy_out};
 use super::{EngineError, StepReport};
-use crate::onnx::{Dim, Graph, Tensor, TrainStep, ValueInfo, Verified};
+use crate::onnx::{Dim, Form, Graph, Tensor, TrainStep, ValueInfo, Verified};
 
 pub(super) const VERSION: &str = "0.23.9";
 const ENGINE: &str = "tract";
@@ -24,7 +26,7 @@ fn run_error(error: impl std::fmt::Display) -> EngineError {
 fn load(graph: &Graph) -> Result<TypedSimpleState, EngineError> {
     let bytes = graph.to_bytes();
     let parse = || -> TractResult<TypedSimpleState> {
-        let model = tract_onnx::onnx().model_for_read(&mut bytes.as_slice())?;
+        let model = update::onnx().model_for_read(&mut bytes.as_slice())?;
         model.into_optimized()?.into_runnable()?.spawn()
     };
     let refused = |reason| EngineError::Load { engine: ENGINE, reason };
@@ -123,9 +125,9 @@ pub(super) struct Training {
 }
 
 impl Training {
-    pub(super) fn new(step: &TrainStep) -> Result<Self, EngineError> {
+    pub(super) fn new(step: &TrainStep, form: &Form<'_>) -> Result<Self, EngineError> {
         let source = |info: &ValueInfo| {
-            let state = step.state().iter().position(|s| s.input == info.name);
+            let state = form.state().iter().position(|s| s.input == info.name);
             let batch = step.batch_inputs().iter().position(|b| b.name == info.name);
             let source =
                 state.map(Source::State).or(batch.map(Source::Batch)).unwrap_or(Source::Rate);
@@ -135,9 +137,9 @@ impl Training {
             TractTensor::from_shape(&t.dims, &t.data).map(TValue::from).map_err(run_error)
         };
         Ok(Self {
-            plan: load(step.graph())?,
-            sources: step.graph().inputs()?.iter().map(source).collect(),
-            state: step.state().iter().map(|s| initial(&s.initial)).collect::<Result<_, _>>()?,
+            plan: load(form.graph())?,
+            sources: form.graph().inputs()?.iter().map(source).collect(),
+            state: form.state().iter().map(|s| initial(&s.initial)).collect::<Result<_, _>>()?,
             next: Vec::new(),
         })
     }
@@ -171,8 +173,10 @@ impl Training {
         self.next.clear();
     }
 
-    pub(super) fn parameters(&self) -> Result<Vec<f32>, EngineError> {
-        let first = self.state.first().ok_or_else(|| run_error("no state"))?;
-        Ok(slice(first)?.to_vec())
+    /// Appends a tensor of the current state to `flat`.
+    pub(super) fn read(&self, place: usize, flat: &mut Vec<f32>) -> Result<(), EngineError> {
+        let value = self.state.get(place).ok_or_else(|| run_error("no state"))?;
+        flat.extend_from_slice(slice(value)?);
+        Ok(())
     }
 }

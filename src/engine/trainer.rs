@@ -1,6 +1,7 @@
 //! Training: steps of one graph whose state stays inside the engine.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::session::check_dims;
 use super::{Backend, Device, EngineError, ort, tract};
@@ -11,6 +12,9 @@ use crate::onnx::{Tensor, TrainStep};
 pub struct Trainer {
     step: TrainStep,
     runner: Runner,
+    /// Where the parameters and their moving average stand among the state.
+    parameters: Range<usize>,
+    average: Option<usize>,
 }
 
 enum Runner {
@@ -31,15 +35,23 @@ impl Trainer {
     pub(super) fn new(
         backend: &Backend,
         step: &TrainStep,
+        plain: bool,
         threads: usize,
     ) -> Result<Self, EngineError> {
+        let form = match backend {
+            // A card runs plain nodes over one flat vector: few launches, nothing on the host.
+            Backend::Ort(library) if library.device() == Device::Cuda => step.plain(),
+            _ if plain => step.plain(),
+            _ => step.fused(),
+        };
         let runner = match backend {
-            Backend::Tract => Runner::Tract(Box::new(tract::Training::new(step)?)),
+            Backend::Tract => Runner::Tract(Box::new(tract::Training::new(step, &form)?)),
             Backend::Ort(library) => {
-                Runner::Ort(Box::new(ort::Training::new(library, step, threads)?))
+                Runner::Ort(Box::new(ort::Training::new(library, step, &form, threads)?))
             }
         };
-        Ok(Self { step: step.clone(), runner })
+        let (parameters, average) = (form.parameters(), form.average());
+        Ok(Self { step: step.clone(), runner, parameters, average })
     }
 
     /// Where it runs.
@@ -88,10 +100,26 @@ impl Trainer {
     /// # Errors
     /// When the engine cannot give them.
     pub fn parameters(&self) -> Result<BTreeMap<String, Tensor>, EngineError> {
-        let flat = match &self.runner {
-            Runner::Tract(training) => training.parameters(),
-            Runner::Ort(training) => training.parameters(),
-        }?;
+        self.read(self.parameters.clone())
+    }
+
+    /// The moving average of the trained parameters by name: those that a policy is exported with.
+    /// The parameters themselves where the optimiser keeps no average.
+    ///
+    /// # Errors
+    /// When the engine cannot give them.
+    pub fn averaged(&self) -> Result<BTreeMap<String, Tensor>, EngineError> {
+        self.read(self.average.map_or(self.parameters.clone(), |place| place..place + 1))
+    }
+
+    fn read(&self, places: Range<usize>) -> Result<BTreeMap<String, Tensor>, EngineError> {
+        let mut flat = Vec::new();
+        for place in places {
+            match &self.runner {
+                Runner::Tract(training) => training.read(place, &mut flat),
+                Runner::Ort(training) => training.read(place, &mut flat),
+            }?;
+        }
         Ok(self.step.unflatten(&flat))
     }
 }

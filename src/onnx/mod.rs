@@ -2,7 +2,7 @@
 //! steps. Knows no robot.
 //!
 //! A training step is an ordinary ONNX file: [`Builder`] writes a loss as a formula over a policy's
-//! graph, [`grad`] appends the gradients, [`AdamW`] the update, and [`TrainStep`] joins them into a
+//! graph, [`grad`] appends the gradients, [`Optimiser`] the update, and [`TrainStep`] joins them into a
 //! graph that any engine runs: (batch, learning rate, state) to (loss, gradient norm, new state).
 #![cfg_attr(
     not(test),
@@ -21,8 +21,10 @@ mod verify;
 
 pub use builder::{Builder, Value};
 pub use graph::{Graph, ValueInfo};
-pub use optimiser::AdamW;
+pub use optimiser::{AdamW, Optimiser, Sgd};
+pub(crate) use optimiser::{DOMAIN, TINY_NORM};
 pub use tensor::{Dim, ElementType, Tensor};
+pub(crate) use train_step::Form;
 pub use train_step::{BehaviourCloning, ParameterSlice, StateTensor, TrainStep};
 pub use verify::{Limits, Verified, verify};
 

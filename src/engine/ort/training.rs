@@ -6,7 +6,7 @@ use ort::value::Tensor as OrtTensor;
 
 use super::{Library, run_error};
 use crate::engine::{Device, EngineError, StepReport};
-use crate::onnx::TrainStep;
+use crate::onnx::{Form, TrainStep};
 
 /// Two sets of state tensors, on the device: each step reads one and writes the other, because an
 /// update in place may overwrite a weight that the backward pass still reads.
@@ -28,21 +28,27 @@ impl Training {
     pub(in crate::engine) fn new(
         library: &Library,
         step: &TrainStep,
+        form: &Form<'_>,
         threads: usize,
     ) -> Result<Self, EngineError> {
-        let session = library.session(step.graph(), threads)?;
-        Self::bind(session, library.device, step).map_err(run_error)
+        let session = library.session(form.graph(), threads)?;
+        Self::bind(session, library.device, step, form).map_err(run_error)
     }
 
-    fn bind(session: Session, device: Device, step: &TrainStep) -> ort::Result<Self> {
+    fn bind(
+        session: Session,
+        device: Device,
+        step: &TrainStep,
+        form: &Form<'_>,
+    ) -> ort::Result<Self> {
         let host = Allocator::default();
         let scalar = || OrtTensor::<f32>::new(&host, [0i64; 0]);
         let (mut loss, mut gradient_norm) = (scalar()?, scalar()?);
-        let mut states = [state(&session, device, step)?, state(&session, device, step)?];
+        let mut states = [state(&session, device, form)?, state(&session, device, form)?];
         let mut bindings = [session.create_binding()?, session.create_binding()?];
         let ([first, second], [forth, back]) = (&mut states, &mut bindings);
         let mut bind = |binding: &mut IoBinding, from: &[_], to: &mut [_]| -> ort::Result<()> {
-            for ((info, from), to) in step.state().iter().zip(from).zip(to) {
+            for ((info, from), to) in form.state().iter().zip(from).zip(to) {
                 binding.bind_input(info.input.as_str(), from)?;
                 binding.bind_output(info.output.as_str(), to)?;
             }
@@ -95,22 +101,28 @@ impl Training {
         self.second = !self.second;
     }
 
-    pub(in crate::engine) fn parameters(&self) -> Result<Vec<f32>, EngineError> {
+    /// Appends a tensor of the current state to `flat`.
+    pub(in crate::engine) fn read(
+        &self,
+        place: usize,
+        flat: &mut Vec<f32>,
+    ) -> Result<(), EngineError> {
         let [first, second] = &self.states;
         let current = if self.second { second } else { first };
-        let flat = current.first().ok_or_else(|| run_error("no state"))?;
+        let tensor = current.get(place).ok_or_else(|| run_error("no state"))?;
         match self.device {
-            Device::Cpu => Ok(flat.extract_tensor().1.to_vec()),
+            Device::Cpu => flat.extend_from_slice(tensor.extract_tensor().1),
             Device::Cuda => {
-                let host = flat.to(AllocationDevice::CPU, 0).map_err(run_error)?;
-                Ok(host.extract_tensor().1.to_vec())
+                let host = tensor.to(AllocationDevice::CPU, 0).map_err(run_error)?;
+                flat.extend_from_slice(host.extract_tensor().1);
             }
         }
+        Ok(())
     }
 }
 
 /// The step's first state, where the session runs.
-fn state(session: &Session, device: Device, step: &TrainStep) -> ort::Result<Vec<OrtTensor<f32>>> {
+fn state(session: &Session, device: Device, form: &Form<'_>) -> ort::Result<Vec<OrtTensor<f32>>> {
     let host = Allocator::default();
     let cuda =
         || MemoryInfo::new(AllocationDevice::CUDA, 0, AllocatorType::Device, MemoryType::Default);
@@ -125,7 +137,7 @@ fn state(session: &Session, device: Device, step: &TrainStep) -> ort::Result<Vec
         tensor.copy_into(&mut on_card)?;
         Ok(on_card)
     };
-    step.state().iter().map(|s| tensor(&s.initial)).collect()
+    form.state().iter().map(|s| tensor(&s.initial)).collect()
 }
 
 fn scalar(tensor: &OrtTensor<f32>) -> Result<f32, EngineError> {
