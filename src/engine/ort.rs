@@ -1,5 +1,6 @@
 //! Graphs on ONNX Runtime, opened at run time.
 
+mod single;
 mod training;
 mod update;
 
@@ -12,7 +13,7 @@ use ort::ep::CUDA;
 use ort::session::{Session, SessionInputValue, SessionOutputs};
 use ort::value::TensorRef;
 
-use super::session::{Input, copy_out};
+use super::session::Input;
 use super::{Device, EngineError};
 use crate::onnx::{Builder, Dim, Graph, Tensor, ValueInfo, Verified};
 
@@ -170,11 +171,14 @@ fn version(path: &Path) -> String {
 pub(super) struct Inference {
     session: Session,
     device: Device,
+    single: single::Single,
 }
 
 impl Inference {
     pub(super) fn new(library: &Library, graph: &Verified) -> Result<Self, EngineError> {
-        Ok(Self { session: library.session(graph, 1)?, device: library.device })
+        let session = library.session(graph, 1)?;
+        let single = single::Single::new(&session, library.device, graph)?;
+        Ok(Self { session, device: library.device, single })
     }
 
     pub(super) fn device(&self) -> Device {
@@ -197,16 +201,10 @@ impl Inference {
 
     pub(super) fn run_into(
         &mut self,
-        infos: &[ValueInfo],
         inputs: &[&[f32]],
         output: &mut [f32],
     ) -> Result<(), EngineError> {
-        let dims: Vec<Vec<usize>> = infos.iter().map(|info| info.dims_at(1)).collect();
-        let outputs =
-            self.outputs(infos, dims.iter().map(Vec::as_slice).zip(inputs.iter().copied()))?;
-        let (_, first) = outputs.iter().next().ok_or_else(|| run_error("no output"))?;
-        let (_, data) = first.try_extract_tensor::<f32>().map_err(run_error)?;
-        copy_out(data, output)
+        self.single.run(&mut self.session, inputs, output)
     }
 
     fn outputs<'a>(

@@ -23,6 +23,7 @@ pub use builder::{Builder, Value};
 pub use graph::{Graph, ValueInfo};
 pub use optimiser::{AdamW, Optimiser, Sgd};
 pub(crate) use optimiser::{DOMAIN, TINY_NORM};
+pub(crate) use tensor::int64s;
 pub use tensor::{Dim, ElementType, Tensor};
 pub(crate) use train_step::Form;
 pub use train_step::{BehaviourCloning, ParameterSlice, StateTensor, TrainStep};
