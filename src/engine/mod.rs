@@ -8,6 +8,7 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod choose;
 mod dense;
 mod find;
 mod ort;
@@ -190,6 +191,14 @@ impl Engine {
         };
         let note = if reasons.is_empty() { none() } else { reasons.join("; ") };
         Ok(Self::of(Backend::Tract, Some(note)))
+    }
+
+    /// ONNX Runtime's library file.
+    pub fn library(&self) -> Option<&Path> {
+        match &self.backend {
+            Backend::Tract => None,
+            Backend::Ort(library) => Some(library.path()),
+        }
     }
 
     /// Why this is not the engine one might expect.

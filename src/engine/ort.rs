@@ -92,6 +92,10 @@ impl Library {
         }
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(super) fn version(&self) -> &str {
         &self.version
     }
