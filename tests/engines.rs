@@ -361,6 +361,66 @@ fn training_is_bit_identical_run_to_run_and_across_thread_counts() {
 }
 
 #[test]
+fn batches_drawn_from_a_data_set_in_the_engine_train_as_batches_handed_over() {
+    let step = TrainStep::behaviour_cloning(&policy(&[8, 32, 3], 6), &cloning(32)).unwrap();
+    let mut rng = stream(12, Stream::Training);
+    let all = Batch::draw(&mut rng, 100, 8, 3);
+    let draws: Vec<Vec<i64>> =
+        (0..10).map(|_| (0..32).map(|_| rng.random_range(0..100)).collect()).collect();
+    let rows = |data: &[f32], width: usize, index: &[i64]| -> Vec<f32> {
+        index.iter().flat_map(|i| data[*i as usize * width..][..width].to_vec()).collect()
+    };
+    for engine in engines() {
+        for engine in [engine.clone(), engine.clone().plain()] {
+            let mut handed = engine.train(&step, 1).unwrap();
+            let mut drawn = engine.train_on(&step, &all.inputs(), 1).unwrap();
+            for index in &draws {
+                let batch = Batch {
+                    observation: rows(&all.observation, 6, index),
+                    goal: rows(&all.goal, 2, index),
+                    action: rows(&all.action, 3, index),
+                    weight: rows(&all.weight, 1, index),
+                };
+                let report = handed.step(&batch.inputs(), 1e-3).unwrap();
+                assert_eq!(drawn.step_on(index, 1e-3).unwrap(), report, "{engine}");
+            }
+            assert_eq!(drawn.parameters().unwrap(), handed.parameters().unwrap(), "{engine}");
+            let refusal = |index: &[i64], trainer: &mut Trainer| {
+                trainer.step_on(index, 1e-3).unwrap_err().to_string()
+            };
+            assert_eq!(refusal(&[0; 31], &mut drawn), "rows of a batch: expected 32, found 31");
+            assert_eq!(refusal(&[100; 32], &mut drawn), "row: expected 0..100, found 100");
+            assert_eq!(
+                refusal(&[0; 32], &mut handed),
+                "training: expected \"a data set\", found \"none\""
+            );
+            assert!(drawn.step(&all.inputs(), 1e-3).is_err(), "{engine}");
+        }
+        let error = engine.train_on(&step, &all.inputs()[..3], 1).err().unwrap().to_string();
+        assert_eq!(error, "weight: expected \"a data set\", found \"nothing\"");
+    }
+}
+
+#[test]
+fn the_engine_for_inference_is_measured_for_large_networks_only() {
+    let clock = regoal::clock::SystemClock;
+    let small = Verified::try_from(policy(&[8, 32, 3], 1)).unwrap();
+    let engine = Engine::for_inference(&small, &clock).unwrap();
+    assert_eq!((engine.name(), engine.note()), ("tract", None));
+    let mut b = Builder::new();
+    let x = b.input("observation", &[Dim::Batch, Dim::Fixed(1024)]);
+    let w = b.parameter("w", Tensor::new([1024, 1024], vec![0.01; 1 << 20]).unwrap());
+    let one = b.constant(Tensor::new([1024], [1.0; 1024]).unwrap());
+    let x = b.gemm(x, w, one);
+    let x = b.layer_normalization(x, one, one, 1e-5);
+    b.output("action", x);
+    let large = Verified::try_from(b.finish().unwrap()).unwrap();
+    let engine = Engine::for_inference(&large, &clock).unwrap();
+    println!("{engine}: {:?}", engine.note());
+    assert!(engine.note().is_some(), "it says what was measured, or that there is one engine");
+}
+
+#[test]
 fn a_step_that_is_not_finite_is_an_error_and_leaves_the_parameters() {
     let step = TrainStep::behaviour_cloning(&policy(&[8, 16, 3], 7), &cloning(32)).unwrap();
     for engine in engines() {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::dense::Dense;
 use super::{Device, Engine, EngineError};
 use crate::clock::Clock;
 use crate::onnx::Verified;
@@ -24,7 +25,8 @@ impl Engine {
         let tract = Self::tract();
         let parameters: usize = graph.parameters()?.values().map(|t| t.data.len()).sum();
         let convolves = graph.nodes().iter().any(|node| node.op().starts_with("Conv"));
-        if parameters < LARGE && !convolves {
+        let large = parameters >= LARGE || convolves;
+        if !large || Dense::compile(graph).is_some() {
             return Ok(tract);
         }
         let ort = Self::best(None, Device::Cpu)?;

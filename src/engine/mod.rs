@@ -243,7 +243,22 @@ impl Engine {
     /// # Errors
     /// When the engine cannot run it.
     pub fn train(&self, step: &TrainStep, threads: usize) -> Result<Trainer, EngineError> {
-        Trainer::new(&self.backend, step, self.plain, threads)
+        Trainer::new(&self.backend, step, None, self.plain, threads)
+    }
+
+    /// As [`train`](Self::train) over a data set that goes to the engine once, given as (input name,
+    /// all its rows): [`Trainer::step_on`] then draws each batch where the data is, and only the
+    /// rows' numbers are handed over. On a card nothing else moves.
+    ///
+    /// # Errors
+    /// When a batch input has no data or the numbers of rows differ, or the engine cannot run it.
+    pub fn train_on(
+        &self,
+        step: &TrainStep,
+        data: &[(&str, &[f32])],
+        threads: usize,
+    ) -> Result<Trainer, EngineError> {
+        Trainer::new(&self.backend, step, Some(data), self.plain, threads)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Graphs on ONNX Runtime, opened at run time.
 
 mod single;
+mod slot;
 mod training;
 mod update;
 
@@ -109,7 +110,31 @@ impl Library {
     ///
     /// `graph` is verified, or a training step's [`Form`](crate::onnx::Form).
     fn session(&self, graph: &Graph, threads: usize) -> Result<Session, EngineError> {
-        let cuda = || CUDA::default().with_tf32(false).build().error_on_failure();
+        self.session_with(graph, threads, false)
+    }
+
+    /// The same for a graph that runs again and again with everything bound at fixed addresses: on a
+    /// card as a CUDA graph, without a launch a node, where the card takes all of its nodes.
+    fn training_session(&self, graph: &Graph, threads: usize) -> Result<Session, EngineError> {
+        if self.device == Device::Cpu {
+            return self.session(graph, threads);
+        }
+        self.session_with(graph, threads, true).or_else(|error| {
+            log::warn!("training without CUDA graphs: {error}");
+            self.session(graph, threads)
+        })
+    }
+
+    fn session_with(
+        &self,
+        graph: &Graph,
+        threads: usize,
+        captured: bool,
+    ) -> Result<Session, EngineError> {
+        let cuda = || {
+            let card = CUDA::default().with_tf32(false).with_cuda_graph(captured);
+            card.build().error_on_failure()
+        };
         let providers = if self.device == Device::Cuda { vec![cuda()] } else { Vec::new() };
         let build = || -> Result<Session, String> {
             let said = |error: &dyn std::fmt::Display| error.to_string();

@@ -11,8 +11,9 @@ use tract_onnx::prelude::{
 };
 
 use super::session::{Input, copy_out};
+use super::trainer::{Column, DataSet, Feed};
 use super::{EngineError, StepReport};
-use crate::onnx::{Dim, Form, Graph, Tensor, TrainStep, ValueInfo, Verified};
+use crate::onnx::{Dim, ElementType, Form, Graph, Tensor, TrainStep, ValueInfo, Verified};
 
 pub(super) const VERSION: &str = "0.23.9";
 const ENGINE: &str = "tract";
@@ -115,23 +116,36 @@ enum Source {
     Rate,
     State(usize),
     Batch(usize),
+    Data(usize),
+    Rows,
 }
 
 pub(super) struct Training {
     plan: TypedSimpleState,
     sources: Vec<(Source, Vec<usize>)>,
+    data: Vec<TValue>,
     state: Vec<TValue>,
     next: Vec<TValue>,
 }
 
 impl Training {
-    pub(super) fn new(step: &TrainStep, form: &Form<'_>) -> Result<Self, EngineError> {
+    pub(super) fn new(
+        step: &TrainStep,
+        form: &Form<'_>,
+        data: Option<&DataSet<'_>>,
+    ) -> Result<Self, EngineError> {
+        let columns = data.map_or(&[][..], |data| data.columns.as_slice());
         let source = |info: &ValueInfo| {
             let state = form.state().iter().position(|s| s.input == info.name);
             let batch = step.batch_inputs().iter().position(|b| b.name == info.name);
-            let source =
-                state.map(Source::State).or(batch.map(Source::Batch)).unwrap_or(Source::Rate);
+            let data = columns.iter().position(|c| c.name == info.name);
+            let rows = (info.element == ElementType::I64).then_some(Source::Rows);
+            let source = state.map(Source::State).or(batch.map(Source::Batch));
+            let source = source.or(data.map(Source::Data)).or(rows).unwrap_or(Source::Rate);
             (source, info.dims.iter().map(|d: &Dim| d.at(1)).collect())
+        };
+        let column = |c: &Column<'_>| {
+            TractTensor::from_shape(&c.dims, c.data).map(TValue::from).map_err(run_error)
         };
         let initial = |t: &Tensor| {
             TractTensor::from_shape(&t.dims, &t.data).map(TValue::from).map_err(run_error)
@@ -139,18 +153,31 @@ impl Training {
         Ok(Self {
             plan: load(form.graph())?,
             sources: form.graph().inputs()?.iter().map(source).collect(),
+            data: columns.iter().map(column).collect::<Result<_, _>>()?,
             state: form.state().iter().map(|s| initial(&s.initial)).collect::<Result<_, _>>()?,
             next: Vec::new(),
         })
     }
 
     /// Runs a step; [`keep`](Self::keep) makes its state the current one.
-    pub(super) fn run(&mut self, batch: &[&[f32]], lr: f32) -> Result<StepReport, EngineError> {
+    pub(super) fn run(&mut self, feed: Feed<'_>, lr: f32) -> Result<StepReport, EngineError> {
+        let (batch, rows) = match feed {
+            Feed::Batch(batch) => (batch, &[][..]),
+            Feed::Rows(rows) => (&[][..], rows),
+        };
         let mut values = TVec::with_capacity(self.sources.len());
         for (source, dims) in &self.sources {
             let data = match source {
                 Source::State(i) => {
                     values.extend(self.state.get(*i).cloned());
+                    continue;
+                }
+                Source::Data(i) => {
+                    values.extend(self.data.get(*i).cloned());
+                    continue;
+                }
+                Source::Rows => {
+                    values.push(TractTensor::from_shape(dims, rows).map_err(run_error)?.into());
                     continue;
                 }
                 Source::Rate => &[lr][..],

@@ -25,8 +25,8 @@ pub use optimiser::{AdamW, Optimiser, Sgd};
 pub(crate) use optimiser::{DOMAIN, TINY_NORM};
 pub(crate) use tensor::int64s;
 pub use tensor::{Dim, ElementType, Tensor};
-pub(crate) use train_step::Form;
 pub use train_step::{BehaviourCloning, ParameterSlice, StateTensor, TrainStep};
+pub(crate) use train_step::{Form, INDEX, data_of};
 pub use verify::{Limits, Verified, verify};
 
 /// Why a graph was refused or could not be built.

@@ -7,8 +7,10 @@ use super::{
 };
 
 mod form;
+mod resident;
 
 pub(crate) use form::Form;
+pub(crate) use resident::{INDEX, data_of};
 
 /// One step of an optimiser as a graph that every engine runs.
 ///
