@@ -351,7 +351,7 @@ fn fifty_steps_agree_between_engines_and_the_loss_falls() {
 
 #[test]
 fn training_is_bit_identical_run_to_run_and_across_thread_counts() {
-    let step = TrainStep::behaviour_cloning(&policy(&[8, 64, 64, 3], 6), &cloning(32)).unwrap();
+    let step = TrainStep::behaviour_cloning(&policy(&[8, 256, 256, 3], 6), &cloning(32)).unwrap();
     for engine in engines() {
         let run = |threads| train(&engine, &step, 20, threads).0.parameters().unwrap();
         let first = run(1);

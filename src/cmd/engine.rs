@@ -92,3 +92,36 @@ pub fn for_policy(file: &[u8], clock: &dyn Clock) -> Result<Engine> {
     }
     Ok(engine)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(engine: Choice, library: &str) -> String {
+        let args = EngineArgs { engine, onnxruntime: Some(library.into()) };
+        args.open().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_engine_that_cannot_be_had_as_asked_for_is_refused() {
+        let found = refusal(Choice::Tract, "x.so");
+        assert_eq!(found, "expected --engine tract or --onnxruntime FILE, found both");
+        for choice in [Choice::Auto, Choice::Ort, Choice::Cuda] {
+            assert!(refusal(choice, "/no/such.so").starts_with("cannot use /no/such.so"));
+        }
+    }
+
+    #[test]
+    fn the_reason_names_the_library_or_the_wish() {
+        let args = EngineArgs { engine: Choice::Tract, onnxruntime: None };
+        let engine = args.open().unwrap();
+        assert_eq!((engine.name(), args.reason(&engine).as_str()), ("tract", "as asked for"));
+    }
+
+    #[test]
+    fn names_are_those_of_the_command_line() {
+        for choice in Choice::value_variants() {
+            assert_eq!(Choice::from_str(choice.name(), false), Ok(*choice));
+        }
+    }
+}

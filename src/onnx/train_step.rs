@@ -200,6 +200,13 @@ impl TrainStep {
         &self.graph
     }
 
+    /// The step as an ONNX file whose update is one node of domain `regoal`; what that node computes
+    /// stands beside it as a function of plain nodes, which any engine runs that knows ONNX's
+    /// model-local functions.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.fused.to_bytes()
+    }
+
     /// The batch's inputs, in the loss graph's order.
     pub fn batch_inputs(&self) -> &[ValueInfo] {
         &self.batch_inputs

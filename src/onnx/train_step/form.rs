@@ -146,3 +146,27 @@ impl TrainStep {
         Form { graph: &self.fused, state, parameters }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::{AdamW, Verified};
+
+    #[test]
+    fn only_a_training_step_may_contain_the_update_as_one_node() {
+        let mut b = Builder::new();
+        let p = b.parameter("p", Tensor::zeros([2]));
+        let x = b.input("x", &[Dim::Fixed(2)]);
+        let y = b.mul(p, x);
+        let loss = b.reduce_sum(y, &[], false);
+        b.output("loss", loss);
+        let loss = b.finish().unwrap();
+        let step = TrainStep::new(&loss, "loss", &["p".into()], AdamW::default()).unwrap();
+        let refusal = |graph: Graph| Verified::try_from(graph).unwrap_err().to_string();
+        let file = Graph::from_bytes(&step.to_bytes()).unwrap();
+        assert!(refusal(file.clone()).contains("no functions"));
+        let mut bare = file;
+        bare.model.functions.clear();
+        assert!(refusal(bare).contains("operator `regoal::AdamW` is not supported"));
+    }
+}
