@@ -15,7 +15,7 @@ pub struct Session {
 
 enum Runner {
     Tract(Box<tract::Inference>),
-    Ort(ort::Inference),
+    Ort(Box<ort::Inference>),
 }
 
 /// One input: its dims and elements.
@@ -31,7 +31,7 @@ impl Session {
         }
         let runner = match backend {
             Backend::Tract => Runner::Tract(Box::new(tract::Inference::new(graph, &inputs)?)),
-            Backend::Ort(library) => Runner::Ort(ort::Inference::new(library, graph)?),
+            Backend::Ort(library) => Runner::Ort(Box::new(ort::Inference::new(library, graph)?)),
         };
         let mut session = Self { inputs, outputs, runner, dense: None };
         session.dense = (session.device() == Device::Cpu).then(|| Dense::compile(graph)).flatten();

@@ -382,7 +382,7 @@ mod tests {
         let loss = b.reduce_sum(y, &[], false);
         b.output("loss", loss);
         let loss = b.finish().unwrap();
-        let error = TrainStep::new(&loss, "loss", &["p".into()], &AdamW::default()).unwrap_err();
+        let error = TrainStep::new(&loss, "loss", &["p".into()], AdamW::default()).unwrap_err();
         assert_eq!(error, OnnxError::Duplicate { name: "mean".into() });
     }
 }

@@ -51,11 +51,8 @@ impl Kernel for Step {
         let missing = || ort::Error::new("an input or output is missing");
         let inputs = (0..context.num_inputs()?).map(|i| context.input(i)?.ok_or_else(missing));
         let inputs = inputs.collect::<ort::Result<Vec<_>>>()?;
-        let input = |value| -> ort::Result<_> {
-            let value: &ort::value::ValueRef<'_> = value;
-            Ok(value.try_extract_tensor::<f32>()?)
-        };
-        let inputs = inputs.iter().map(input).collect::<ort::Result<Vec<_>>>()?;
+        let inputs = inputs.iter().map(|value| value.try_extract_tensor::<f32>());
+        let inputs = inputs.collect::<ort::Result<Vec<_>>>()?;
         let like = |(i, (shape, _)): (usize, &(&ort::value::Shape, &[f32]))| {
             context.output(i, (*shape).clone())?.ok_or_else(missing)
         };
