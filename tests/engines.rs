@@ -454,7 +454,7 @@ fn adamw_follows_its_definition() {
     let loss = b.reduce_sum(square, &[], false);
     b.output("loss", loss);
     let adam = AdamW { weight_decay: 0.1, clip_norm: Some(2.0), ..AdamW::default() };
-    let step = TrainStep::new(&b.finish().unwrap(), "loss", &["p".into()], &adam).unwrap();
+    let step = TrainStep::new(&b.finish().unwrap(), "loss", &["p".into()], adam).unwrap();
     let (mut p, mut m, mut v, lr) = (3.0f64, 0.0f64, 0.0f64, 0.05f64);
     let reference: Vec<f64> = (1..=30)
         .map(|t| {
