@@ -79,7 +79,7 @@ fn the_demo_swaps_a_better_policy_in_while_the_arm_is_moving() {
 fn ctrl_c_ends_the_demo_with_130_and_whole_episodes() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("demo");
-    let child = regoal(&["demo", "--tract", "--out", text(&out)])
+    let child = regoal(&["demo", "--engine", "tract", "--out", text(&out)])
         .stderr(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()
@@ -153,7 +153,7 @@ fn a_robot_is_driven_by_the_verbs_over_a_port_of_another_process() {
 #[test]
 fn fine_tuning_in_tract_gives_the_same_policy_as_in_onnx_runtime() {
     let folder = tempfile::tempdir().unwrap();
-    let policies = [vec![], vec!["--tract"]].map(|engine| {
+    let policies = [vec![], vec!["--engine", "tract"]].map(|engine| {
         let out = folder.path().join(if engine.is_empty() { "ort" } else { "tract" });
         let demonstrations = "models/reach/demonstrations";
         let mut command = regoal(&["finetune", "--policy", "models/reach/policy.onnx"]);

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use clap::Args as ClapArgs;
 
+use super::engine::EngineArgs;
 use super::progress::Bar;
 use super::try_load::isolated;
 use super::tuning::{Rates, Tuning};
 use super::{Context, episodes, train};
-use crate::engine::{Device, Engine};
 use crate::learn::finetune::{Experience, FinetuneReport, finetune};
 use crate::learn::gcbc::{Gcbc, Progress};
 use crate::onnx::Verified;
@@ -53,32 +53,12 @@ pub struct Args {
     /// Learn from the demonstrations alone: the control of an experiment
     #[arg(long)]
     pub demonstrations_only: bool,
-    /// The ONNX Runtime library; without it the cache and the system are searched
-    #[arg(long, value_name = "FILE")]
-    pub onnxruntime: Option<PathBuf>,
-    /// Run the training step in tract, whatever else there is
-    #[arg(long, conflicts_with_all = ["onnxruntime", "cuda"])]
-    pub tract: bool,
-    /// Run the training step on the GPU
-    #[arg(long)]
-    pub cuda: bool,
+    /// The engine
+    #[command(flatten)]
+    pub engine: EngineArgs,
     /// Print the report as JSON
     #[arg(long)]
     pub json: bool,
-}
-
-impl Args {
-    /// The engine that was asked for.
-    ///
-    /// # Errors
-    /// The library that was named cannot be used.
-    pub fn engine(&self) -> Result<Engine> {
-        if self.tract {
-            return Ok(Engine::tract());
-        }
-        let device = if self.cuda { Device::Cuda } else { Device::Cpu };
-        Ok(Engine::best(self.onnxruntime.as_deref(), device)?)
-    }
 }
 
 /// Runs the verb.
@@ -119,10 +99,7 @@ pub fn tune(args: &Args, context: &Context) -> Result<FinetuneReport> {
     let base = read(context, &args.policy)?;
     let spec = PolicySpec::of(&*Verified::from_bytes(&base)?)
         .with_context(|| format!("{}", args.policy.display()))?;
-    let engine = args.engine()?;
-    if let Some(note) = engine.note() {
-        eprintln!("note: {note}");
-    }
+    let engine = args.engine.open()?;
     isolated(&base, &engine)?;
     let logged = episodes::read_all(context.storage.as_ref(), &args.episodes)?;
     let mut experience = Experience::of(&logged, &spec)?;

@@ -5,6 +5,7 @@ pub mod arm;
 pub mod completions;
 pub mod demo;
 pub mod emulate;
+pub mod engine;
 pub mod episodes;
 pub mod finetune;
 pub mod goal;

@@ -7,15 +7,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Args as ClapArgs;
 
-use super::try_load::isolated;
-use super::{Context, emulate, finetune, simulate};
+use super::{Context, emulate, engine, finetune, simulate};
 use crate::clock::Clock;
 use crate::config::RobotConfig;
 use crate::control::{
     Command, CommandError, ControlLoop, Handle, Refusal, Runtime, Swapped, connect,
 };
 use crate::daemon;
-use crate::engine::Engine;
 use crate::episode::{LogStatus, LogThread, LogWriter, WriterConfig, log_queue};
 use crate::hal::{Arm, PtyServer, SerialPort};
 use crate::policy::{Policy, Store};
@@ -120,9 +118,9 @@ impl Running {
             Some(server) => server.path().display().to_string(),
             None => robot.bus.port.clone(),
         };
-        isolated(policy, &Engine::tract())?;
-        let policy = Policy::load(policy, robot, &Engine::tract())?;
         let clock = &context.clock;
+        let engine = engine::for_policy(policy, clock.as_ref())?;
+        let policy = Policy::load(policy, robot, &engine)?;
         let serial = SerialPort::open(&port, robot.bus.baud)?;
         let arm = Arm::open(robot, Box::new(serial), Arc::clone(clock))
             .with_context(|| format!("opening the arm `{}` on {port}", robot.name))?;
@@ -193,8 +191,8 @@ impl Running {
     /// # Errors
     /// The policy does not fit, or fails its shadow runs: the old one steers on.
     pub fn swap(&self, file: &[u8]) -> Result<Swapped> {
-        isolated(file, &Engine::tract())?;
-        let policy = Policy::load(file, &self.robot, &Engine::tract())?;
+        let engine = engine::for_policy(file, self.clock.as_ref())?;
+        let policy = Policy::load(file, &self.robot, &engine)?;
         Ok(self.handle().swapper().swap(Box::new(policy))?)
     }
 

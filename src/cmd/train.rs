@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use clap::Args as ClapArgs;
 
+use super::engine::EngineArgs;
 use super::tuning::Rates;
 use super::{Context, simulate};
 use crate::config::RobotConfig;
-use crate::engine::{Device, Engine};
+use crate::engine::Engine;
 use crate::env::{ArmReach, GoalEnv as _};
 use crate::episode::Split;
 use crate::goal::ReplayBuffer;
@@ -49,9 +50,9 @@ pub struct Args {
     /// Seed of demonstrations, weights and batches
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// The ONNX Runtime library; without it the cache and the system are searched
-    #[arg(long, value_name = "FILE")]
-    pub onnxruntime: Option<PathBuf>,
+    /// The engine
+    #[command(flatten)]
+    pub engine: EngineArgs,
     /// Held-out goals to evaluate on
     #[arg(long, default_value_t = 200)]
     pub goals: usize,
@@ -63,7 +64,7 @@ pub struct Args {
 /// The configuration is wrong, the folder exists, or training fails.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
     let robot = RobotConfig::load(context.storage.as_ref(), &args.robot)?;
-    let engine = Engine::best(args.onnxruntime.as_deref(), Device::Cpu)?;
+    let engine = args.engine.open()?;
     anyhow::ensure!(
         !args.out.exists(),
         "{} exists: choose another --out, or remove it",

@@ -8,6 +8,8 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod choose;
+mod dense;
 mod find;
 pub mod isolate;
 mod ort;
@@ -15,6 +17,7 @@ pub mod runtime;
 mod session;
 mod tract;
 mod trainer;
+mod update;
 
 use std::path::{Path, PathBuf};
 
@@ -123,6 +126,8 @@ impl std::fmt::Display for Device {
 pub struct Engine {
     backend: Backend,
     note: Option<String>,
+    /// Whether training steps run as plain nodes although this engine has our operators.
+    plain: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -132,9 +137,20 @@ enum Backend {
 }
 
 impl Engine {
+    fn of(backend: Backend, note: Option<String>) -> Self {
+        Self { backend, note, plain: false }
+    }
+
+    /// The same engine with training steps of plain nodes only: what an engine without our
+    /// operators runs. Slower, and equal up to rounding.
+    #[must_use]
+    pub fn plain(self) -> Self {
+        Self { plain: true, ..self }
+    }
+
     /// The engine that is part of this program.
     pub fn tract() -> Self {
-        Self { backend: Backend::Tract, note: None }
+        Self::of(Backend::Tract, None)
     }
 
     /// ONNX Runtime from a library file (`libonnxruntime.so`, version 1.24 or newer). Where CUDA does
@@ -145,13 +161,13 @@ impl Engine {
     pub fn ort(path: &Path, device: Device) -> Result<Self, EngineError> {
         let library = ort::Library::open(path)?;
         if device == Device::Cpu {
-            return Ok(Self { backend: Backend::Ort(library), note: None });
+            return Ok(Self::of(Backend::Ort(library), None));
         }
         let (library, note) = match library.with_cuda() {
             Ok(on_cuda) => (on_cuda, None),
             Err(reason) => (library, Some(no_cuda(&reason))),
         };
-        Ok(Self { backend: Backend::Ort(library), note })
+        Ok(Self::of(Backend::Ort(library), note))
     }
 
     /// The fastest engine there is: ONNX Runtime from `explicit`, or from the user's cache (what
@@ -175,7 +191,7 @@ impl Engine {
             "no ONNX Runtime library found; run `regoal runtime install` for faster training".into()
         };
         let note = if reasons.is_empty() { none() } else { reasons.join("; ") };
-        Ok(Self { backend: Backend::Tract, note: Some(note) })
+        Ok(Self::of(Backend::Tract, Some(note)))
     }
 
     /// Why this is not the engine one might expect.
@@ -228,7 +244,22 @@ impl Engine {
     /// # Errors
     /// When the engine cannot run it.
     pub fn train(&self, step: &TrainStep, threads: usize) -> Result<Trainer, EngineError> {
-        Trainer::new(&self.backend, step, threads)
+        Trainer::new(&self.backend, step, None, self.plain, threads)
+    }
+
+    /// As [`train`](Self::train) over a data set that goes to the engine once, given as (input name,
+    /// all its rows): [`Trainer::step_on`] then draws each batch where the data is, and only the
+    /// rows' numbers are handed over. On a card nothing else moves.
+    ///
+    /// # Errors
+    /// When a batch input has no data or the numbers of rows differ, or the engine cannot run it.
+    pub fn train_on(
+        &self,
+        step: &TrainStep,
+        data: &[(&str, &[f32])],
+        threads: usize,
+    ) -> Result<Trainer, EngineError> {
+        Trainer::new(&self.backend, step, Some(data), self.plain, threads)
     }
 }
 

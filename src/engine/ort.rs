@@ -1,6 +1,9 @@
 //! Graphs on ONNX Runtime, opened at run time.
 
+mod single;
+mod slot;
 mod training;
+mod update;
 
 pub(super) use training::Training;
 
@@ -11,9 +14,9 @@ use ort::ep::CUDA;
 use ort::session::{Session, SessionInputValue, SessionOutputs};
 use ort::value::TensorRef;
 
-use super::session::{Input, copy_out};
+use super::session::Input;
 use super::{Device, EngineError};
-use crate::onnx::{Builder, Dim, Tensor, ValueInfo, Verified};
+use crate::onnx::{Builder, Dim, Graph, Tensor, ValueInfo, Verified};
 
 const ENGINE: &str = "ONNX Runtime";
 
@@ -104,8 +107,34 @@ impl Library {
 
     /// CUDA is asked for strictly, because ONNX Runtime would else fall back without a word, and
     /// with whole float32 products: its default, TF32, keeps 10 bits of each factor.
-    fn session(&self, graph: &Verified, threads: usize) -> Result<Session, EngineError> {
-        let cuda = || CUDA::default().with_tf32(false).build().error_on_failure();
+    ///
+    /// `graph` is verified, or a training step's [`Form`](crate::onnx::Form).
+    fn session(&self, graph: &Graph, threads: usize) -> Result<Session, EngineError> {
+        self.session_with(graph, threads, false)
+    }
+
+    /// The same for a graph that runs again and again with everything bound at fixed addresses: on a
+    /// card as a CUDA graph, without a launch a node, where the card takes all of its nodes.
+    fn training_session(&self, graph: &Graph, threads: usize) -> Result<Session, EngineError> {
+        if self.device == Device::Cpu {
+            return self.session(graph, threads);
+        }
+        self.session_with(graph, threads, true).or_else(|error| {
+            log::warn!("training without CUDA graphs: {error}");
+            self.session(graph, threads)
+        })
+    }
+
+    fn session_with(
+        &self,
+        graph: &Graph,
+        threads: usize,
+        captured: bool,
+    ) -> Result<Session, EngineError> {
+        let cuda = || {
+            let card = CUDA::default().with_tf32(false).with_cuda_graph(captured);
+            card.build().error_on_failure()
+        };
         let providers = if self.device == Device::Cuda { vec![cuda()] } else { Vec::new() };
         let build = || -> Result<Session, String> {
             let said = |error: &dyn std::fmt::Display| error.to_string();
@@ -116,6 +145,8 @@ impl Library {
                 .with_intra_op_spinning(false)
                 .map_err(|e| said(&e))?
                 .with_execution_providers(providers)
+                .map_err(|e| said(&e))?
+                .with_operators(update::operators().map_err(|e| said(&e))?)
                 .map_err(|e| said(&e))?
                 .commit_from_memory(&graph.to_bytes())
                 .map_err(|e| said(&e))
@@ -169,11 +200,14 @@ fn version(path: &Path) -> String {
 pub(super) struct Inference {
     session: Session,
     device: Device,
+    single: single::Single,
 }
 
 impl Inference {
     pub(super) fn new(library: &Library, graph: &Verified) -> Result<Self, EngineError> {
-        Ok(Self { session: library.session(graph, 1)?, device: library.device })
+        let session = library.session(graph, 1)?;
+        let single = single::Single::new(&session, library.device, graph)?;
+        Ok(Self { session, device: library.device, single })
     }
 
     pub(super) fn device(&self) -> Device {
@@ -196,16 +230,10 @@ impl Inference {
 
     pub(super) fn run_into(
         &mut self,
-        infos: &[ValueInfo],
         inputs: &[&[f32]],
         output: &mut [f32],
     ) -> Result<(), EngineError> {
-        let dims: Vec<Vec<usize>> = infos.iter().map(|info| info.dims_at(1)).collect();
-        let outputs =
-            self.outputs(infos, dims.iter().map(Vec::as_slice).zip(inputs.iter().copied()))?;
-        let (_, first) = outputs.iter().next().ok_or_else(|| run_error("no output"))?;
-        let (_, data) = first.try_extract_tensor::<f32>().map_err(run_error)?;
-        copy_out(data, output)
+        self.single.run(&mut self.session, inputs, output)
     }
 
     fn outputs<'a>(

@@ -1,5 +1,7 @@
 //! Graphs on tract: part of this program, one thread.
 
+mod update;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -9,8 +11,9 @@ use tract_onnx::prelude::{
 };
 
 use super::session::{Input, copy_out};
+use super::trainer::{Column, DataSet, Feed};
 use super::{EngineError, StepReport};
-use crate::onnx::{Dim, Graph, Tensor, TrainStep, ValueInfo, Verified};
+use crate::onnx::{Dim, ElementType, Form, Graph, Tensor, TrainStep, ValueInfo, Verified};
 
 pub(super) const VERSION: &str = "0.23.9";
 const ENGINE: &str = "tract";
@@ -24,7 +27,7 @@ fn run_error(error: impl std::fmt::Display) -> EngineError {
 fn load(graph: &Graph) -> Result<TypedSimpleState, EngineError> {
     let bytes = graph.to_bytes();
     let parse = || -> TractResult<TypedSimpleState> {
-        let model = tract_onnx::onnx().model_for_read(&mut bytes.as_slice())?;
+        let model = update::onnx().model_for_read(&mut bytes.as_slice())?;
         model.into_optimized()?.into_runnable()?.spawn()
     };
     let refused = |reason| EngineError::Load { engine: ENGINE, reason };
@@ -113,42 +116,68 @@ enum Source {
     Rate,
     State(usize),
     Batch(usize),
+    Data(usize),
+    Rows,
 }
 
 pub(super) struct Training {
     plan: TypedSimpleState,
     sources: Vec<(Source, Vec<usize>)>,
+    data: Vec<TValue>,
     state: Vec<TValue>,
     next: Vec<TValue>,
 }
 
 impl Training {
-    pub(super) fn new(step: &TrainStep) -> Result<Self, EngineError> {
+    pub(super) fn new(
+        step: &TrainStep,
+        form: &Form<'_>,
+        data: Option<&DataSet<'_>>,
+    ) -> Result<Self, EngineError> {
+        let columns = data.map_or(&[][..], |data| data.columns.as_slice());
         let source = |info: &ValueInfo| {
-            let state = step.state().iter().position(|s| s.input == info.name);
+            let state = form.state().iter().position(|s| s.input == info.name);
             let batch = step.batch_inputs().iter().position(|b| b.name == info.name);
-            let source =
-                state.map(Source::State).or(batch.map(Source::Batch)).unwrap_or(Source::Rate);
+            let data = columns.iter().position(|c| c.name == info.name);
+            let rows = (info.element == ElementType::I64).then_some(Source::Rows);
+            let source = state.map(Source::State).or(batch.map(Source::Batch));
+            let source = source.or(data.map(Source::Data)).or(rows).unwrap_or(Source::Rate);
             (source, info.dims.iter().map(|d: &Dim| d.at(1)).collect())
+        };
+        let column = |c: &Column<'_>| {
+            TractTensor::from_shape(&c.dims, c.data).map(TValue::from).map_err(run_error)
         };
         let initial = |t: &Tensor| {
             TractTensor::from_shape(&t.dims, &t.data).map(TValue::from).map_err(run_error)
         };
         Ok(Self {
-            plan: load(step.graph())?,
-            sources: step.graph().inputs()?.iter().map(source).collect(),
-            state: step.state().iter().map(|s| initial(&s.initial)).collect::<Result<_, _>>()?,
+            plan: load(form.graph())?,
+            sources: form.graph().inputs()?.iter().map(source).collect(),
+            data: columns.iter().map(column).collect::<Result<_, _>>()?,
+            state: form.state().iter().map(|s| initial(&s.initial)).collect::<Result<_, _>>()?,
             next: Vec::new(),
         })
     }
 
     /// Runs a step; [`keep`](Self::keep) makes its state the current one.
-    pub(super) fn run(&mut self, batch: &[&[f32]], lr: f32) -> Result<StepReport, EngineError> {
+    pub(super) fn run(&mut self, feed: Feed<'_>, lr: f32) -> Result<StepReport, EngineError> {
+        let (batch, rows) = match feed {
+            Feed::Batch(batch) => (batch, &[][..]),
+            Feed::Rows(rows) => (&[][..], rows),
+        };
         let mut values = TVec::with_capacity(self.sources.len());
         for (source, dims) in &self.sources {
             let data = match source {
                 Source::State(i) => {
                     values.extend(self.state.get(*i).cloned());
+                    continue;
+                }
+                Source::Data(i) => {
+                    values.extend(self.data.get(*i).cloned());
+                    continue;
+                }
+                Source::Rows => {
+                    values.push(TractTensor::from_shape(dims, rows).map_err(run_error)?.into());
                     continue;
                 }
                 Source::Rate => &[lr][..],
@@ -171,8 +200,10 @@ impl Training {
         self.next.clear();
     }
 
-    pub(super) fn parameters(&self) -> Result<Vec<f32>, EngineError> {
-        let first = self.state.first().ok_or_else(|| run_error("no state"))?;
-        Ok(slice(first)?.to_vec())
+    /// Appends a tensor of the current state to `flat`.
+    pub(super) fn read(&self, place: usize, flat: &mut Vec<f32>) -> Result<(), EngineError> {
+        let value = self.state.get(place).ok_or_else(|| run_error("no state"))?;
+        flat.extend_from_slice(slice(value)?);
+        Ok(())
     }
 }

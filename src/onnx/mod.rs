@@ -2,7 +2,7 @@
 //! steps. Knows no robot.
 //!
 //! A training step is an ordinary ONNX file: [`Builder`] writes a loss as a formula over a policy's
-//! graph, [`grad`] appends the gradients, [`AdamW`] the update, and [`TrainStep`] joins them into a
+//! graph, [`grad`] appends the gradients, [`Optimiser`] the update, and [`TrainStep`] joins them into a
 //! graph that any engine runs: (batch, learning rate, state) to (loss, gradient norm, new state).
 #![cfg_attr(
     not(test),
@@ -41,11 +41,14 @@ pub use half::Precision;
 pub use inline::inline;
 pub use loss::{BcLoss, Distance, Scale};
 pub use lost::{How, KEEP_ALL, Lost, advice, lost};
-pub use optimiser::AdamW;
+pub use optimiser::{AdamW, Optimiser, Sgd};
+pub(crate) use optimiser::{DOMAIN, TINY_NORM};
 pub use selection::{Fate, ParameterReport, Selection, summary};
 pub use simplify::simplify;
 pub use splice::{splice, splice_metadata};
+pub(crate) use tensor::int64s;
 pub use tensor::{Dim, ElementType, Tensor};
+pub(crate) use train_step::{Form, INDEX, data_of};
 pub use train_step::{ParameterSlice, StateTensor, TrainStep};
 pub use verify::{Limits, Verified, verify};
 

@@ -5,8 +5,14 @@ use std::collections::BTreeMap;
 use super::adapter::Adapted;
 use super::selection::{Fate, ParameterReport};
 use super::{
-    AdamW, Builder, Dim, Graph, OnnxError, Tensor, Value, ValueInfo, Verified, grad, simplify,
+    Builder, Dim, Graph, OnnxError, Optimiser, Tensor, Value, ValueInfo, Verified, grad, simplify,
 };
+
+mod form;
+mod resident;
+
+pub(crate) use form::Form;
+pub(crate) use resident::{INDEX, data_of};
 
 /// One step of an optimiser as a graph that every engine runs.
 ///
@@ -17,6 +23,8 @@ use super::{
 #[derive(Debug, Clone)]
 pub struct TrainStep {
     graph: Verified,
+    /// The same with the update as one node.
+    fused: Graph,
     batch_inputs: Vec<ValueInfo>,
     state: Vec<StateTensor>,
     parameters: Vec<ParameterSlice>,
@@ -56,42 +64,35 @@ impl TrainStep {
         loss: &Graph,
         output: &str,
         parameters: &[String],
-        adam: &AdamW,
+        optimiser: impl Into<Optimiser>,
     ) -> Result<Self, OnnxError> {
-        refuse_reserved(loss)?;
+        let optimiser = optimiser.into();
         let loss = &simplify(loss)?;
         let used = used_parameters(loss, output, parameters)?;
         let stored = loss.parameters()?;
         let tensors = used.iter().filter_map(|name| Some((name.clone(), stored.get(name)?)));
         let (slices, flat) = flatten(tensors);
-        let mut b = Builder::with_opset(loss.opset());
+        let moments = optimiser.state(&flat);
+        refuse_reserved(loss, &moments)?;
+        let front = form::Front::new(loss, output, &slices, &moments)?;
         let mut state = vec![("parameters", flat)];
-        state.extend(AdamW::state(state.first().map_or(0, |(_, flat)| flat.data.len())));
+        state.extend(moments);
+
+        let mut b = Builder::with_opset(loss.opset());
         let lr = b.input("lr", &[]);
-        let state_values: Vec<Value> =
-            state.iter().map(|(name, t)| b.input(name, &fixed(&t.dims))).collect();
-        let Some((flat, moments)) = state_values.split_first() else {
-            return Err(nothing_to_train());
-        };
-
-        let sizes: Vec<i64> =
-            slices.iter().map(|s| s.dims.iter().product::<usize>() as i64).collect();
-        let pieces = b.split(*flat, 0, &sizes);
-        let shape = |s: &ParameterSlice| s.dims.iter().map(|n| *n as i64).collect::<Vec<_>>();
         let values: Vec<Value> =
-            pieces.iter().zip(&slices).map(|(v, s)| b.reshape(*v, &shape(s))).collect();
-        let bind: Vec<(&str, Value)> =
-            slices.iter().map(|s| s.name.as_str()).zip(values.iter().copied()).collect();
-        let outputs = b.append(loss, &bind)?;
-        let loss_value = pick(loss, output, &outputs)?;
-
-        let gradients = grad::gradients(&mut b, loss_value, &values)?;
-        let flat_gradients: Vec<Value> =
-            gradients.into_iter().flatten().map(|g| b.reshape(g, &[-1])).collect();
-        let gradient = b.concat(&flat_gradients, 0);
+            state.iter().map(|(name, t)| b.input(name, &fixed(&t.dims))).collect();
+        let (flat, moments) = values.split_first().ok_or_else(nothing_to_train)?;
+        let pieces = cut(&mut b, *flat, &slices);
+        let given = std::iter::once(lr).chain(moments.iter().copied()).chain(pieces);
+        let bind: Vec<(&str, Value)> = front.names.iter().map(String::as_str).zip(given).collect();
+        let outputs = b.append(&front.graph, &bind)?;
+        let (loss_value, gradients) = outputs.split_first().ok_or_else(nothing_to_train)?;
+        let gradients: Vec<Value> = gradients.iter().map(|g| b.reshape(*g, &[-1])).collect();
+        let gradient = b.concat(&gradients, 0);
         let update =
-            adam.update(&mut b, *flat, gradient, lr, moments).ok_or_else(nothing_to_train)?;
-        b.output("loss", loss_value);
+            optimiser.update(&mut b, *flat, gradient, lr, moments).ok_or_else(nothing_to_train)?;
+        b.output("loss", *loss_value);
         b.output("gradient_norm", update.gradient_norm);
         let new = std::iter::once(update.parameters).chain(update.state);
         let state = state.into_iter().zip(new).map(|((name, initial), value)| {
@@ -100,10 +101,16 @@ impl TrainStep {
             StateTensor { input: name.into(), output: next, initial }
         });
         let state = state.collect();
-        let batch_inputs = loss.inputs()?;
-        let graph = b.finish()?.try_into()?;
-        let (adapted, report) = (Vec::new(), slices.iter().map(trained).collect());
-        Ok(Self { graph, batch_inputs, state, parameters: slices, adapted, report })
+        let sizes: Vec<Vec<usize>> = slices.iter().map(|s| s.dims.clone()).collect();
+        Ok(Self {
+            graph: b.finish()?.try_into()?,
+            fused: front.fuse(&optimiser, &sizes)?,
+            batch_inputs: loss.inputs()?,
+            state,
+            adapted: Vec::new(),
+            report: slices.iter().map(trained).collect(),
+            parameters: slices,
+        })
     }
 
     /// The same step with adapters to merge, and a report over all of the policy's tensors; those it
@@ -135,6 +142,13 @@ impl TrainStep {
         &self.graph
     }
 
+    /// The step as an ONNX file whose update is one node of domain `regoal`; what that node computes
+    /// stands beside it as a function of plain nodes, which any engine runs that knows ONNX's
+    /// model-local functions.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.fused.to_bytes()
+    }
+
     /// The batch's inputs, in the loss graph's order.
     pub fn batch_inputs(&self) -> &[ValueInfo] {
         &self.batch_inputs
@@ -153,11 +167,8 @@ impl TrainStep {
     /// Cuts the first state tensor into the trained parameters by name, adapters merged into the
     /// weights they go on.
     pub fn unflatten(&self, flat: &[f32]) -> BTreeMap<String, Tensor> {
-        let tensor = |s: &ParameterSlice| {
-            let data = flat.get(s.start..s.start + s.dims.iter().product::<usize>()).unwrap_or(&[]);
-            (s.name.clone(), Tensor { dims: s.dims.clone(), data: data.to_vec() })
-        };
-        let mut parameters = self.parameters.iter().map(tensor).collect();
+        let mut parameters =
+            self.parameters.iter().map(|s| (s.name.clone(), s.tensor(flat))).collect();
         self.adapted.iter().for_each(|adapted| adapted.merge(&mut parameters));
         parameters
     }
@@ -165,6 +176,22 @@ impl TrainStep {
 
 fn trained(slice: &ParameterSlice) -> ParameterReport {
     ParameterReport { name: slice.name.clone(), dims: slice.dims.clone(), fate: Fate::Trained }
+}
+
+impl ParameterSlice {
+    fn tensor(&self, flat: &[f32]) -> Tensor {
+        let end = self.start + self.dims.iter().product::<usize>();
+        let data = flat.get(self.start..end).unwrap_or(&[]).to_vec();
+        Tensor { dims: self.dims.clone(), data }
+    }
+}
+
+/// The flat vector's pieces with their own axes.
+fn cut(b: &mut Builder, flat: Value, slices: &[ParameterSlice]) -> Vec<Value> {
+    let sizes: Vec<i64> = slices.iter().map(|s| s.dims.iter().product::<usize>() as i64).collect();
+    let pieces = b.split(flat, 0, &sizes);
+    let shape = |s: &ParameterSlice| s.dims.iter().map(|n| *n as i64).collect::<Vec<_>>();
+    pieces.iter().zip(slices).map(|(v, s)| b.reshape(*v, &shape(s))).collect()
 }
 
 fn flatten<'a>(
@@ -203,9 +230,12 @@ fn pick(graph: &Graph, output: &str, values: &[Value]) -> Result<Value, OnnxErro
 }
 
 /// A loss's inputs keep their names, so they must leave the step's own alone.
-fn refuse_reserved(loss: &Graph) -> Result<(), OnnxError> {
-    let own = AdamW::state(0).map(|(name, _)| name);
-    let taken = |name: &str| matches!(name, "lr" | "parameters") || own.contains(&name);
+fn refuse_reserved(loss: &Graph, state: &[(&str, Tensor)]) -> Result<(), OnnxError> {
+    let taken = |name: &str| {
+        matches!(name, "lr" | "parameters")
+            || name.starts_with(form::PIECE)
+            || state.iter().any(|(own, _)| *own == name)
+    };
     match loss.inputs()?.into_iter().find(|input| taken(&input.name)) {
         Some(input) => Err(OnnxError::Duplicate { name: input.name }),
         None => Ok(()),
@@ -304,7 +334,7 @@ mod tests {
         let loss = b.reduce_sum(y, &[], false);
         b.output("loss", loss);
         let loss = b.finish().unwrap();
-        let error = TrainStep::new(&loss, "loss", &["p".into()], &AdamW::default()).unwrap_err();
+        let error = TrainStep::new(&loss, "loss", &["p".into()], AdamW::default()).unwrap_err();
         assert_eq!(error, OnnxError::Duplicate { name: "mean".into() });
     }
 }

@@ -3,9 +3,11 @@
 
 mod spec;
 mod store;
+mod times;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::clock::{Clock as _, SystemClock};
 use crate::config::RobotConfig;
 use crate::engine::{Engine, EngineError, Session};
 use crate::episode::PolicyId;
@@ -14,6 +16,7 @@ use crate::onnx::{OnnxError, Verified};
 
 pub use spec::{ActionKind, GoalSpace, METADATA_KEY, ObservationTerm, PolicySpec, tensor};
 pub use store::{Store, StoreError};
+pub use times::Times;
 
 /// Why a policy was refused or gave no action.
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +116,9 @@ pub struct Policy {
     places: Vec<usize>,
     robot_joints: usize,
     session: Session,
+    /// Only measures: no action depends on it.
+    clock: SystemClock,
+    times: Times,
 }
 
 impl Policy {
@@ -125,12 +131,19 @@ impl Policy {
         let spec = PolicySpec::of(&graph)?;
         let places = spec.joint_places(robot)?;
         let session = engine.load(&graph)?;
-        Ok(Self { spec, id: id_of(file), places, robot_joints: robot.joint.len(), session })
+        let robot_joints = robot.joint.len();
+        let (clock, times) = (SystemClock, Times::default());
+        Ok(Self { spec, id: id_of(file), places, robot_joints, session, clock, times })
     }
 
     /// What the policy is for.
     pub fn spec(&self) -> &PolicySpec {
         &self.spec
+    }
+
+    /// How long the engine took for each action so far.
+    pub fn times(&self) -> &Times {
+        &self.times
     }
 
     /// The policy file's id.
@@ -160,10 +173,12 @@ impl Policy {
             return Err(PolicyError::BadObservation { expected: self.robot_joints, goal });
         };
         let mut action: JointVec<f32> = self.places.iter().map(|_| 0.0).collect();
+        let begin = self.clock.now();
         self.session.run_into(
             &[row.as_slice(), o.achieved_goal.as_slice(), o.desired_goal.as_slice()],
             &mut action,
         )?;
+        self.times.record(self.clock.now().since(begin));
         let mut all = match self.spec.action {
             ActionKind::JointPosition => o.sent.clone(),
             ActionKind::JointDelta => o.sent.iter().map(|_| 0.0).collect(),

@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args as ClapArgs;
 
 use self::report::{Report, Stages, Summary};
+use super::engine::{Choice, EngineArgs};
 use super::picture::{self, GoalOutcome, Labels};
 use super::run::Running;
 use super::{Context, finetune, say, train};
@@ -58,9 +59,9 @@ pub struct Args {
     /// Training steps
     #[arg(long, default_value_t = 5000)]
     pub steps: usize,
-    /// Run the training step in tract, whatever else there is
-    #[arg(long)]
-    pub tract: bool,
+    /// The engine of the fine-tuning
+    #[command(flatten)]
+    pub engine: EngineArgs,
 }
 
 /// Lies in a folder that a demo made and may replace.
@@ -176,20 +177,16 @@ impl<'a> Demo<'a> {
 
     /// Puts ONNX Runtime in place when it is missing; without it the training step runs in tract.
     fn engine(&self) -> Result<String> {
-        if self.args.tract {
-            return Ok(Engine::tract().name().to_owned());
-        }
-        let mut engine = Engine::best(None, Device::Cpu)?;
-        if engine.name() == "tract" {
+        let args = &self.args.engine;
+        let automatic = args.engine == Choice::Auto && args.onnxruntime.is_none();
+        if automatic && Engine::best(None, Device::Cpu)?.name() == "tract" {
             note("ONNX Runtime is missing: fetching it (`regoal runtime install`)");
             let storage = self.context.storage.as_ref();
-            match runtime::install(storage, None, false, &mut |_| ()) {
-                Ok(_) => engine = Engine::best(None, Device::Cpu)?,
-                Err(error) => note(format!("{error}\n  training in tract instead")),
+            if let Err(error) = runtime::install(storage, None, false, &mut |_| ()) {
+                note(format!("{error}\n  training in tract instead"));
             }
         }
-        note(format!("training steps run in {} {}", engine.name(), engine.version()));
-        Ok(engine.name().to_owned())
+        Ok(args.open()?.name().to_owned())
     }
 
     fn write(&self, report: &Report) -> Result<()> {

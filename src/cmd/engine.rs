@@ -1,0 +1,129 @@
+//! The choice of an engine, the same for every verb that trains.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use clap::{Args as ClapArgs, ValueEnum};
+
+use super::try_load::isolated;
+use crate::clock::Clock;
+use crate::engine::{Device, Engine};
+use crate::onnx::Verified;
+
+/// What runs training steps.
+#[derive(Debug, Clone, Default, ClapArgs)]
+pub struct EngineArgs {
+    /// What runs the training step
+    #[arg(long, value_enum, default_value_t, value_name = "ENGINE")]
+    pub engine: Choice,
+    /// The ONNX Runtime library; without it the cache and the system are searched
+    #[arg(long, value_name = "FILE")]
+    pub onnxruntime: Option<PathBuf>,
+}
+
+/// The engines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Choice {
+    /// ONNX Runtime on the processor where it is installed, else tract
+    #[default]
+    Auto,
+    /// The engine inside this program
+    Tract,
+    /// ONNX Runtime on the processor
+    Ort,
+    /// ONNX Runtime on an NVIDIA card, or on the processor where that does not work
+    Cuda,
+}
+
+impl Choice {
+    /// As it is written on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Tract => "tract",
+            Self::Ort => "ort",
+            Self::Cuda => "cuda",
+        }
+    }
+}
+
+impl EngineArgs {
+    /// Opens the engine, and says on stderr which one it is and why.
+    ///
+    /// # Errors
+    /// The library that was named cannot be used, or ONNX Runtime was asked for and there is none.
+    pub fn open(&self) -> Result<Engine> {
+        let library = self.onnxruntime.as_deref();
+        let engine = match self.engine {
+            Choice::Tract => {
+                ensure!(
+                    library.is_none(),
+                    "expected --engine tract or --onnxruntime FILE, found both"
+                );
+                Engine::tract()
+            }
+            Choice::Auto | Choice::Ort => Engine::best(library, Device::Cpu)?,
+            Choice::Cuda => Engine::best(library, Device::Cuda)?,
+        };
+        let note = engine.note().unwrap_or_default();
+        let asked = matches!(self.engine, Choice::Ort | Choice::Cuda);
+        ensure!(!asked || engine.name() == "ort", "expected ONNX Runtime: {note}");
+        eprintln!("engine: {engine} ({})", self.reason(&engine));
+        Ok(engine)
+    }
+
+    fn reason(&self, engine: &Engine) -> String {
+        let found = engine.library().map(|path| format!("found in {}", path.display()));
+        let asked = (self.engine == Choice::Tract).then(|| "as asked for".to_owned());
+        let parts = found.into_iter().chain(asked).chain(engine.note().map(str::to_owned));
+        parts.collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// The engine that answers fastest with a policy file; tract for what is no ONNX file, so that
+/// loading it says why. Says on stderr what was measured.
+///
+/// # Errors
+/// No engine runs the graph.
+pub fn for_policy(file: &[u8], clock: &dyn Clock) -> Result<Engine> {
+    isolated(file, &Engine::tract())?;
+    let graph = Verified::from_bytes(file)?;
+    let engine = Engine::for_inference(&graph, clock)?;
+    if let Some(note) = engine.note() {
+        eprintln!("engine of the policy: {engine} ({note})");
+    }
+    Ok(engine)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(engine: Choice, library: &str) -> String {
+        let args = EngineArgs { engine, onnxruntime: Some(library.into()) };
+        args.open().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_engine_that_cannot_be_had_as_asked_for_is_refused() {
+        let found = refusal(Choice::Tract, "x.so");
+        assert_eq!(found, "expected --engine tract or --onnxruntime FILE, found both");
+        for choice in [Choice::Auto, Choice::Ort, Choice::Cuda] {
+            assert!(refusal(choice, "/no/such.so").starts_with("cannot use /no/such.so"));
+        }
+    }
+
+    #[test]
+    fn the_reason_names_the_library_or_the_wish() {
+        let args = EngineArgs { engine: Choice::Tract, onnxruntime: None };
+        let engine = args.open().unwrap();
+        assert_eq!((engine.name(), args.reason(&engine).as_str()), ("tract", "as asked for"));
+    }
+
+    #[test]
+    fn names_are_those_of_the_command_line() {
+        for choice in Choice::value_variants() {
+            assert_eq!(Choice::from_str(choice.name(), false), Ok(*choice));
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Runs of one sample with everything bound beforehand.
+
+use ort::memory::Allocator;
+use ort::session::{IoBinding, Session};
+use ort::value::Tensor as OrtTensor;
+
+use super::run_error;
+use crate::engine::session::copy_out;
+use crate::engine::{Device, EngineError};
+use crate::onnx::{ValueInfo, Verified};
+
+/// The inputs and the first output of a batch of 1, on the host.
+pub(super) struct Single {
+    binding: IoBinding,
+    inputs: Vec<(String, OrtTensor<f32>)>,
+    output: OrtTensor<f32>,
+    device: Device,
+}
+
+impl Single {
+    pub(super) fn new(
+        session: &Session,
+        device: Device,
+        graph: &Verified,
+    ) -> Result<Self, EngineError> {
+        let (inputs, outputs) = (graph.inputs()?, graph.outputs()?);
+        let first = outputs.first().ok_or_else(|| run_error("no output"))?;
+        Self::bind(session, device, &inputs, first).map_err(run_error)
+    }
+
+    fn bind(
+        session: &Session,
+        device: Device,
+        inputs: &[ValueInfo],
+        first: &ValueInfo,
+    ) -> ort::Result<Self> {
+        let host = Allocator::default();
+        let mut binding = session.create_binding()?;
+        let tensor = |info: &ValueInfo| OrtTensor::new(&host, info.dims_at(1).as_slice());
+        let mut output = tensor(first)?;
+        binding.bind_output(first.name.as_str(), &mut output)?;
+        let mut bound = Vec::new();
+        for info in inputs {
+            let tensor = tensor(info)?;
+            binding.bind_input(info.name.as_str(), &tensor)?;
+            bound.push((info.name.clone(), tensor));
+        }
+        Ok(Self { binding, inputs: bound, output, device })
+    }
+
+    pub(super) fn run(
+        &mut self,
+        session: &mut Session,
+        inputs: &[&[f32]],
+        output: &mut [f32],
+    ) -> Result<(), EngineError> {
+        for ((name, tensor), data) in self.inputs.iter_mut().zip(inputs) {
+            tensor.extract_tensor_mut().1.copy_from_slice(data);
+            // Binding again is what copies an input to a card.
+            if self.device == Device::Cuda {
+                self.binding.bind_input(name.as_str(), tensor).map_err(run_error)?;
+            }
+        }
+        drop(session.run_binding(&self.binding).map_err(run_error)?);
+        copy_out(self.output.extract_tensor().1, output)
+    }
+}
