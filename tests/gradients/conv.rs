@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use prost::Message as _;
 use regoal::onnx::proto::{AttributeProto, ModelProto};
-use regoal::onnx::{Builder, Dim, Graph, Tensor, Value, Verified, grad};
+use regoal::onnx::{Builder, Dim, Graph, Tensor, Value, Verified, expand, grad};
 
 use crate::check::{differentiated, exported, node, random, worst_error};
 use crate::common::engines;
@@ -329,6 +329,13 @@ fn gradients_of_frozen_batch_normalisation_match_central_differences() {
     let loss = exported(17, nodes, parameters);
     let worst = worst_error("BatchNormalization", &loss, &["a", "b", "c"], &HashMap::new());
     println!("BatchNormalization: worst relative error of a gradient {worst:.1e}");
+
+    // As it is trained: with scale and bias as inputs.
+    let expanded = expand(&loss).unwrap();
+    assert_eq!(expand(&expanded).unwrap(), expanded);
+    let worst = worst_error("expanded", &expanded, &["a", "b", "c"], &HashMap::new());
+    println!("BatchNormalization, expanded: worst relative error of a gradient {worst:.1e}");
+    same_with_inputs("BatchNormalization", &expanded, &["a", "b", "c"]);
 
     let mut b = Builder::with_opset(17);
     let out = b.append(&loss, &[]).unwrap()[0];

@@ -1,9 +1,11 @@
 //! Rewrites operators that have no gradient of their own as plain nodes that have one: recurrent
-//! layers step by step, Einsum as a product, root mean square normalisation as its formula.
+//! layers step by step, Einsum as a product, root mean square normalisation as its formula, the scale
+//! and bias of batch normalisation.
 //!
 //! The rewritten graph computes the same. It is larger, so it is for training only: the exported
 //! policy keeps its own nodes.
 
+mod batch_norm;
 mod cell;
 mod einsum;
 mod recurrent;
@@ -16,15 +18,15 @@ use super::names::Names;
 use super::proto::{NodeProto, TensorProto};
 use super::{Dim, Graph, Limits, OnnxError};
 
-/// The same function without GRU, LSTM, RNN and Einsum. All other nodes, names and
-/// metadata stay as they are.
+/// The same function without GRU, LSTM, RNN and Einsum, and with scale and bias of batch
+/// normalisation as nodes of their own. All other nodes, names and metadata stay as they are.
 ///
 /// # Errors
 /// When the shape of such a node's input is not fixed ([`Graph::with_batch`]), when it uses what
 /// cannot be rewritten (sequences of different lengths, peepholes, more than two operands), when the result would have too many nodes, or when the graph breaks
 /// a rule of [`verify`](super::verify).
 pub fn expand(graph: &Graph) -> Result<Graph, OnnxError> {
-    if !graph.nodes().iter().any(is_rewritten) {
+    if !graph.nodes().iter().any(|node| is_rewritten(graph, node)) {
         return Ok(graph.clone());
     }
     let mut shapes = Builder::with_opset(graph.opset());
@@ -33,7 +35,7 @@ pub fn expand(graph: &Graph) -> Result<Graph, OnnxError> {
     let mut result = graph.clone();
     result.graph.node.clear();
     for node in graph.nodes() {
-        if is_rewritten(node) {
+        if is_rewritten(graph, node) {
             let infos = node.input.iter().map(|name| shapes.info(shapes.value(name)?));
             let call = Call { graph, node, infos: infos.map(Option::<&Info>::cloned).collect() };
             result.graph.node.extend(call.nodes(&mut names)?);
@@ -49,9 +51,18 @@ pub fn expand(graph: &Graph) -> Result<Graph, OnnxError> {
     Ok(result)
 }
 
-fn is_rewritten(node: &NodeProto) -> bool {
-    matches!(node.domain.as_deref(), None | Some("" | "ai.onnx"))
-        && matches!(node.op(), "GRU" | "LSTM" | "RNN" | "Einsum")
+fn is_rewritten(graph: &Graph, node: &NodeProto) -> bool {
+    let op = match node.op() {
+        "GRU" | "LSTM" | "RNN" | "Einsum" => true,
+        // Rewritten, its scale is a constant.
+        "BatchNormalization" => {
+            let scale = node.input.get(1);
+            let makes_scale = |other: &NodeProto| scale.is_some_and(|s| other.output.contains(s));
+            !graph.nodes().iter().any(|other| other.op() == "Constant" && makes_scale(other))
+        }
+        _ => false,
+    };
+    op && matches!(node.domain.as_deref(), None | Some("" | "ai.onnx"))
 }
 
 /// A node to be rewritten.
@@ -76,6 +87,7 @@ impl Call<'_> {
             }));
         }
         let outputs = match self.node.op() {
+            "BatchNormalization" => vec![Some(self.batch_normalization(&mut b, &inputs)?)],
             "Einsum" => vec![Some(self.einsum(&mut b, &inputs)?)],
             _ => self.recurrent(&mut b, &inputs)?,
         };

