@@ -19,6 +19,7 @@ mod inline;
 mod names;
 mod optimiser;
 pub mod proto;
+mod sequence;
 mod simplify;
 mod splice;
 mod tensor;

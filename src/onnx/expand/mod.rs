@@ -24,7 +24,7 @@ use super::{Dim, Graph, Limits, OnnxError};
 /// cannot be rewritten (sequences of different lengths, peepholes, more than two operands), when the result would have too many nodes, or when the graph breaks
 /// a rule of [`verify`](super::verify).
 pub fn expand(graph: &Graph) -> Result<Graph, OnnxError> {
-    if !graph.nodes().iter().any(is_rewritten) {
+    if !graph.nodes().iter().any(is_expanded) {
         return Ok(graph.clone());
     }
     let mut shapes = Builder::with_opset(graph.opset());
@@ -33,7 +33,7 @@ pub fn expand(graph: &Graph) -> Result<Graph, OnnxError> {
     let mut result = graph.clone();
     result.graph.node.clear();
     for node in graph.nodes() {
-        if is_rewritten(node) {
+        if is_expanded(node) {
             let infos = node.input.iter().map(|name| shapes.info(shapes.value(name)?));
             let call = Call { graph, node, infos: infos.map(Option::<&Info>::cloned).collect() };
             result.graph.node.extend(call.nodes(&mut names)?);
@@ -49,7 +49,8 @@ pub fn expand(graph: &Graph) -> Result<Graph, OnnxError> {
     Ok(result)
 }
 
-fn is_rewritten(node: &NodeProto) -> bool {
+/// Whether [`expand`] writes a node out.
+pub(super) fn is_expanded(node: &NodeProto) -> bool {
     matches!(node.domain.as_deref(), None | Some("" | "ai.onnx"))
         && matches!(node.op(), "GRU" | "LSTM" | "RNN" | "Einsum")
 }
