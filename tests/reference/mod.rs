@@ -161,7 +161,7 @@ fn evaluate(node: &NodeProto, inputs: &[&Array]) -> Vec<Array> {
             let mean = node.op() == "ReduceMean";
             reduce(x(), &axes.unwrap_or_default(), flag("keepdims", 1), mean)
         }
-        "LayerNormalization" => layer_normalization(node, inputs),
+        "LayerNormalization" => return layer_normalization(node, inputs),
         other => panic!("the reference has no {other}"),
     };
     vec![one]
@@ -267,14 +267,18 @@ fn reduce(x: &Array, axes: &[i64], keep: bool, mean: bool) -> Array {
     Array::new(&left, y.data)
 }
 
-fn layer_normalization(node: &NodeProto, inputs: &[&Array]) -> Array {
+/// The normalised value, the mean, the inverse deviation.
+fn layer_normalization(node: &NodeProto, inputs: &[&Array]) -> Vec<Array> {
     let x = inputs[0];
     let rank = x.dims.len() as i64;
     let axes: Vec<i64> = (node.int("axis").unwrap_or(-1).rem_euclid(rank)..rank).collect();
-    let centred = broadcast(&[x, &reduce(x, &axes, true, true)], |v| v[0] - v[1]);
+    let mean = reduce(x, &axes, true, true);
+    let centred = broadcast(&[x, &mean], |v| v[0] - v[1]);
     let variance = reduce(&centred.map(|x| x * x), &axes, true, true);
     let epsilon = f64::from(node.float("epsilon").unwrap_or(1e-5));
-    let normal = broadcast(&[&centred, &variance], |v| v[0] / (v[1] + epsilon).sqrt());
+    let inverse = variance.map(|v| (v + epsilon).sqrt().recip());
+    let normal = broadcast(&[&centred, &inverse], |v| v[0] * v[1]);
     let scaled = broadcast(&[&normal, inputs[1]], |v| v[0] * v[1]);
-    inputs.get(2).map_or(scaled.clone(), |bias| broadcast(&[&scaled, bias], |v| v[0] + v[1]))
+    let y = inputs.get(2).map(|bias| broadcast(&[&scaled, bias], |v| v[0] + v[1]));
+    vec![y.unwrap_or(scaled), mean, inverse]
 }
