@@ -24,6 +24,7 @@ mod names;
 mod optimiser;
 pub mod proto;
 mod selection;
+mod sequence;
 mod simplify;
 mod splice;
 mod tensor;

@@ -26,7 +26,7 @@ impl Names {
     }
 
     /// A name nobody has yet, like `stem`.
-    fn fresh(&mut self, stem: String) -> String {
+    pub(super) fn fresh(&mut self, stem: String) -> String {
         let mut name = stem.clone();
         while !self.taken.insert(name.clone()) {
             self.count += 1;

@@ -330,3 +330,39 @@ fn equations_that_cannot_be_written_out_are_refused_by_name() {
     assert!(refusal("...i,i->...", &[&[2, 3], &[3]]).contains("an ellipsis of 1 axes in every"));
     assert!(refusal("ij,ik->jk", &[&[2, 3], &[3, 4]]).contains("expected one size for"));
 }
+
+#[test]
+fn gradients_of_layer_normalization_s_statistics_match() {
+    let mut worst: f64 = 0.0;
+    for used in [&["n", "m", "s"][..], &["n", "s"], &["m"], &["s"], &["m", "s"]] {
+        let mut norm = node("LayerNormalization", &["a", "b", "c"], "n", vec![]);
+        norm.attribute.push(AttributeProto::int("axis", 1));
+        norm.output.extend(["m".into(), "s".into()]);
+        let mut nodes = vec![norm];
+        let mut total = "c_sum".to_owned();
+        let flag = || vec![AttributeProto::int("keepdims", 0)];
+        nodes.push(node("Mul", &["b", "c"], "bc", vec![]));
+        nodes.push(node("ReduceSum", &["bc"], "c_sum", flag()));
+        for (i, output) in used.iter().enumerate() {
+            let [square, part, sum] = ["square", "part", "sum"].map(|w| format!("{output}_{w}"));
+            nodes.push(node("Mul", &[output, output], &square, vec![]));
+            nodes.push(node("Mul", &[&square, &format!("{output}_weight")], &part, vec![]));
+            nodes.push(node("ReduceSum", &[&part], &sum, flag()));
+            let next = if i + 1 == used.len() { "loss".into() } else { format!("{output}_total") };
+            nodes.push(node("Add", &[&total, &sum], &next, vec![]));
+            total = next;
+        }
+        let parameters: &[(&str, &[usize])] = &[
+            ("a", &[2, 3, 4]),
+            ("b", &[3, 4]),
+            ("c", &[3, 4]),
+            ("n_weight", &[2, 3, 4]),
+            ("m_weight", &[2, 1, 1]),
+            ("s_weight", &[2, 1, 1]),
+        ];
+        let loss = exported(17, nodes, parameters);
+        let name = format!("LayerNormalization, {used:?}");
+        worst = worst.max(worst_error(&name, &loss, &["a", "b", "c"], &HashMap::new()));
+    }
+    println!("LayerNormalization's statistics: worst relative error of a gradient {worst:.1e}");
+}

@@ -161,11 +161,7 @@ fn evaluate(node: &NodeProto, inputs: &[&Array]) -> Vec<Array> {
             let mean = node.op() == "ReduceMean";
             reduce(x(), &axes.unwrap_or_default(), flag("keepdims", 1), mean)
         }
-        "ReduceMax" => {
-            let axes = inputs.get(1).map(|a| a.ints()).or(node.ints("axes").map(<[i64]>::to_vec));
-            reduce_max(x(), &axes.unwrap_or_default())
-        }
-        "LayerNormalization" => layer_normalization(node, inputs),
+        "LayerNormalization" => return layer_normalization(node, inputs),
         other => panic!("the reference has no {other}"),
     };
     vec![one]
@@ -271,28 +267,18 @@ fn reduce(x: &Array, axes: &[i64], keep: bool, mean: bool) -> Array {
     Array::new(&left, y.data)
 }
 
-/// The largest element along `axes`, which stay with size 1.
-fn reduce_max(x: &Array, axes: &[i64]) -> Array {
-    let mut kept = x.dims.clone();
-    axes.iter().for_each(|a| kept[a.rem_euclid(x.dims.len() as i64) as usize] = 1);
-    let mut largest = Array::build(&kept, |_| f64::NEG_INFINITY);
-    for (flat, value) in x.data.iter().enumerate() {
-        let index = unravel(flat, &x.dims);
-        let at =
-            kept.iter().zip(&index).fold(0, |at, (n, i)| at * n + if *n == 1 { 0 } else { *i });
-        largest.data[at] = largest.data[at].max(*value);
-    }
-    largest
-}
-
-fn layer_normalization(node: &NodeProto, inputs: &[&Array]) -> Array {
+/// The normalised value, the mean, the inverse deviation.
+fn layer_normalization(node: &NodeProto, inputs: &[&Array]) -> Vec<Array> {
     let x = inputs[0];
     let rank = x.dims.len() as i64;
     let axes: Vec<i64> = (node.int("axis").unwrap_or(-1).rem_euclid(rank)..rank).collect();
-    let centred = broadcast(&[x, &reduce(x, &axes, true, true)], |v| v[0] - v[1]);
+    let mean = reduce(x, &axes, true, true);
+    let centred = broadcast(&[x, &mean], |v| v[0] - v[1]);
     let variance = reduce(&centred.map(|x| x * x), &axes, true, true);
     let epsilon = f64::from(node.float("epsilon").unwrap_or(1e-5));
-    let normal = broadcast(&[&centred, &variance], |v| v[0] / (v[1] + epsilon).sqrt());
+    let inverse = variance.map(|v| (v + epsilon).sqrt().recip());
+    let normal = broadcast(&[&centred, &inverse], |v| v[0] * v[1]);
     let scaled = broadcast(&[&normal, inputs[1]], |v| v[0] * v[1]);
-    inputs.get(2).map_or(scaled.clone(), |bias| broadcast(&[&scaled, bias], |v| v[0] + v[1]))
+    let y = inputs.get(2).map(|bias| broadcast(&[&scaled, bias], |v| v[0] + v[1]));
+    vec![y.unwrap_or(scaled), mean, inverse]
 }

@@ -51,7 +51,8 @@ pub fn expand(graph: &Graph) -> Result<Graph, OnnxError> {
     Ok(result)
 }
 
-fn is_rewritten(graph: &Graph, node: &NodeProto) -> bool {
+/// Whether [`expand`] writes a node out.
+pub(super) fn is_rewritten(graph: &Graph, node: &NodeProto) -> bool {
     let op = match node.op() {
         "GRU" | "LSTM" | "RNN" | "Einsum" => true,
         // Rewritten, its scale is a constant.

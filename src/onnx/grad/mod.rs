@@ -127,10 +127,7 @@ impl Backward<'_> {
                 let g = self.grad()?;
                 self.reduce(g)
             }
-            "LayerNormalization" => {
-                let g = self.grad()?;
-                self.layer_normalization(g)
-            }
+            "LayerNormalization" => self.layer_normalization(),
             _ => {
                 let g = self.grad()?;
                 self.elementwise(g)

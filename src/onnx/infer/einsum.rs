@@ -138,6 +138,9 @@ fn implicit(inputs: &[Vec<Label>], longest: usize) -> Vec<Label> {
 mod tests {
     use super::*;
 
+    /// An equation, the dims of its operands and of its result.
+    type Case<'a> = (&'a str, &'a [&'a [usize]], &'a [usize]);
+
     fn output(text: &str, dims: &[&[usize]]) -> Result<Vec<usize>, String> {
         let ranks: Vec<usize> = dims.iter().map(|d| d.len()).collect();
         let dims: Vec<Vec<Dim>> =
@@ -149,7 +152,7 @@ mod tests {
 
     #[test]
     fn equations_give_the_shape_that_numpy_gives() {
-        let cases: &[(&str, &[&[usize]], &[usize])] = &[
+        let cases: &[Case] = &[
             ("bqhd,bkhd->bhqk", &[&[2, 3, 4, 5], &[2, 6, 4, 5]], &[2, 4, 3, 6]),
             (" i j , j k ", &[&[2, 3], &[3, 4]], &[2, 4]),
             ("ba", &[&[2, 3]], &[3, 2]),

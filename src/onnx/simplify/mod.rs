@@ -11,10 +11,11 @@ mod linear;
 
 use std::collections::{HashMap, HashSet};
 
+use super::expand::{expand, is_rewritten};
 use super::infer::Info;
 use super::proto::{NodeProto, TensorProto, data_type};
 use super::tensor::ElementType;
-use super::{Builder, Dim, Graph, OnnxError, Value, expand};
+use super::{Builder, Dim, Graph, OnnxError, Value};
 use known::Known;
 use linear::Layer;
 
@@ -25,7 +26,13 @@ use linear::Layer;
 /// # Errors
 /// When the graph breaks a rule of [`verify`](super::verify).
 pub fn simplify(graph: &Graph) -> Result<Graph, OnnxError> {
-    let graph = &expand(graph)?;
+    let plain = fold(graph)?;
+    // What is written out needs shapes, which exporters may compute.
+    let layers = plain.nodes().iter().any(|node| is_rewritten(&plain, node));
+    if layers { fold(&expand(&plain)?) } else { Ok(plain) }
+}
+
+fn fold(graph: &Graph) -> Result<Graph, OnnxError> {
     let mut simplifier = Simplifier {
         b: Builder::with_opset(graph.opset()),
         entries: HashMap::new(),

@@ -12,6 +12,7 @@ use std::ops::Deref;
 
 pub(crate) use values::check_size;
 
+use super::sequence::without_sequences;
 use super::{Graph, OnnxError, inline, wire};
 
 /// What a graph may be.
@@ -59,14 +60,14 @@ pub struct Verified(Graph);
 
 impl Verified {
     /// Decodes and checks an ONNX file with the default limits. Functions that the file defines are
-    /// [inlined](super::inline).
+    /// [inlined](super::inline), and pieces that it takes out of sequences become slices.
     ///
     /// # Errors
     /// When the file is not ONNX or breaks a rule of [`verify`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, OnnxError> {
         let graph = Graph::from_bytes(bytes)?;
         let graph = if graph.model.functions.is_empty() { graph } else { inline(&graph)? };
-        verify(graph, &Limits::default())
+        verify(without_sequences(graph), &Limits::default())
     }
 
     /// The graph, free to be changed: it must be verified again before an engine runs it.
