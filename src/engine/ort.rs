@@ -194,14 +194,16 @@ impl Inference {
         &mut self,
         infos: &[ValueInfo],
         inputs: &[&[f32]],
-        output: &mut [f32],
+        outputs: &mut [&mut [f32]],
     ) -> Result<(), EngineError> {
         let dims: Vec<Vec<usize>> = infos.iter().map(|info| info.dims_at(1)).collect();
-        let outputs =
+        let found =
             self.outputs(infos, dims.iter().map(Vec::as_slice).zip(inputs.iter().copied()))?;
-        let (_, first) = outputs.iter().next().ok_or_else(|| run_error("no output"))?;
-        let (_, data) = first.try_extract_tensor::<f32>().map_err(run_error)?;
-        copy_out(data, output)
+        for (i, ((_, value), output)) in found.iter().zip(outputs).enumerate() {
+            let (_, data) = value.try_extract_tensor::<f32>().map_err(run_error)?;
+            copy_out(i, data, output)?;
+        }
+        Ok(())
     }
 
     fn outputs<'a>(

@@ -84,8 +84,25 @@ impl Session {
     /// # Errors
     /// When a length is wrong or the engine fails; `output` may then hold anything.
     pub fn run_into(&mut self, inputs: &[&[f32]], output: &mut [f32]) -> Result<(), EngineError> {
+        self.run_all_into(inputs, &mut [output])
+    }
+
+    /// The same for several outputs, in the graph's order: one whose slice is empty, and those after
+    /// the last slice, are not wanted.
+    ///
+    /// # Errors
+    /// As [`run_into`](Self::run_into).
+    pub fn run_all_into(
+        &mut self,
+        inputs: &[&[f32]],
+        outputs: &mut [&mut [f32]],
+    ) -> Result<(), EngineError> {
         if inputs.len() != self.inputs.len() {
             return Err(EngineError::shape("number of inputs", self.inputs.len(), inputs.len()));
+        }
+        if outputs.len() > self.outputs.len() {
+            let most = format!("at most {}", self.outputs.len());
+            return Err(EngineError::shape("number of outputs", most, outputs.len()));
         }
         for (info, data) in self.inputs.iter().zip(inputs) {
             if elements_at_1(info) != data.len() {
@@ -93,8 +110,8 @@ impl Session {
             }
         }
         match &mut self.runner {
-            Runner::Tract(inference) => inference.run_into(inputs, output),
-            Runner::Ort(inference) => inference.run_into(&self.inputs, inputs, output),
+            Runner::Tract(inference) => inference.run_into(inputs, outputs),
+            Runner::Ort(inference) => inference.run_into(&self.inputs, inputs, outputs),
         }
     }
 }
@@ -114,10 +131,14 @@ pub(super) fn check_dims(info: &ValueInfo, dims: &[usize], len: usize) -> Result
     }
 }
 
-/// Copies an engine's output.
-pub(super) fn copy_out(from: &[f32], output: &mut [f32]) -> Result<(), EngineError> {
+/// Copies an engine's output to where it is wanted.
+pub(super) fn copy_out(place: usize, from: &[f32], output: &mut [f32]) -> Result<(), EngineError> {
+    if output.is_empty() {
+        return Ok(());
+    }
     if from.len() != output.len() {
-        return Err(EngineError::shape("first output", from.len(), output.len()));
+        let at = if place == 0 { "first output".into() } else { format!("output {}", place + 1) };
+        return Err(EngineError::shape(at, from.len(), output.len()));
     }
     output.copy_from_slice(from);
     Ok(())

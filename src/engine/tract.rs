@@ -81,7 +81,7 @@ impl Inference {
     pub(super) fn run_into(
         &mut self,
         inputs: &[&[f32]],
-        output: &mut [f32],
+        outputs: &mut [&mut [f32]],
     ) -> Result<(), EngineError> {
         let mut values = TVec::with_capacity(inputs.len());
         for (kept, data) in self.one_inputs.iter_mut().zip(inputs) {
@@ -98,9 +98,9 @@ impl Inference {
             }
             values.push(kept.clone().into_tvalue());
         }
-        let outputs = self.one.run(values).map_err(run_error)?;
-        let first = outputs.first().ok_or_else(|| run_error("no output"))?;
-        copy_out(slice(first)?, output)
+        let found = self.one.run(values).map_err(run_error)?;
+        let pairs = found.iter().zip(outputs).enumerate();
+        pairs.map(|(i, (value, output))| copy_out(i, slice(value)?, output)).collect()
     }
 }
 
