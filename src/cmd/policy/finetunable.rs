@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use crate::onnx::{Builder, Graph, OnnxError, grad};
+use crate::learn::gcbc::FROZEN;
+use crate::onnx::{Builder, Graph, OnnxError, Tensor, grad};
 
 /// Rows in the batch that is tried: a graph that mixes its rows up does not pass for one that works.
 const BATCH: usize = 2;
@@ -51,7 +52,8 @@ fn trained(graph: &Graph, action: &str) -> Result<(usize, usize), OnnxError> {
     let loss = b.reduce_mean(square, &[], false);
     let stored = graph.parameters()?;
     // Exporters use scalars for limits and small constants.
-    let weights: Vec<_> = stored.iter().filter(|(_, t)| !t.dims.is_empty()).collect();
+    let trained = |name: &str, t: &Tensor| !name.starts_with(FROZEN) && !t.dims.is_empty();
+    let weights: Vec<_> = stored.iter().filter(|(name, t)| trained(name, t)).collect();
     let values: Vec<_> = weights.iter().filter_map(|(name, _)| b.value(name)).collect();
     let gradients = grad::gradients(&mut b, loss, &values)?;
     let used = weights.iter().zip(&gradients).filter(|(_, g)| g.is_some());

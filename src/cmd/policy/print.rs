@@ -21,7 +21,7 @@ pub(super) fn describe(facts: &Facts, all: bool) -> String {
         line(&mut text, "verified", "NO");
         line(&mut text, "  because", &printable(&refusal.reason));
         line(&mut text, "  to do", refusal.advice);
-        return text;
+        return text.trim_end().to_owned();
     }
     line(&mut text, "verified", "yes");
     if let Some(trial) = &facts.trial {
