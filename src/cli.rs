@@ -58,7 +58,9 @@ pub enum Train {
 #[derive(Debug, clap::Subcommand)]
 #[allow(missing_docs, reason = "as for the verbs")]
 pub enum Policy {
-    Inspect(cmd::policy::Args),
+    Inspect(cmd::policy::inspect::Args),
+    Verify(cmd::policy::verify::Args),
+    Bench(cmd::policy::bench::Args),
 }
 
 impl Verb {
@@ -77,7 +79,9 @@ impl Verb {
             Self::Episodes(args) => cmd::episodes::run(args, context),
             Self::Finetune(args) => cmd::finetune::run(args, context),
             Self::Train(Train::Gcbc(args)) => cmd::train::run(args, context),
-            Self::Policy(Policy::Inspect(args)) => cmd::policy::run(args, context),
+            Self::Policy(Policy::Inspect(args)) => cmd::policy::inspect::run(args, context),
+            Self::Policy(Policy::Verify(args)) => cmd::policy::verify::run(args, context),
+            Self::Policy(Policy::Bench(args)) => cmd::policy::bench::run(args, context),
             Self::Runtime(args) => cmd::runtime::run(args, context),
             Self::Emulate(args) => cmd::emulate::run(args, context),
             Self::Completions(args) => cmd::completions::run(args, command(), context),

@@ -202,7 +202,7 @@ impl Bench {
             470 => self.reach([0.1, 0.1, NONSENSE], two_seconds),
             540 => self.command(&Command::EmergencyStop).unwrap(),
             550 => self.tick += 3,
-            600 => self.control.set_pilot(Box::new(Inline(Box::new(Swing(2))))),
+            600 => self.control.set_pilot(Box::new(Inline::new(Box::new(Swing(2))))),
             700 => self.command(&Command::Disarm).unwrap(),
             _ => {}
         }
@@ -224,7 +224,7 @@ fn drain(log: &mut LogReceiver) -> usize {
 #[test]
 fn twenty_thousand_ticks_of_goals_and_faults_never_call_the_allocator() {
     let (sender, mut log) = log_queue();
-    let pilot = Box::new(Inline(Box::new(Swing(1))));
+    let pilot = Box::new(Inline::new(Box::new(Swing(1))));
     let mut bench = Bench::new(ManualClock::default(), pilot, Some(sender));
     let (mut endings, mut policies) = (HashSet::new(), HashSet::new());
     let (mut handed_over, mut logged) = (0, 0);

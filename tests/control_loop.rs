@@ -76,7 +76,7 @@ impl Bench {
             silent: silent.clone(),
         };
         let arm = Arm::open(&robot, Box::new(port), Arc::new(clock.clone())).unwrap();
-        let pilot = Box::new(Inline(Box::new(actor)));
+        let pilot = Box::new(Inline::new(Box::new(actor)));
         let control = ControlLoop::new(&robot, arm, pilot, None, Arc::new(clock.clone())).unwrap();
         Self { robot, clock, control, emulator, written, silent, tick: 0 }
     }

@@ -5,7 +5,7 @@ use crate::env::Expert;
 use crate::episode::PolicyId;
 use crate::joints::JointVec;
 use crate::learn::Exploration;
-use crate::policy::{ActionKind, Observation, Policy, PolicyError};
+use crate::policy::{ActionKind, Observation, Plan, Policy, PolicyError};
 use crate::rng::Rng;
 
 /// Nobody steers yet.
@@ -64,5 +64,11 @@ impl Actor for Explorer {
     }
     fn id(&self) -> PolicyId {
         self.policy.id()
+    }
+    fn reset(&mut self) {
+        self.policy.reset();
+    }
+    fn ahead(&self, plan: &mut Plan) {
+        self.policy.ahead(plan);
     }
 }

@@ -69,7 +69,7 @@ impl Simulation {
                 (Some(sender), Some(writer))
             }
         };
-        let pilot = Box::new(Inline(Box::new(Nobody)));
+        let pilot = Box::new(Inline::new(Box::new(Nobody)));
         let control = ControlLoop::new(robot, arm, pilot, sender, Arc::new(clock.clone()))?;
         let mut simulation =
             Self { robot: robot.clone(), clock, control, log: writer, tick: 0, goals: 0 };
@@ -80,7 +80,7 @@ impl Simulation {
 
     /// From the next attempt on, `actor` steers.
     pub fn steer(&mut self, actor: Box<dyn Actor>) {
-        self.control.set_pilot(Box::new(Inline(actor)));
+        self.control.set_pilot(Box::new(Inline::new(actor)));
     }
 
     /// Goes to a start pose, then reaches for a goal until the episode ends.

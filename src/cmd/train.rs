@@ -17,7 +17,7 @@ use crate::learn::dataset;
 use crate::learn::evaluate::Rate;
 use crate::learn::gcbc::{self, Data, Gcbc, Normalizer};
 use crate::onnx::Verified;
-use crate::policy::{ActionKind, GoalSpace, ObservationTerm, PolicySpec};
+use crate::policy::{ActionKind, GoalSpace, ObservationTerm, PolicySpec, Tensors};
 use crate::rng::{self, Stream};
 
 /// Trains a goal-reaching policy by goal-conditioned behaviour cloning.
@@ -116,6 +116,9 @@ fn spec(robot: &RobotConfig, args: &Args) -> PolicySpec {
         observation: vec![ObservationTerm::JointPosition, ObservationTerm::SentPosition],
         goal_space: GoalSpace::EndEffectorPosition,
         action: ActionKind::JointDelta,
+        tensors: Tensors::default(),
+        chunk: None,
+        state: Vec::new(),
         provenance: [
             ("method".into(), "gcbc".into()),
             ("demonstrations".into(), args.demonstrations.into()),

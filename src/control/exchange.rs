@@ -12,19 +12,36 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags};
 use crate::clock::{Clock, Time};
 use crate::episode::PolicyId;
 use crate::joints::JointVec;
-use crate::policy::{ActionKind, Observation, Policy, PolicyError};
+use crate::policy::{ActionKind, Observation, Plan, Policy, PolicyError, Times};
 
 /// What the policy answered to one observation.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Decision {
     /// The tick of the observation.
     pub tick: u64,
+    /// The episode of the observation.
+    pub episode: u64,
     /// The action, in the unit its kind says; empty when the policy failed.
     pub action: JointVec<f32>,
+    /// The actions of the ticks after it, of a policy that plans ahead.
+    pub ahead: Plan,
     /// What the action means.
     pub kind: ActionKind,
     /// Who decided.
     pub policy: PolicyId,
+}
+
+impl Decision {
+    /// Makes its action the one for `tick`: the planned one, or without a plan the same one while it
+    /// is at most `oldest` ticks old. False when there is none.
+    pub fn advance_to(&mut self, tick: u64, oldest: u64) -> bool {
+        let Some(age) = tick.checked_sub(self.tick) else { return false };
+        if age == 0 || self.ahead.is_empty() {
+            return age <= oldest;
+        }
+        let planned = usize::try_from(age - 1).ok().and_then(|i| self.ahead.get(i)).cloned();
+        planned.map(|action| self.action = action).is_some()
+    }
 }
 
 /// Whatever turns observations into actions: a policy, a scripted expert.
@@ -38,6 +55,16 @@ pub trait Actor: Send {
     fn kind(&self) -> ActionKind;
     /// Who this is.
     fn id(&self) -> PolicyId;
+    /// A new episode begins: what is remembered of the one before is dropped.
+    fn reset(&mut self) {}
+    /// The actions of the ticks after the one acted on last, where it plans ahead.
+    fn ahead(&self, plan: &mut Plan) {
+        plan.clear();
+    }
+    /// Ticks that an answer may take beyond its own.
+    fn patience(&self) -> usize {
+        0
+    }
 }
 
 impl Actor for Policy {
@@ -50,6 +77,15 @@ impl Actor for Policy {
     fn id(&self) -> PolicyId {
         Policy::id(self)
     }
+    fn reset(&mut self) {
+        Policy::reset(self);
+    }
+    fn ahead(&self, plan: &mut Plan) {
+        Policy::ahead(self, plan);
+    }
+    fn patience(&self) -> usize {
+        self.spec().chunk().patience()
+    }
 }
 
 /// The control thread's side of the exchange with whoever decides.
@@ -58,17 +94,46 @@ pub trait Pilot: Send {
     fn exchange(&mut self, observation: &Observation, deadline: Time) -> Option<Decision>;
 }
 
-fn decide(actor: &mut dyn Actor, observation: &Observation) -> Decision {
-    let action = actor.act(observation).unwrap_or_default();
-    Decision { tick: observation.tick, action, kind: actor.kind(), policy: actor.id() }
+/// An actor and the episode it is in.
+struct Seated {
+    actor: Box<dyn Actor>,
+    episode: Option<u64>,
+}
+
+impl Seated {
+    fn new(actor: Box<dyn Actor>) -> Self {
+        Self { actor, episode: None }
+    }
+
+    fn decide(&mut self, observation: &Observation) -> Decision {
+        let Observation { tick, episode, .. } = *observation;
+        if self.episode != Some(episode) {
+            self.actor.reset();
+            self.episode = Some(episode);
+        }
+        let action = self.actor.act(observation).unwrap_or_default();
+        let mut ahead = Plan::new();
+        if !action.is_empty() {
+            self.actor.ahead(&mut ahead);
+        }
+        let (kind, policy) = (self.actor.kind(), self.actor.id());
+        Decision { tick, episode, action, ahead, kind, policy }
+    }
 }
 
 /// An actor asked in the control thread itself: for virtual time.
-pub struct Inline(pub Box<dyn Actor>);
+pub struct Inline(Seated);
+
+impl Inline {
+    /// Lets an actor steer.
+    pub fn new(actor: Box<dyn Actor>) -> Self {
+        Self(Seated::new(actor))
+    }
+}
 
 impl Pilot for Inline {
     fn exchange(&mut self, observation: &Observation, _deadline: Time) -> Option<Decision> {
-        Some(decide(self.0.as_mut(), observation))
+        Some(self.0.decide(observation))
     }
 }
 
@@ -122,9 +187,15 @@ struct SwapRequest {
 pub struct Swapper {
     requests: mpsc::Sender<SwapRequest>,
     wake: Arc<OwnedFd>,
+    times: Arc<Times>,
 }
 
 impl Swapper {
+    /// How long the answers have taken.
+    pub fn times(&self) -> &Times {
+        &self.times
+    }
+
     /// Shadow-runs the candidate on the last observations and lets it steer from the next one on; the
     /// policy before it is kept and takes over should the candidate fail.
     ///
@@ -157,8 +228,8 @@ pub struct Threaded {
 
 /// What runs in the policy thread: [`run`](PolicyThread::run) returns when the control side is gone.
 pub struct PolicyThread {
-    active: Box<dyn Actor>,
-    fallback: Option<Box<dyn Actor>>,
+    active: Seated,
+    fallback: Option<Seated>,
     observations: Consumer<'static, Observation>,
     decisions: Producer<'static, Decision>,
     requests: mpsc::Receiver<SwapRequest>,
@@ -167,6 +238,7 @@ pub struct PolicyThread {
     recent: VecDeque<Observation>,
     clock: Arc<dyn Clock>,
     period: Duration,
+    times: Arc<Times>,
 }
 
 /// Connects a control loop of this period with a policy thread.
@@ -193,9 +265,10 @@ pub fn connect(
         clock: clock.clone(),
         newest: None,
     };
-    let swapper = Swapper { requests, wake: wake.clone() };
+    let times = Arc::<Times>::default();
+    let swapper = Swapper { requests, wake: wake.clone(), times: times.clone() };
     let thread = PolicyThread {
-        active: actor,
+        active: Seated::new(actor),
         fallback: None,
         observations: observed,
         decisions: decide,
@@ -205,6 +278,7 @@ pub fn connect(
         recent: VecDeque::with_capacity(SHADOW_RUNS),
         clock,
         period,
+        times,
     };
     Ok((control, thread, swapper))
 }
@@ -272,18 +346,21 @@ impl PolicyThread {
     }
 
     fn answer(&mut self, observation: Observation) {
-        let mut decision = decide(self.active.as_mut(), &observation);
+        let start = self.clock.now();
+        let mut decision = self.active.decide(&observation);
         if !sound(&decision.action)
             && let Some(previous) = self.fallback.take()
         {
             log::error!(
                 "policy {} failed in use; {} takes over again",
-                self.active.id(),
-                previous.id()
+                self.active.actor.id(),
+                previous.actor.id()
             );
             self.active = previous;
-            decision = decide(self.active.as_mut(), &observation);
+            self.active.episode = None;
+            decision = self.active.decide(&observation);
         }
+        self.times.record(self.clock.now().since(start));
         let _ = self.decisions.enqueue(decision);
         signal(&self.answered);
         if self.recent.len() == SHADOW_RUNS {
@@ -292,27 +369,30 @@ impl PolicyThread {
         self.recent.push_back(observation);
     }
 
-    fn swap(&mut self, mut candidate: Box<dyn Actor>) -> Result<Swapped, SwapError> {
-        let mut times = Vec::with_capacity(self.recent.len());
+    fn swap(&mut self, candidate: Box<dyn Actor>) -> Result<Swapped, SwapError> {
+        let times = Times::default();
         let (mut failed, runs) = (0, self.recent.len());
         let mut expected = 0;
+        let mut candidate = Seated::new(candidate);
         for observation in &self.recent {
             let start = self.clock.now();
-            let action = candidate.act(observation).unwrap_or_default();
-            times.push(self.clock.now().since(start));
+            let action = candidate.decide(observation).action;
+            times.record(self.clock.now().since(start));
             expected = expected.max(action.len());
             failed += usize::from(!sound(&action));
         }
         if failed > 0 {
             return Err(SwapError::Shadow { expected, failed, runs });
         }
-        times.sort();
-        let p99 = times.get(times.len().saturating_sub(1) * 99 / 100).copied().unwrap_or_default();
-        let allowed = self.period.mul_f64(LATENCY_SHARE);
+        let p99 = times.quantile(0.99);
+        let ticks = LATENCY_SHARE + candidate.actor.patience() as f64;
+        let allowed = self.period.mul_f64(ticks);
         if p99 > allowed {
             return Err(SwapError::Slow { took: p99, allowed });
         }
-        let policy = candidate.id();
+        let policy = candidate.actor.id();
+        // What it remembers of the shadow runs is not what happened.
+        candidate.episode = None;
         self.fallback = Some(std::mem::replace(&mut self.active, candidate));
         Ok(Swapped { shadow_runs: runs, p99, policy })
     }

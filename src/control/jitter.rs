@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::policy::Times;
+
 /// Bucket width (ns) and count: 10 µs up to 41 ms, what is longer counts in the last.
 const WIDTH: u64 = 10_000;
 const BUCKETS: usize = 4096;
@@ -29,6 +31,15 @@ pub struct Quantiles {
     pub p99: f64,
     /// Longest.
     pub max: f64,
+}
+
+impl Quantiles {
+    /// Those of a policy's answers.
+    pub fn of(times: &Times) -> Self {
+        let micros = |took: std::time::Duration| took.as_secs_f64() * 1e6;
+        let [p50, p99] = [0.5, 0.99].map(|q| micros(times.quantile(q)));
+        Self { p50, p99, max: micros(times.longest()) }
+    }
 }
 
 impl Histogram {

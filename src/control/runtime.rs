@@ -11,7 +11,7 @@ use heapless::spsc::{Consumer, Producer, Queue};
 
 use super::command::{Command, GoalRequest, GoalResult, LoopCounters};
 use super::exchange::{PolicyThread, Swapper};
-use super::jitter::Jitter;
+use super::jitter::{Jitter, Quantiles};
 use super::modes::Refusal;
 use super::tick::ControlLoop;
 use crate::clock::Clock;
@@ -29,6 +29,8 @@ pub struct Status {
     pub bus: Counters,
     /// Lateness of the ticks.
     pub jitter: Jitter,
+    /// How long the policy's answers take.
+    pub policy: Quantiles,
     /// The loop has ended.
     pub ended: bool,
 }
@@ -216,7 +218,8 @@ impl Handle {
 
     /// What is known of the loop, at most a few milliseconds old.
     pub fn status(&self) -> Status {
-        lock(&self.shared.0).status.clone()
+        let status = lock(&self.shared.0).status.clone();
+        Status { policy: Quantiles::of(self.swapper.times()), ..status }
     }
 
     /// How goal `id` ended; waits up to `timeout` for it.

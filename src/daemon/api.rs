@@ -64,6 +64,9 @@ pub struct Timing {
     pub lateness_us: Quantiles,
     /// From a tick's begin to its end.
     pub duration_us: Quantiles,
+    /// From an observation to the policy's action.
+    #[serde(default)]
+    pub policy_us: Quantiles,
 }
 
 /// The episode log.

@@ -115,6 +115,7 @@ fn status(s: &control::Status, facts: &Facts) -> Status {
             realtime: crate::os::realtime(),
             lateness_us: s.jitter.lateness.quantiles(),
             duration_us: s.jitter.duration.quantiles(),
+            policy_us: s.policy,
         },
         log: facts.log.as_deref().map(log),
     }

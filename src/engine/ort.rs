@@ -78,7 +78,7 @@ impl Library {
             b.output("y", y);
             let graph = Verified::try_from(b.finish()?)?;
             let inputs = [(two.dims.as_slice(), two.data.as_slice())];
-            let found = Inference::new(&library, &graph)?.run(&graph.inputs()?, &inputs)?;
+            let found = Inference::new(&library, &graph, &graph)?.run(&graph.inputs()?, &inputs)?;
             match found.as_slice() {
                 [four] if four.data == [4.0] => Ok(()),
                 _ => Err(run_error(format!("expected 2 * 2 = 4, found {found:?}"))),
@@ -204,9 +204,14 @@ pub(super) struct Inference {
 }
 
 impl Inference {
-    pub(super) fn new(library: &Library, graph: &Verified) -> Result<Self, EngineError> {
+    /// `one` is the graph with a batch of 1.
+    pub(super) fn new(
+        library: &Library,
+        graph: &Verified,
+        one: &Verified,
+    ) -> Result<Self, EngineError> {
         let session = library.session(graph, 1)?;
-        let single = single::Single::new(&session, library.device, graph)?;
+        let single = single::Single::new(&session, library.device, one)?;
         Ok(Self { session, device: library.device, single })
     }
 
@@ -231,9 +236,9 @@ impl Inference {
     pub(super) fn run_into(
         &mut self,
         inputs: &[&[f32]],
-        output: &mut [f32],
+        outputs: &mut [&mut [f32]],
     ) -> Result<(), EngineError> {
-        self.single.run(&mut self.session, inputs, output)
+        self.single.run(&mut self.session, inputs, outputs)
     }
 
     fn outputs<'a>(

@@ -2,7 +2,7 @@
 
 use super::dense::Dense;
 use super::{Backend, Device, EngineError, ort, tract};
-use crate::onnx::{Dim, ElementType, Tensor, ValueInfo, Verified};
+use crate::onnx::{Dim, Tensor, ValueInfo, Verified, simplify};
 
 /// A graph that is ready to run.
 pub struct Session {
@@ -23,19 +23,18 @@ pub(super) type Input<'a> = (&'a [usize], &'a [f32]);
 
 impl Session {
     pub(super) fn new(backend: &Backend, graph: &Verified) -> Result<Self, EngineError> {
+        let graph = &Verified::try_from(graph.with_floats()?)?;
+        let one = Verified::try_from(simplify(&graph.with_batch(1))?)?;
         let (inputs, outputs) = (graph.inputs()?, graph.outputs()?);
-        for value in inputs.iter().chain(&outputs) {
-            if value.element != ElementType::F32 {
-                return Err(EngineError::shape(&value.name, ElementType::F32, value.element));
-            }
-        }
         let runner = match backend {
-            Backend::Tract => Runner::Tract(Box::new(tract::Inference::new(graph, &inputs)?)),
-            Backend::Ort(library) => Runner::Ort(Box::new(ort::Inference::new(library, graph)?)),
+            Backend::Tract => Runner::Tract(Box::new(tract::Inference::new(graph, &one)?)),
+            Backend::Ort(library) => {
+                Runner::Ort(Box::new(ort::Inference::new(library, graph, &one)?))
+            }
         };
         // Beside ONNX Runtime the loops ran four times slower than beside tract (measured), slower
         // than its own run.
-        let dense = matches!(backend, Backend::Tract).then(|| Dense::compile(graph)).flatten();
+        let dense = matches!(backend, Backend::Tract).then(|| Dense::compile(&one)).flatten();
         Ok(Self { inputs, outputs, runner, dense })
     }
 
@@ -91,8 +90,25 @@ impl Session {
     /// # Errors
     /// When a length is wrong or the engine fails; `output` may then hold anything.
     pub fn run_into(&mut self, inputs: &[&[f32]], output: &mut [f32]) -> Result<(), EngineError> {
+        self.run_all_into(inputs, &mut [output])
+    }
+
+    /// The same for several outputs, in the graph's order: one whose slice is empty, and those after
+    /// the last slice, are not wanted.
+    ///
+    /// # Errors
+    /// As [`run_into`](Self::run_into).
+    pub fn run_all_into(
+        &mut self,
+        inputs: &[&[f32]],
+        outputs: &mut [&mut [f32]],
+    ) -> Result<(), EngineError> {
         if inputs.len() != self.inputs.len() {
             return Err(EngineError::shape("number of inputs", self.inputs.len(), inputs.len()));
+        }
+        if outputs.len() > self.outputs.len() {
+            let most = format!("at most {}", self.outputs.len());
+            return Err(EngineError::shape("number of outputs", most, outputs.len()));
         }
         for (info, data) in self.inputs.iter().zip(inputs) {
             if elements_at_1(info) != data.len() {
@@ -102,11 +118,12 @@ impl Session {
         if let Some(dense) = &mut self.dense {
             let found = dense.run(inputs);
             let wrong = || EngineError::shape("inputs", "their own sizes", "others");
-            return copy_out(found.ok_or_else(wrong)?, output);
+            let found = found.ok_or_else(wrong)?;
+            return outputs.first_mut().map_or(Ok(()), |output| copy_out(0, found, output));
         }
         match &mut self.runner {
-            Runner::Tract(inference) => inference.run_into(inputs, output),
-            Runner::Ort(inference) => inference.run_into(inputs, output),
+            Runner::Tract(inference) => inference.run_into(inputs, outputs),
+            Runner::Ort(inference) => inference.run_into(inputs, outputs),
         }
     }
 }
@@ -126,10 +143,14 @@ pub(super) fn check_dims(info: &ValueInfo, dims: &[usize], len: usize) -> Result
     }
 }
 
-/// Copies an engine's output.
-pub(super) fn copy_out(from: &[f32], output: &mut [f32]) -> Result<(), EngineError> {
+/// Copies an engine's output to where it is wanted.
+pub(super) fn copy_out(place: usize, from: &[f32], output: &mut [f32]) -> Result<(), EngineError> {
+    if output.is_empty() {
+        return Ok(());
+    }
     if from.len() != output.len() {
-        return Err(EngineError::shape("first output", from.len(), output.len()));
+        let at = if place == 0 { "first output".into() } else { format!("output {}", place + 1) };
+        return Err(EngineError::shape(at, from.len(), output.len()));
     }
     output.copy_from_slice(from);
     Ok(())

@@ -13,7 +13,9 @@ use tract_onnx::prelude::{
 use super::session::{Input, copy_out};
 use super::trainer::{Column, DataSet, Feed};
 use super::{EngineError, StepReport};
-use crate::onnx::{Dim, ElementType, Form, Graph, Tensor, TrainStep, ValueInfo, Verified};
+use crate::onnx::{
+    Dim, ElementType, Form, Graph, Tensor, TrainStep, ValueInfo, Verified, simplify,
+};
 
 pub(super) const VERSION: &str = "0.23.9";
 const ENGINE: &str = "tract";
@@ -42,18 +44,25 @@ pub(super) struct Inference {
     /// The graph with a batch of 1, and its inputs, which are written in place.
     one: TypedSimpleState,
     one_inputs: Vec<Arc<TractTensor>>,
-    /// The graph with an open batch, made when it is first needed.
-    any: Option<TypedSimpleState>,
+    /// The graph for batches of other sizes, made when it is first needed.
+    any: Option<Any>,
+}
+
+/// tract cannot load every graph with its batch open; then there is one for each size in turn.
+enum Any {
+    Open(TypedSimpleState),
+    Fixed(usize, TypedSimpleState),
 }
 
 impl Inference {
-    pub(super) fn new(graph: &Verified, inputs: &[ValueInfo]) -> Result<Self, EngineError> {
+    /// `one` is the graph with a batch of 1.
+    pub(super) fn new(graph: &Verified, one: &Verified) -> Result<Self, EngineError> {
         let zeros = |info: &ValueInfo| {
             TractTensor::zero::<f32>(&info.dims_at(1)).map(Arc::new).map_err(run_error)
         };
         Ok(Self {
-            one: load(&graph.with_batch(1))?,
-            one_inputs: inputs.iter().map(zeros).collect::<Result<_, _>>()?,
+            one: load(one)?,
+            one_inputs: one.inputs()?.iter().map(zeros).collect::<Result<_, _>>()?,
             any: None,
             graph: (**graph).clone(),
         })
@@ -66,14 +75,7 @@ impl Inference {
         let values = inputs.iter().map(tensor).collect::<Result<TVec<_>, _>>()?;
         let single =
             self.one_inputs.iter().zip(inputs).all(|(one, (dims, _))| one.shape() == *dims);
-        let state = if single {
-            &mut self.one
-        } else {
-            match &mut self.any {
-                Some(state) => state,
-                empty => empty.insert(load(&self.graph)?),
-            }
-        };
+        let state = if single { &mut self.one } else { self.any(inputs)? };
         let outputs = state.run(values).map_err(run_error)?;
         outputs
             .iter()
@@ -81,10 +83,31 @@ impl Inference {
             .collect()
     }
 
+    fn any(&mut self, inputs: &[Input]) -> Result<&mut TypedSimpleState, EngineError> {
+        let infos = self.graph.inputs()?;
+        let open = |(info, (dims, _)): (&ValueInfo, &Input)| {
+            let axis = info.dims.iter().position(|d| *d == Dim::Batch)?;
+            dims.get(axis).copied()
+        };
+        let batch = infos.iter().zip(inputs).find_map(open).unwrap_or(1);
+        let fixed = || -> Result<Any, EngineError> {
+            Ok(Any::Fixed(batch, load(&simplify(&self.graph.with_batch(batch))?)?))
+        };
+        let kept = match self.any.take() {
+            Some(Any::Fixed(of, state)) if of == batch => Any::Fixed(of, state),
+            Some(Any::Fixed(..)) => fixed()?,
+            Some(Any::Open(state)) => Any::Open(state),
+            None => load(&self.graph).map(Any::Open).or_else(|_| fixed())?,
+        };
+        match self.any.insert(kept) {
+            Any::Open(state) | Any::Fixed(_, state) => Ok(state),
+        }
+    }
+
     pub(super) fn run_into(
         &mut self,
         inputs: &[&[f32]],
-        output: &mut [f32],
+        outputs: &mut [&mut [f32]],
     ) -> Result<(), EngineError> {
         let mut values = TVec::with_capacity(inputs.len());
         for (kept, data) in self.one_inputs.iter_mut().zip(inputs) {
@@ -101,9 +124,9 @@ impl Inference {
             }
             values.push(kept.clone().into_tvalue());
         }
-        let outputs = self.one.run(values).map_err(run_error)?;
-        let first = outputs.first().ok_or_else(|| run_error("no output"))?;
-        copy_out(slice(first)?, output)
+        let found = self.one.run(values).map_err(run_error)?;
+        let pairs = found.iter().zip(outputs).enumerate();
+        pairs.map(|(i, (value, output))| copy_out(i, slice(value)?, output)).collect()
     }
 }
 

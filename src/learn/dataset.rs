@@ -4,7 +4,7 @@ use super::LearnError;
 use crate::episode::{Episode, Split, Step};
 use crate::goal::{ReplayBuffer, Trajectory};
 use crate::joints::{GoalVec, JointVec, Row};
-use crate::policy::{PolicyError, PolicySpec, observation_row};
+use crate::policy::{PolicyError, PolicySpec, Senses};
 
 /// Ticks that may be missing between two steps of one trajectory.
 const MAX_GAP: u64 = 3;
@@ -46,8 +46,14 @@ fn trajectory(
     let (mut observations, mut goals, mut actions) = (Vec::new(), Vec::new(), Vec::new());
     for pair in steps.windows(2) {
         let [before, now] = pair else { continue };
-        let row: Option<Row> =
-            observation_row(&spec.observation, places, &now.position, &now.velocity, &before.sent);
+        let senses = Senses {
+            position: &now.position,
+            velocity: &now.velocity,
+            sent: &before.sent,
+            achieved_goal: &now.achieved_goal,
+            desired_goal: &now.desired_goal,
+        };
+        let row: Option<Row> = senses.row(&spec.observation, places);
         let row = row.ok_or(PolicyError::BadObservation {
             expected: places.len(),
             goal: spec.goal_space.size(),

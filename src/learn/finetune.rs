@@ -8,7 +8,7 @@ use super::{LearnError, dataset};
 use crate::engine::Engine;
 use crate::episode::{Episode, Source, Split};
 use crate::goal::ReplayBuffer;
-use crate::onnx::{Verified, advice, lost, splice, splice_metadata, summary};
+use crate::onnx::{Graph, Verified, advice, lost, splice, splice_metadata, summary};
 use crate::policy::{METADATA_KEY, PolicySpec, id_of};
 use crate::rng::{Rng, Stream, stream};
 
@@ -133,7 +133,10 @@ pub fn finetune(
 }
 
 /// What an export lost, in lines; the last says how to export again.
-fn lost_by_export(graph: &Verified) -> Result<Vec<String>, LearnError> {
+///
+/// # Errors
+/// A tensor's data does not fit its shape.
+pub fn lost_by_export(graph: &Graph) -> Result<Vec<String>, LearnError> {
     let mut lines: Vec<String> = lost(graph)?.iter().map(ToString::to_string).collect();
     if let Some(advice) = advice(graph).filter(|_| !lines.is_empty()) {
         lines.push(format!("this export keeps every parameter: {advice}"));

@@ -100,7 +100,7 @@ impl BehaviourCloning {
         policy: &Graph,
         bind: &[(&str, Value)],
     ) -> Result<Graph, OnnxError> {
-        let policy = policy.with_batch(self.batch);
+        let policy = policy.with_batch(self.batch).with_floats()?;
         let values = b.append(&policy, bind)?;
         let outputs = policy.outputs()?;
         let find = |name: &String| {

@@ -92,6 +92,13 @@ impl Graph {
         self.model.ir_version.unwrap_or(0)
     }
 
+    /// The program that wrote the file, with its version.
+    pub fn producer(&self) -> Option<String> {
+        let name = self.model.producer_name.as_deref().filter(|name| !name.is_empty())?;
+        let version = self.model.producer_version.as_deref().unwrap_or_default();
+        Some(format!("{name} {version}").trim_end().to_owned())
+    }
+
     /// The file's metadata.
     pub fn metadata(&self) -> BTreeMap<String, String> {
         let entries = self.model.metadata_props.iter();

@@ -1,22 +1,31 @@
 //! A policy is one ONNX file that says what it is for: SI units in, SI units out, the normaliser in
 //! the graph, a [`PolicySpec`] in the metadata.
 
+mod act;
+mod bundle;
+mod chunk;
 mod spec;
 mod store;
+pub(crate) mod tensors;
 mod times;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::clock::{Clock as _, SystemClock};
-use crate::config::RobotConfig;
-use crate::engine::{Engine, EngineError, Session};
+use crate::engine::EngineError;
 use crate::episode::PolicyId;
 use crate::joints::{GoalVec, JointVec, Row};
-use crate::onnx::{OnnxError, Verified};
+use crate::onnx::OnnxError;
 
-pub use spec::{ActionKind, GoalSpace, METADATA_KEY, ObservationTerm, PolicySpec, tensor};
+pub use act::{MAX_AHEAD, Plan, Policy};
+pub use bundle::with_spec;
+pub use chunk::{Chunk, ChunkMode, MAX_HORIZON};
+pub use spec::{ActionKind, GoalSpace, METADATA_KEY, ObservationTerm, PolicySpec, VERSION, tensor};
 pub use store::{Store, StoreError};
+pub use tensors::{StateTensor, Tensors};
 pub use times::Times;
+
+/// The most inputs, and the most outputs, that a policy may have.
+const MAX_TENSORS: usize = 16;
 
 /// Why a policy was refused or gave no action.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +39,7 @@ pub enum PolicyError {
     Engine(#[from] EngineError),
     /// The ONNX file does not say what it is for.
     #[error(
-        "the ONNX file has no `{METADATA_KEY}` metadata: it was not made for a robot by `regoal train`"
+        "the ONNX file does not say what it is for (no `{METADATA_KEY}` metadata): add that with `regoal policy inspect FILE --write-spec OUT`"
     )]
     NoSpec,
     /// The description is not valid.
@@ -67,6 +76,8 @@ pub enum PolicyError {
 pub struct Observation {
     /// The tick.
     pub tick: u64,
+    /// Which episode this is of: its first tick. A policy starts a new one with nothing remembered.
+    pub episode: u64,
     /// Measured positions (rad).
     pub position: JointVec<f32>,
     /// Measured velocities (rad/s).
@@ -79,26 +90,45 @@ pub struct Observation {
     pub desired_goal: GoalVec,
 }
 
-/// Fills the observation row of a spec's terms over the joints at `places` from the three vectors.
-pub fn observation_row(
-    terms: &[ObservationTerm],
-    places: &[usize],
-    position: &[f32],
-    velocity: &[f32],
-    sent: &[f32],
-) -> Option<Row> {
-    let mut row = Row::new();
-    for term in terms {
-        let source = match term {
-            ObservationTerm::JointPosition => position,
-            ObservationTerm::JointVelocity => velocity,
-            ObservationTerm::SentPosition => sent,
-        };
-        for place in places {
-            row.push(*source.get(*place)?).ok()?;
+/// What the terms of an observation row are taken from.
+#[derive(Debug, Clone, Copy)]
+pub struct Senses<'a> {
+    /// Measured positions of all joints (rad).
+    pub position: &'a [f32],
+    /// Measured velocities of all joints (rad/s).
+    pub velocity: &'a [f32],
+    /// The goal positions sent last to all joints (rad).
+    pub sent: &'a [f32],
+    /// The goal achieved.
+    pub achieved_goal: &'a [f32],
+    /// The goal wished for.
+    pub desired_goal: &'a [f32],
+}
+
+impl Senses<'_> {
+    /// The observation row of a spec's terms, over the joints at `places`.
+    pub fn row(&self, terms: &[ObservationTerm], places: &[usize]) -> Option<Row> {
+        let mut row = Row::new();
+        for term in terms {
+            let joints = match term {
+                ObservationTerm::JointPosition => self.position,
+                ObservationTerm::JointVelocity => self.velocity,
+                ObservationTerm::SentPosition => self.sent,
+                ObservationTerm::AchievedGoal => {
+                    row.extend_from_slice(self.achieved_goal).ok()?;
+                    continue;
+                }
+                ObservationTerm::DesiredGoal => {
+                    row.extend_from_slice(self.desired_goal).ok()?;
+                    continue;
+                }
+            };
+            for place in places {
+                row.push(*joints.get(*place)?).ok()?;
+            }
         }
+        Some(row)
     }
-    Some(row)
 }
 
 /// The id of a policy file: the first 16 bytes of its SHA-256.
@@ -107,87 +137,4 @@ pub fn id_of(file: &[u8]) -> PolicyId {
     let mut id = [0; 16];
     id.copy_from_slice(&digest[..16]);
     PolicyId(id)
-}
-
-/// A loaded policy, ready to act on one robot.
-pub struct Policy {
-    spec: PolicySpec,
-    id: PolicyId,
-    places: Vec<usize>,
-    robot_joints: usize,
-    session: Session,
-    /// Only measures: no action depends on it.
-    clock: SystemClock,
-    times: Times,
-}
-
-impl Policy {
-    /// Verifies a policy file, checks it against the robot and loads it.
-    ///
-    /// # Errors
-    /// Not valid ONNX, no or another description, another robot, or the engine refuses it.
-    pub fn load(file: &[u8], robot: &RobotConfig, engine: &Engine) -> Result<Self, PolicyError> {
-        let graph = Verified::from_bytes(file)?;
-        let spec = PolicySpec::of(&graph)?;
-        let places = spec.joint_places(robot)?;
-        let session = engine.load(&graph)?;
-        let robot_joints = robot.joint.len();
-        let (clock, times) = (SystemClock, Times::default());
-        Ok(Self { spec, id: id_of(file), places, robot_joints, session, clock, times })
-    }
-
-    /// What the policy is for.
-    pub fn spec(&self) -> &PolicySpec {
-        &self.spec
-    }
-
-    /// How long the engine took for each action so far.
-    pub fn times(&self) -> &Times {
-        &self.times
-    }
-
-    /// The policy file's id.
-    pub fn id(&self) -> PolicyId {
-        self.id
-    }
-
-    /// One action per joint of the robot, in the unit that [`PolicySpec::action`] says; joints that
-    /// the policy does not move get a zero change, or their last sent position.
-    ///
-    /// # Errors
-    /// The observation does not fit, or the engine failed.
-    pub fn act(&mut self, observation: &Observation) -> Result<JointVec<f32>, PolicyError> {
-        let o = observation;
-        let goal = self.spec.goal_space.size();
-        let row = observation_row(
-            &self.spec.observation,
-            &self.places,
-            &o.position,
-            &o.velocity,
-            &o.sent,
-        );
-        let fits = o.achieved_goal.len() == goal
-            && o.desired_goal.len() == goal
-            && o.sent.len() == self.robot_joints;
-        let Some(row) = row.filter(|_| fits) else {
-            return Err(PolicyError::BadObservation { expected: self.robot_joints, goal });
-        };
-        let mut action: JointVec<f32> = self.places.iter().map(|_| 0.0).collect();
-        let begin = self.clock.now();
-        self.session.run_into(
-            &[row.as_slice(), o.achieved_goal.as_slice(), o.desired_goal.as_slice()],
-            &mut action,
-        )?;
-        self.times.record(self.clock.now().since(begin));
-        let mut all = match self.spec.action {
-            ActionKind::JointPosition => o.sent.clone(),
-            ActionKind::JointDelta => o.sent.iter().map(|_| 0.0).collect(),
-        };
-        for (place, value) in self.places.iter().zip(&action) {
-            if let Some(slot) = all.get_mut(*place) {
-                *slot = *value;
-            }
-        }
-        Ok(all)
-    }
 }

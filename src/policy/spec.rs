@@ -4,14 +4,19 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::PolicyError;
+use super::tensors::Binding;
+use super::{Chunk, PolicyError, StateTensor, Tensors};
 use crate::config::RobotConfig;
-use crate::onnx::{Dim, Graph, ValueInfo};
+use crate::joints::{MAX_JOINTS, MAX_ROW};
+use crate::onnx::Graph;
 
 /// The metadata key that holds the [`PolicySpec`] as JSON.
 pub const METADATA_KEY: &str = "regoal.policy";
 
-/// Names of a policy's tensors.
+/// The newest version of the description.
+pub const VERSION: u32 = 2;
+
+/// The usual names of a policy's tensors: see [`Tensors`].
 pub mod tensor {
     /// Input `[N, o]`: see [`PolicySpec::observation`](super::PolicySpec::observation).
     pub const OBSERVATION: &str = "observation";
@@ -23,7 +28,7 @@ pub mod tensor {
     pub const ACTION: &str = "action";
 }
 
-/// One part of the observation row; each is one number per acting joint.
+/// One part of the observation row: one number per acting joint, or a goal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ObservationTerm {
@@ -33,6 +38,10 @@ pub enum ObservationTerm {
     JointVelocity,
     /// The goal positions sent last (rad).
     SentPosition,
+    /// The goal achieved now, for a policy that takes all in one tensor.
+    AchievedGoal,
+    /// The goal wished for, likewise.
+    DesiredGoal,
 }
 
 /// What an action means; always SI.
@@ -52,6 +61,8 @@ pub enum ActionKind {
 pub enum GoalSpace {
     /// The tip's position in the base frame: x, y, z (m).
     EndEffectorPosition,
+    /// The policy takes no goal.
+    None,
 }
 
 impl GoalSpace {
@@ -59,6 +70,7 @@ impl GoalSpace {
     pub fn size(self) -> usize {
         match self {
             Self::EndEffectorPosition => 3,
+            Self::None => 0,
         }
     }
 }
@@ -66,7 +78,7 @@ impl GoalSpace {
 /// What a policy is for and where it comes from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PolicySpec {
-    /// Version of this description: 1.
+    /// Version of this description: 1, or 2 with tensors of other names, chunks or state.
     pub version: u32,
     /// The robot's kinematic model.
     pub model: String,
@@ -80,6 +92,15 @@ pub struct PolicySpec {
     pub goal_space: GoalSpace,
     /// What the action means.
     pub action: ActionKind,
+    /// The names of the tensors.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tensors: Tensors,
+    /// The policy answers with this many actions at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chunk: Option<Chunk>,
+    /// What a recurrent policy keeps from one tick to the next.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub state: Vec<StateTensor>,
     /// Training provenance: method, data, seeds, success rates.
     #[serde(default)]
     pub provenance: BTreeMap<String, serde_json::Value>,
@@ -95,14 +116,39 @@ impl PolicySpec {
         let json = metadata.get(METADATA_KEY).ok_or(PolicyError::NoSpec)?;
         let spec: Self =
             serde_json::from_str(json).map_err(|e| PolicyError::BadSpec(e.to_string()))?;
-        if spec.version != 1 {
-            return Err(PolicyError::BadSpec(format!(
-                "expected version 1, found {}",
-                spec.version
-            )));
-        }
-        spec.check_tensors(graph)?;
+        spec.check(graph)?;
         Ok(spec)
+    }
+
+    /// Checks the description itself, and against the tensors of its graph.
+    ///
+    /// # Errors
+    /// Not valid, or the tensors differ from it.
+    pub fn check(&self, graph: &Graph) -> Result<(), PolicyError> {
+        let bad = |what: String| Err(PolicyError::BadSpec(what));
+        if !(1..=VERSION).contains(&self.version) {
+            return bad(format!("expected version 1 to {VERSION}, found {}", self.version));
+        }
+        if !(1..=MAX_JOINTS).contains(&self.joints.len()) {
+            return bad(format!("joints: expected 1 to {MAX_JOINTS}, found {}", self.joints.len()));
+        }
+        if !(1..=MAX_ROW).contains(&self.observation_size()) {
+            let found = self.observation_size();
+            return bad(format!("observation: expected 1 to {MAX_ROW} numbers, found {found}"));
+        }
+        let goal = |t: &ObservationTerm| {
+            matches!(t, ObservationTerm::AchievedGoal | ObservationTerm::DesiredGoal)
+        };
+        if self.goal_space == GoalSpace::None && self.observation.iter().any(goal) {
+            return bad("observation: expected no goal without a goal space".into());
+        }
+        self.chunk().check()?;
+        Binding::of(self, graph).map(drop)
+    }
+
+    /// What is done with the policy's answers: without chunks, one action at a time.
+    pub fn chunk(&self) -> Chunk {
+        self.chunk.clone().unwrap_or_default()
     }
 
     /// The description as the text of its metadata entry.
@@ -112,7 +158,20 @@ impl PolicySpec {
 
     /// Numbers in an observation row.
     pub fn observation_size(&self) -> usize {
-        self.observation.len() * self.joints.len()
+        self.observation.iter().map(|term| self.term_size(*term)).sum()
+    }
+
+    /// Where a term begins in the observation row.
+    pub fn offset_of(&self, term: ObservationTerm) -> Option<usize> {
+        let place = self.observation.iter().position(|t| *t == term)?;
+        Some(self.observation.iter().take(place).map(|term| self.term_size(*term)).sum())
+    }
+
+    fn term_size(&self, term: ObservationTerm) -> usize {
+        match term {
+            ObservationTerm::AchievedGoal | ObservationTerm::DesiredGoal => self.goal_space.size(),
+            _ => self.joints.len(),
+        }
     }
 
     /// Each acting joint's place among the robot's joints.
@@ -145,41 +204,8 @@ impl PolicySpec {
             }),
         }
     }
-
-    fn check_tensors(&self, graph: &Graph) -> Result<(), PolicyError> {
-        let goal = self.goal_space.size();
-        let inputs = [
-            (tensor::OBSERVATION, self.observation_size()),
-            (tensor::ACHIEVED_GOAL, goal),
-            (tensor::DESIRED_GOAL, goal),
-        ];
-        let (found, expected): (Vec<_>, Vec<_>) = (
-            graph.inputs()?.iter().map(row_of).collect(),
-            inputs.iter().map(|(name, size)| ((*name).to_owned(), Some(*size))).collect(),
-        );
-        if found != expected {
-            return Err(PolicyError::BadTensors {
-                expected: format!("inputs {expected:?}"),
-                found: format!("{found:?}"),
-            });
-        }
-        let outputs: Vec<_> = graph.outputs()?.iter().map(row_of).collect();
-        let action = vec![(tensor::ACTION.to_owned(), Some(self.joints.len()))];
-        if outputs != action {
-            return Err(PolicyError::BadTensors {
-                expected: format!("outputs {action:?}"),
-                found: format!("{outputs:?}"),
-            });
-        }
-        Ok(())
-    }
 }
 
-/// A tensor's name and the numbers in one of its rows, when it is `[N, fixed]`.
-fn row_of(value: &ValueInfo) -> (String, Option<usize>) {
-    let size = match value.dims.as_slice() {
-        [_, Dim::Fixed(size)] => Some(*size),
-        _ => None,
-    };
-    (value.name.clone(), size)
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }

@@ -1,81 +1,71 @@
-//! How long actions take: a histogram of fixed size.
+//! How long actions take, as a histogram that one thread writes while others read.
 
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// Buckets in a doubling of time, and doublings: 1 ns to 18 minutes.
-const PARTS: usize = 8;
-const DOUBLINGS: usize = 40;
+/// Each doubling of the time has this many buckets, so a quantile is at most an eighth too long.
+const PER_OCTAVE: u32 = 8;
+/// Up to 2^40 ns, 18 minutes; what is longer counts in the last.
+const BUCKETS: usize = 38 * PER_OCTAVE as usize;
 
-/// Durations counted in buckets whose width is an eighth of their octave, so that a quantile is at
-/// most an eighth too long. Counting allocates nothing.
-#[derive(Debug, Clone)]
+/// A histogram of durations with logarithmic buckets; fixed in size and without a lock.
 pub struct Times {
-    counts: [u32; PARTS * DOUBLINGS],
-    n: u64,
-    max: Duration,
+    counts: [AtomicU32; BUCKETS],
+    longest: AtomicU64,
 }
 
 impl Default for Times {
     fn default() -> Self {
-        Self { counts: [0; PARTS * DOUBLINGS], n: 0, max: Duration::ZERO }
+        Self { counts: [const { AtomicU32::new(0) }; BUCKETS], longest: AtomicU64::new(0) }
     }
 }
 
 impl Times {
-    /// Counts one duration.
-    pub fn record(&mut self, took: Duration) {
-        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).max(1);
-        let octave = nanos.ilog2() as usize;
-        // The three bits below the leading one.
-        let part = (nanos << (63 - octave) >> 60) as usize & (PARTS - 1);
-        let last = self.counts.len() - 1;
-        if let Some(count) = self.counts.get_mut((octave * PARTS + part).min(last)) {
-            *count = count.saturating_add(1);
+    /// Counts a duration.
+    pub fn record(&self, took: Duration) {
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        if let Some(count) = self.counts.get(bucket(nanos)) {
+            count.fetch_add(1, Relaxed);
         }
-        self.n += 1;
-        self.max = self.max.max(took);
+        self.longest.fetch_max(nanos, Relaxed);
     }
 
-    /// Durations counted.
+    /// How many were counted.
     pub fn count(&self) -> u64 {
-        self.n
+        self.counts.iter().map(|c| u64::from(c.load(Relaxed))).sum()
+    }
+
+    /// The duration that a share `q` of all does not exceed, rounded up to its bucket's end.
+    pub fn quantile(&self, q: f64) -> Duration {
+        let wanted = (q * self.count() as f64).ceil() as u64;
+        let mut seen = 0;
+        for (i, count) in self.counts.iter().enumerate() {
+            seen += u64::from(count.load(Relaxed));
+            if seen >= wanted {
+                return Duration::from_nanos(end_of(i)).min(self.longest());
+            }
+        }
+        self.longest()
     }
 
     /// The longest.
-    pub fn max(&self) -> Duration {
-        self.max
-    }
-
-    /// The upper end of the bucket that holds quantile `q` (0.5: the median); zero when nothing was
-    /// counted.
-    pub fn quantile(&self, q: f64) -> Duration {
-        let wanted = (q * self.n as f64).ceil() as u64;
-        let mut seen = 0;
-        let bucket = self.counts.iter().position(|count| {
-            seen += u64::from(*count);
-            seen >= wanted.max(1)
-        });
-        let upper = |bucket: usize| {
-            let (octave, part) = (bucket / PARTS, (bucket % PARTS) as u64);
-            // 2^octave (1 + (part + 1) / 8)
-            Duration::from_nanos((PARTS as u64 + part + 1) << octave >> PARTS.ilog2())
-        };
-        bucket.map_or(self.max, |bucket| upper(bucket).min(self.max))
+    pub fn longest(&self) -> Duration {
+        Duration::from_nanos(self.longest.load(Relaxed))
     }
 }
 
-impl std::fmt::Display for Times {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let us = |time: Duration| time.as_secs_f64() * 1e6;
-        write!(
-            f,
-            "{} actions: p50 {:.1} us, p99 {:.1} us, max {:.1} us",
-            self.n,
-            us(self.quantile(0.5)),
-            us(self.quantile(0.99)),
-            us(self.max)
-        )
-    }
+/// Below 8 ns one bucket a nanosecond; above, the leading 1 and the 3 bits after it.
+fn bucket(nanos: u64) -> usize {
+    let octave = (nanos | (u64::from(PER_OCTAVE) - 1)).ilog2().saturating_sub(2);
+    let bits = nanos >> octave.saturating_sub(1);
+    let within = if octave == 0 { bits } else { bits - u64::from(PER_OCTAVE) };
+    (octave as usize * PER_OCTAVE as usize + within as usize).min(BUCKETS - 1)
+}
+
+/// The longest duration (ns) of a bucket.
+fn end_of(bucket: usize) -> u64 {
+    let (octave, within) = (bucket as u64 / 8, bucket as u64 % 8);
+    if octave == 0 { within } else { ((within + 9) << (octave - 1)) - 1 }
 }
 
 #[cfg(test)]
@@ -83,16 +73,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantiles_are_at_most_an_eighth_too_long() {
-        let mut times = Times::default();
-        assert_eq!(times.quantile(0.5), Duration::ZERO);
-        (1..=1000).for_each(|us| times.record(Duration::from_micros(us)));
-        times.record(Duration::from_secs(100_000));
-        for (q, us) in [(0.1, 100.0), (0.5, 500.0), (0.99, 990.0)] {
-            let found = times.quantile(q).as_secs_f64() * 1e6;
-            assert!((us..=us * 1.125 + 1.0).contains(&found), "{q}: {found}");
+    fn every_duration_lies_in_the_bucket_that_ends_next_and_within_an_eighth_of_it() {
+        let mut before = 0;
+        for nanos in (0..100_000).chain((17..39).map(|n| (1 << n) + 12_345)) {
+            let (i, end) = (bucket(nanos), end_of(bucket(nanos)));
+            assert!(i >= before && nanos <= end && end <= nanos + nanos / 8, "{nanos}: {i} {end}");
+            assert!(i == 0 || end_of(i - 1) < nanos, "{nanos}");
+            before = i;
         }
-        assert_eq!(times.quantile(1.0), Duration::from_secs(100_000).min(times.max()));
-        assert_eq!((times.count(), times.max()), (1001, Duration::from_secs(100_000)));
+        assert_eq!(bucket(u64::MAX), BUCKETS - 1);
+    }
+
+    #[test]
+    fn quantiles_are_those_of_the_recorded_values() {
+        let times = Times::default();
+        assert_eq!(times.quantile(0.5), Duration::ZERO);
+        (1..=1000).for_each(|i| times.record(Duration::from_micros(i)));
+        for (q, exact) in [(0.5, 500), (0.99, 990), (1.0, 1000)] {
+            let found = times.quantile(q).as_micros();
+            assert!((exact..=exact * 9 / 8).contains(&found), "{q}: {found}");
+        }
+        assert_eq!((times.count(), times.longest()), (1000, Duration::from_millis(1)));
     }
 }

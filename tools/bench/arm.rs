@@ -89,7 +89,7 @@ pub fn env(setup: &Setup) -> Vec<Figure> {
 pub fn tick(setup: &Setup) -> Vec<Figure> {
     let clock = ManualClock::default();
     let policy = Policy::load(&setup.policy, &setup.robot, &setup.tract).unwrap();
-    let pilot = Box::new(Inline(Box::new(policy)));
+    let pilot = Box::new(Inline::new(Box::new(policy)));
     let (sender, mut log) = log_queue();
     let arm = arm(setup, &clock);
     let shared = Arc::new(clock.clone());

@@ -2,14 +2,16 @@
 
 mod attempts;
 mod checks;
+mod decide;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use self::attempts::Attempt;
+use self::decide::Pace;
 use super::command::{Ending, GoalResult, LoopCounters};
-use super::exchange::{Decision, Pilot};
+use super::exchange::Pilot;
 use super::gate::{SafetyGate, Wish};
 use super::modes::{self, Event};
 use crate::clock::{Clock, Time};
@@ -18,15 +20,9 @@ use crate::episode::{Begin, Events, Fault, LogSender, Mode, PolicyId, Step};
 use crate::hal::{Arm, ArmState};
 use crate::joints::{GoalVec, JointVec, stack};
 use crate::kinematics::{Chain, KinematicsError};
-use crate::policy::{ActionKind, Observation};
 
-/// An action older than this many ticks is not used.
-const MAX_ACTION_AGE: u64 = 3;
-/// This many refused actions in a row stop the loop.
-const MAX_REFUSALS: u32 = 3;
 /// Until when in a tick each call must be done, as a share of the period.
 const READ_BY: f64 = 0.45;
-const DECIDE_BY: f64 = 0.75;
 const WRITE_BY: f64 = 0.98;
 
 /// One arm's control loop. [`tick`](Self::tick) cannot fail and allocates nothing.
@@ -50,6 +46,7 @@ pub struct ControlLoop {
     result: Option<GoalResult>,
     counters: LoopCounters,
     refusals: u32,
+    pace: Pace,
     bad_status: u32,
     off_track: Option<Time>,
     pending: Events,
@@ -87,6 +84,7 @@ impl ControlLoop {
             result: None,
             counters: LoopCounters::default(),
             refusals: 0,
+            pace: Pace::default(),
             bad_status: 0,
             off_track: None,
             pending: Events::default(),
@@ -205,63 +203,6 @@ impl ControlLoop {
         if let Ok(mode) = modes::next(self.mode, Event::GoalEnded) {
             self.mode = mode;
         }
-    }
-
-    fn exchange_with_policy(&mut self, start: Time) {
-        self.wishes = stack(self.state.joints.iter().map(|_| Wish::Hold));
-        let Some(attempt) = self.attempt.as_ref().filter(|_| self.mode == Mode::Reaching) else {
-            return;
-        };
-        let observation = Observation {
-            tick: self.step.tick,
-            position: self.step.position.clone(),
-            velocity: self.step.velocity.clone(),
-            sent: stack(self.gate.sent().iter().map(|x| *x as f32)),
-            achieved_goal: self.step.achieved_goal.clone(),
-            desired_goal: attempt.request.goal.clone(),
-        };
-        let stale = self.oldest(start) >= self.config.hold_after_ticks;
-        let deadline = self.by(start, DECIDE_BY);
-        let decision = self.pilot.exchange(&observation, deadline);
-        let newest = decision.filter(|d| self.step.tick.saturating_sub(d.tick) <= MAX_ACTION_AGE);
-        let Some(decision) = newest else {
-            self.late();
-            return;
-        };
-        if decision.tick != self.step.tick {
-            self.late();
-        }
-        self.step.policy = decision.policy;
-        if stale {
-            return;
-        }
-        self.take(decision);
-    }
-
-    fn late(&mut self) {
-        self.step.events |= Events::ACTION_LATE;
-        self.counters.late_actions += 1;
-    }
-
-    fn take(&mut self, decision: Decision) {
-        let sound = decision.action.len() == self.state.joints.len()
-            && decision.action.iter().all(|x| x.is_finite());
-        if !sound {
-            self.step.events |= Events::ACTION_REFUSED;
-            self.counters.refused_actions += 1;
-            self.refusals += 1;
-            if self.refusals >= MAX_REFUSALS {
-                self.fault(Fault::BadAction);
-            }
-            return;
-        }
-        self.refusals = 0;
-        let dt = self.period.as_secs_f64();
-        self.wishes = stack(decision.action.iter().map(|x| match decision.kind {
-            ActionKind::JointPosition => Wish::Position(f64::from(*x)),
-            ActionKind::JointDelta => Wish::Velocity(f64::from(*x) / dt),
-        }));
-        self.step.action = decision.action;
     }
 
     fn pass_the_gate(&mut self) {

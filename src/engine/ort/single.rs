@@ -9,11 +9,11 @@ use crate::engine::session::copy_out;
 use crate::engine::{Device, EngineError};
 use crate::onnx::{ValueInfo, Verified};
 
-/// The inputs and the first output of a batch of 1, on the host.
+/// The inputs and the outputs of a batch of 1, on the host.
 pub(super) struct Single {
     binding: IoBinding,
     inputs: Vec<(String, OrtTensor<f32>)>,
-    output: OrtTensor<f32>,
+    outputs: Vec<OrtTensor<f32>>,
     device: Device,
 }
 
@@ -24,35 +24,38 @@ impl Single {
         graph: &Verified,
     ) -> Result<Self, EngineError> {
         let (inputs, outputs) = (graph.inputs()?, graph.outputs()?);
-        let first = outputs.first().ok_or_else(|| run_error("no output"))?;
-        Self::bind(session, device, &inputs, first).map_err(run_error)
+        Self::bind(session, device, &inputs, &outputs).map_err(run_error)
     }
 
     fn bind(
         session: &Session,
         device: Device,
         inputs: &[ValueInfo],
-        first: &ValueInfo,
+        outputs: &[ValueInfo],
     ) -> ort::Result<Self> {
         let host = Allocator::default();
         let mut binding = session.create_binding()?;
         let tensor = |info: &ValueInfo| OrtTensor::new(&host, info.dims_at(1).as_slice());
-        let mut output = tensor(first)?;
-        binding.bind_output(first.name.as_str(), &mut output)?;
+        let mut written = Vec::new();
+        for info in outputs {
+            let mut tensor = tensor(info)?;
+            binding.bind_output(info.name.as_str(), &mut tensor)?;
+            written.push(tensor);
+        }
         let mut bound = Vec::new();
         for info in inputs {
             let tensor = tensor(info)?;
             binding.bind_input(info.name.as_str(), &tensor)?;
             bound.push((info.name.clone(), tensor));
         }
-        Ok(Self { binding, inputs: bound, output, device })
+        Ok(Self { binding, inputs: bound, outputs: written, device })
     }
 
     pub(super) fn run(
         &mut self,
         session: &mut Session,
         inputs: &[&[f32]],
-        output: &mut [f32],
+        outputs: &mut [&mut [f32]],
     ) -> Result<(), EngineError> {
         for ((name, tensor), data) in self.inputs.iter_mut().zip(inputs) {
             tensor.extract_tensor_mut().1.copy_from_slice(data);
@@ -62,6 +65,7 @@ impl Single {
             }
         }
         drop(session.run_binding(&self.binding).map_err(run_error)?);
-        copy_out(self.output.extract_tensor().1, output)
+        let pairs = self.outputs.iter().zip(outputs).enumerate();
+        pairs.map(|(i, (from, to))| copy_out(i, from.extract_tensor().1, to)).collect()
     }
 }
