@@ -135,7 +135,7 @@ mod tests {
     use super::*;
     use crate::goal::{ReplayBuffer, Trajectory};
     use crate::onnx::{Dim, Distance, ElementType};
-    use crate::policy::{ActionKind, GoalSpace, ObservationTerm};
+    use crate::policy::{ActionKind, GoalSpace, ObservationTerm, Tensors};
     use crate::rng::{Stream, stream};
 
     fn spec() -> PolicySpec {
@@ -147,6 +147,9 @@ mod tests {
             observation: vec![ObservationTerm::JointPosition, ObservationTerm::SentPosition],
             goal_space: GoalSpace::EndEffectorPosition,
             action: ActionKind::JointDelta,
+            tensors: Tensors::default(),
+            chunk: None,
+            state: Vec::new(),
             provenance: [("max_delta".into(), 1.0.into())].into(),
         }
     }

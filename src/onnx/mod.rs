@@ -18,6 +18,7 @@ mod graph;
 mod half;
 mod infer;
 mod inline;
+mod known;
 mod loss;
 mod lost;
 mod names;

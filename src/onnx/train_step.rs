@@ -261,6 +261,7 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
+    use crate::onnx::AdamW;
     use crate::onnx::proto::ModelProto;
     use crate::onnx::{BehaviourCloning, Selection};
 

@@ -2,6 +2,7 @@
 //! shapes: with a fixed batch, sizes that a file computes become known.
 
 use super::Info;
+use crate::onnx::known::{self, Known};
 use crate::onnx::proto::{NodeProto, TensorProto};
 use crate::onnx::tensor::{Stored, int64s, stored};
 use crate::onnx::{Dim, ElementType, OnnxError};
@@ -30,6 +31,14 @@ impl Info {
         Ok(Self { element, dims: Some(dims.into_iter().map(Dim::Fixed).collect()), ints })
     }
 
+    /// The elements with their shape.
+    fn known(&self) -> Option<Known> {
+        let fixed = |d: &Dim| if let Dim::Fixed(n) = d { Some(*n) } else { None };
+        let dims = self.dims.as_ref()?.iter().map(fixed).collect::<Option<_>>()?;
+        let data = self.ints.as_ref()?.iter().map(|n| *n as f64).collect();
+        Some(Known { element: self.element, dims, data })
+    }
+
     fn count(&self) -> Option<usize> {
         let fixed = |d: &Dim| if let Dim::Fixed(n) = d { Some(*n) } else { None };
         self.dims.as_ref()?.iter().try_fold(1usize, |product, d| product.checked_mul(fixed(d)?))
@@ -47,9 +56,8 @@ pub(super) fn fill(node: &NodeProto, inputs: &[Option<&Info>], outputs: &mut [In
         out.ints = out.ints.take().filter(|_| stored);
         return;
     };
-    let call = Known { node, inputs, count };
     let low = |n: &i64| out.element != ElementType::I32 || i32::try_from(*n).is_ok();
-    let known = out.ints.take().or_else(|| call.values());
+    let known = out.ints.take().or_else(|| evaluate(node, inputs));
     let known = known.filter(|ints| ints.len() == count && ints.iter().all(low));
     out.ints = match (known, out.element) {
         (Some(ints), ElementType::Bool) => Some(ints.iter().map(|n| i64::from(*n != 0)).collect()),
@@ -57,105 +65,18 @@ pub(super) fn fill(node: &NodeProto, inputs: &[Option<&Info>], outputs: &mut [In
     };
 }
 
-/// A node whose inputs' elements may be known, and how many elements its output has.
-struct Known<'a> {
-    node: &'a NodeProto,
-    inputs: &'a [Option<&'a Info>],
-    count: usize,
-}
-
-impl<'a> Known<'a> {
-    fn ints(&self, index: usize) -> Option<&'a [i64]> {
-        self.inputs.get(index).copied().flatten()?.ints.as_deref()
+/// The elements of the only output, where all inputs' are known.
+fn evaluate(node: &NodeProto, inputs: &[Option<&Info>]) -> Option<Vec<i64>> {
+    if node.op() == "Size" {
+        return Some(vec![i64::try_from(inputs.first().copied()??.count()?).ok()?]);
     }
-
-    fn scalar(&self, index: usize) -> Option<i64> {
-        if let [one] = self.ints(index)? { Some(*one) } else { None }
-    }
-
-    /// Element `i` of an input that is as large as the output, or is one number for all of it.
-    fn at(&self, index: usize, i: usize) -> Option<i64> {
-        let ints = self.ints(index)?;
-        if ints.len() == self.count { ints.get(i).copied() } else { self.scalar(index) }
-    }
-
-    fn values(&self) -> Option<Vec<i64>> {
-        match self.node.op() {
-            "Add" => self.pairs(i64::checked_add),
-            "Sub" => self.pairs(i64::checked_sub),
-            "Mul" => self.pairs(i64::checked_mul),
-            "Div" => self.pairs(i64::checked_div),
-            "Mod" if self.node.int("fmod").unwrap_or(0) != 0 => self.pairs(i64::checked_rem),
-            "Mod" => self.pairs(floored_remainder),
-            "Max" if self.inputs.len() == 2 => self.pairs(|a, b| Some(a.max(b))),
-            "Min" if self.inputs.len() == 2 => self.pairs(|a, b| Some(a.min(b))),
-            "Equal" => self.pairs(|a, b| Some((a == b).into())),
-            "Greater" => self.pairs(|a, b| Some((a > b).into())),
-            "GreaterOrEqual" => self.pairs(|a, b| Some((a >= b).into())),
-            "Less" => self.pairs(|a, b| Some((a < b).into())),
-            "LessOrEqual" => self.pairs(|a, b| Some((a <= b).into())),
-            "And" => self.pairs(|a, b| Some(a & b)),
-            "Or" => self.pairs(|a, b| Some(a | b)),
-            "Not" => self.each(|i| Some(1 - self.at(0, i)?)),
-            "Neg" => self.each(|i| self.at(0, i)?.checked_neg()),
-            "Abs" => self.each(|i| self.at(0, i)?.checked_abs()),
-            "Cast" | "Expand" | "Flatten" | "Identity" | "Reshape" | "Squeeze" | "Unsqueeze" => {
-                self.each(|i| self.at(0, i))
-            }
-            "Where" => {
-                self.each(|i| if self.at(0, i)? != 0 { self.at(1, i) } else { self.at(2, i) })
-            }
-            "ConstantOfShape" => {
-                let value = Info::stored(self.node.tensor("value")?).ok()?.ints?;
-                Some(vec![*value.first()?; self.count])
-            }
-            "Range" => {
-                let (start, step) = (self.scalar(0)?, self.scalar(2)?);
-                self.each(|i| start.checked_add(step.checked_mul(i64::try_from(i).ok()?)?))
-            }
-            "Size" => Some(vec![i64::try_from(self.inputs.first().copied()??.count()?).ok()?]),
-            "ReduceSum" => self.whole(|all| all.iter().try_fold(0, |a: i64, b| a.checked_add(*b))),
-            "ReduceProd" => self.whole(|all| all.iter().try_fold(1, |a: i64, b| a.checked_mul(*b))),
-            "ReduceMax" => self.whole(|all| all.iter().max().copied()),
-            "ReduceMin" => self.whole(|all| all.iter().min().copied()),
-            "Slice" => self.slice(),
-            _ => None,
-        }
-    }
-
-    fn each(&self, value: impl Fn(usize) -> Option<i64>) -> Option<Vec<i64>> {
-        (0..self.count).map(value).collect()
-    }
-
-    fn pairs(&self, value: impl Fn(i64, i64) -> Option<i64>) -> Option<Vec<i64>> {
-        self.each(|i| value(self.at(0, i)?, self.at(1, i)?))
-    }
-
-    /// A reduction of all elements to one.
-    fn whole(&self, value: impl Fn(&[i64]) -> Option<i64>) -> Option<Vec<i64>> {
-        (self.count == 1).then(|| value(self.ints(0)?)).flatten().map(|one| vec![one])
-    }
-
-    /// A slice of a list.
-    fn slice(&self) -> Option<Vec<i64>> {
-        let data = self.inputs.first().copied()??;
-        let (list, rank) = (self.ints(0)?, data.dims.as_ref()?.len());
-        let start = self.scalar(1)?;
-        let given = |index| self.inputs.get(index).is_some_and(Option::is_some);
-        let step = if given(4) { self.scalar(4)? } else { 1 };
-        let n = i64::try_from(list.len()).ok()?;
-        let wrap = |i: i64| if i < 0 { i.saturating_add(n) } else { i };
-        let last = if step > 0 { n } else { n.saturating_sub(1) };
-        let first = wrap(start).clamp(0, last);
-        let place = |i: usize| first.checked_add(step.checked_mul(i64::try_from(i).ok()?)?);
-        (rank == 1).then(|| self.each(|i| list.get(usize::try_from(place(i)?).ok()?).copied()))?
-    }
-}
-
-/// The remainder with the divisor's sign, as ONNX's Mod has it without `fmod`.
-fn floored_remainder(a: i64, b: i64) -> Option<i64> {
-    let rest = a.checked_rem(b)?;
-    if rest != 0 && (rest < 0) != (b < 0) { rest.checked_add(b) } else { Some(rest) }
+    let known: Vec<Option<Known>> = inputs
+        .iter()
+        .map(|info| info.map(|info| info.known().ok_or(())).transpose())
+        .collect::<Result<_, _>>()
+        .ok()?;
+    let given: Vec<Option<&Known>> = known.iter().map(Option::as_ref).collect();
+    Some(known::evaluate(node, &given)?.ints())
 }
 
 #[cfg(test)]

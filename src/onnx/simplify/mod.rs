@@ -6,17 +6,17 @@
 //! in each run. Once the batch is fixed all of that is known: it is folded here, and what nobody
 //! uses is dropped. Initializers stay as they are, so that weights go back by name.
 
-mod known;
 mod linear;
 
 use std::collections::{HashMap, HashSet};
 
 use super::expand::{expand, is_rewritten};
 use super::infer::Info;
+use super::known::{self, Known};
 use super::proto::{NodeProto, TensorProto, data_type};
 use super::tensor::ElementType;
+use super::usage::is_made_up;
 use super::{Builder, Dim, Graph, OnnxError, Value};
-use known::Known;
 use linear::Layer;
 
 /// The same function with recurrent layers and Einsum written out, known values folded, copies left out, linear layers in one node each, and
@@ -108,7 +108,8 @@ impl Simplifier {
     /// Weights stay named; numbers, shapes and masks are constants.
     fn initializer(&mut self, tensor: &TensorProto) -> Result<(), OnnxError> {
         let name = tensor.name.clone().unwrap_or_default();
-        let weight = tensor.data_type == Some(data_type::FLOAT) && !tensor.dims.is_empty();
+        let number = tensor.dims.is_empty() && is_made_up(&name);
+        let weight = tensor.data_type == Some(data_type::FLOAT) && !number;
         let entry = if weight {
             Entry::Value(self.b.initializer(tensor)?)
         } else {

@@ -8,10 +8,13 @@ use crate::onnx::{Dim, OnnxError};
 /// The largest constant that is made while folding: a bound on what a small file can ask for.
 const MAX_ELEMENTS: usize = 1 << 22;
 
+/// Arithmetic of whole numbers is exact up to here (2^53).
+const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
+
 /// A constant. Elements are kept as f64: exact for f32, bools and the integers that shapes need;
 /// a size beyond 2^53 (exporters write 2^63 - 1 for "to the end") saturates back to itself.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Known {
+pub(crate) struct Known {
     pub element: ElementType,
     pub dims: Vec<usize>,
     pub data: Vec<f64>,
@@ -60,7 +63,7 @@ impl Known {
         }
     }
 
-    fn ints(&self) -> Vec<i64> {
+    pub fn ints(&self) -> Vec<i64> {
         self.data.iter().map(|x| *x as i64).collect()
     }
 
@@ -131,7 +134,7 @@ fn bytes<const N: usize>(data: &[f64], write: impl Fn(f64) -> [u8; N]) -> Vec<u8
 }
 
 /// The value of a `Constant` node.
-pub(super) fn constant(node: &NodeProto) -> Option<Known> {
+pub(crate) fn constant(node: &NodeProto) -> Option<Known> {
     if let Some(tensor) = node.tensor("value") {
         return Known::from_proto(tensor).ok();
     }
@@ -154,8 +157,7 @@ pub(super) fn constant(node: &NodeProto) -> Option<Known> {
 
 /// The output of a node with one output whose inputs are all known; `None` where the operator is not
 /// one of those that shape arithmetic and exported constants are made of.
-pub(super) fn evaluate(node: &NodeProto, inputs: &[Option<&Known>]) -> Option<Known> {
-    let input = |i: usize| inputs.get(i).copied().flatten();
+pub(crate) fn evaluate(node: &NodeProto, inputs: &[Option<&Known>]) -> Option<Known> {
     match inputs {
         [Some(x)] => unary(node, x).or_else(|| arrange(node, inputs)),
         [Some(a), Some(b)] => binary(node, a, b).or_else(|| arrange(node, inputs)),
@@ -173,7 +175,7 @@ pub(super) fn evaluate(node: &NodeProto, inputs: &[Option<&Known>]) -> Option<Kn
             let count = (count <= MAX_ELEMENTS as f64).then_some(count as usize)?;
             Known::build(start.element, vec![count], |i| Some(from + *i.first()? as f64 * by))
         }
-        _ => input(0).and_then(|_| arrange(node, inputs)),
+        _ => arrange(node, inputs),
     }
 }
 
@@ -214,9 +216,11 @@ fn binary(node: &NodeProto, a: &Known, b: &Known) -> Option<Known> {
         let shape = broadcast_sizes(&a.dims, &b.dims)?;
         Known::build(ElementType::Bool, shape, |i| Some(f64::from(f(&a.at(i)?, &b.at(i)?))))
     };
+    let exact = |x: f64| !whole || x.abs() <= MAX_EXACT;
     let combine = |f: &dyn Fn(f64, f64) -> Option<f64>| {
         let shape = broadcast_sizes(&a.dims, &b.dims)?;
-        Known::build(a.element, shape, |i| f(a.at(i)?, b.at(i)?))
+        let of = |a: f64, b: f64| f(a, b).filter(|y| [a, b, *y].into_iter().all(exact));
+        Known::build(a.element, shape, |i| of(a.at(i)?, b.at(i)?))
     };
     match node.op() {
         "Equal" => compare(|a, b| a == b),
