@@ -12,6 +12,7 @@ mod find;
 mod ort;
 pub mod runtime;
 mod session;
+mod stateless;
 mod tract;
 mod trainer;
 

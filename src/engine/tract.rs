@@ -9,7 +9,7 @@ use tract_onnx::prelude::{
 };
 
 use super::session::{Input, copy_out};
-use super::{EngineError, StepReport};
+use super::{EngineError, StepReport, stateless};
 use crate::onnx::{Dim, Graph, Tensor, TrainStep, ValueInfo, Verified};
 
 pub(super) const VERSION: &str = "0.23.9";
@@ -25,6 +25,8 @@ fn load(graph: &Graph) -> Result<TypedSimpleState, EngineError> {
     let bytes = graph.to_bytes();
     let parse = || -> TractResult<TypedSimpleState> {
         let model = tract_onnx::onnx().model_for_read(&mut bytes.as_slice())?;
+        let mut model = model.into_typed()?;
+        stateless::forget_between_runs(&mut model);
         model.into_optimized()?.into_runnable()?.spawn()
     };
     let refused = |reason| EngineError::Load { engine: ENGINE, reason };
