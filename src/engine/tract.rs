@@ -101,8 +101,8 @@ impl Inference {
             values.push(kept.clone().into_tvalue());
         }
         let found = self.one.run(values).map_err(run_error)?;
-        let pairs = found.iter().zip(outputs).enumerate();
-        pairs.map(|(i, (value, output))| copy_out(i, slice(value)?, output)).collect()
+        let mut pairs = found.iter().zip(outputs).enumerate();
+        pairs.try_for_each(|(i, (value, output))| copy_out(i, slice(value)?, output))
     }
 }
 
