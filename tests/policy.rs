@@ -13,7 +13,7 @@ use regoal::policy::{
     ActionKind, Chunk, ChunkMode, GoalSpace, METADATA_KEY, Observation, ObservationTerm, Policy,
     PolicySpec, StateTensor, Tensors, VERSION, with_spec,
 };
-use regoal::storage::Disk;
+use regoal::storage::{Disk, Storage as _};
 
 const ROBOT: &str = "firmware-config/emulated.toml";
 const SHIPPED: &str = "models/reach/policy.onnx";
@@ -91,7 +91,7 @@ fn text(bytes: &[u8]) -> String {
 
 fn written(folder: &tempfile::TempDir, name: &str, file: &[u8]) -> PathBuf {
     let path = folder.path().join(name);
-    std::fs::write(&path, file).unwrap();
+    Disk.replace(&path, file).unwrap();
     path
 }
 

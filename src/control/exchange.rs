@@ -9,133 +9,10 @@ use std::time::Duration;
 use heapless::spsc::{Consumer, Producer, Queue};
 use rustix::event::{EventfdFlags, PollFd, PollFlags};
 
+use super::actor::{Actor, Decision, Pilot, Seated};
 use crate::clock::{Clock, Time};
 use crate::episode::PolicyId;
-use crate::joints::JointVec;
-use crate::policy::{ActionKind, Observation, Plan, Policy, PolicyError, Times};
-
-/// What the policy answered to one observation.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Decision {
-    /// The tick of the observation.
-    pub tick: u64,
-    /// The episode of the observation.
-    pub episode: u64,
-    /// The action, in the unit its kind says; empty when the policy failed.
-    pub action: JointVec<f32>,
-    /// The actions of the ticks after it, of a policy that plans ahead.
-    pub ahead: Plan,
-    /// What the action means.
-    pub kind: ActionKind,
-    /// Who decided.
-    pub policy: PolicyId,
-}
-
-impl Decision {
-    /// Makes its action the one for `tick`: the planned one, or without a plan the same one while it
-    /// is at most `oldest` ticks old. False when there is none.
-    pub fn advance_to(&mut self, tick: u64, oldest: u64) -> bool {
-        let Some(age) = tick.checked_sub(self.tick) else { return false };
-        if age == 0 || self.ahead.is_empty() {
-            return age <= oldest;
-        }
-        let planned = usize::try_from(age - 1).ok().and_then(|i| self.ahead.get(i)).cloned();
-        planned.map(|action| self.action = action).is_some()
-    }
-}
-
-/// Whatever turns observations into actions: a policy, a scripted expert.
-pub trait Actor: Send {
-    /// The action for an observation.
-    ///
-    /// # Errors
-    /// The actor has none.
-    fn act(&mut self, observation: &Observation) -> Result<JointVec<f32>, PolicyError>;
-    /// What the action means.
-    fn kind(&self) -> ActionKind;
-    /// Who this is.
-    fn id(&self) -> PolicyId;
-    /// A new episode begins: what is remembered of the one before is dropped.
-    fn reset(&mut self) {}
-    /// The actions of the ticks after the one acted on last, where it plans ahead.
-    fn ahead(&self, plan: &mut Plan) {
-        plan.clear();
-    }
-    /// Ticks that an answer may take beyond its own.
-    fn patience(&self) -> usize {
-        0
-    }
-}
-
-impl Actor for Policy {
-    fn act(&mut self, observation: &Observation) -> Result<JointVec<f32>, PolicyError> {
-        Policy::act(self, observation)
-    }
-    fn kind(&self) -> ActionKind {
-        self.spec().action
-    }
-    fn id(&self) -> PolicyId {
-        Policy::id(self)
-    }
-    fn reset(&mut self) {
-        Policy::reset(self);
-    }
-    fn ahead(&self, plan: &mut Plan) {
-        Policy::ahead(self, plan);
-    }
-    fn patience(&self) -> usize {
-        self.spec().chunk().patience()
-    }
-}
-
-/// The control thread's side of the exchange with whoever decides.
-pub trait Pilot: Send {
-    /// Hands over the observation and takes the newest decision there is by `deadline`.
-    fn exchange(&mut self, observation: &Observation, deadline: Time) -> Option<Decision>;
-}
-
-/// An actor and the episode it is in.
-struct Seated {
-    actor: Box<dyn Actor>,
-    episode: Option<u64>,
-}
-
-impl Seated {
-    fn new(actor: Box<dyn Actor>) -> Self {
-        Self { actor, episode: None }
-    }
-
-    fn decide(&mut self, observation: &Observation) -> Decision {
-        let Observation { tick, episode, .. } = *observation;
-        if self.episode != Some(episode) {
-            self.actor.reset();
-            self.episode = Some(episode);
-        }
-        let action = self.actor.act(observation).unwrap_or_default();
-        let mut ahead = Plan::new();
-        if !action.is_empty() {
-            self.actor.ahead(&mut ahead);
-        }
-        let (kind, policy) = (self.actor.kind(), self.actor.id());
-        Decision { tick, episode, action, ahead, kind, policy }
-    }
-}
-
-/// An actor asked in the control thread itself: for virtual time.
-pub struct Inline(Seated);
-
-impl Inline {
-    /// Lets an actor steer.
-    pub fn new(actor: Box<dyn Actor>) -> Self {
-        Self(Seated::new(actor))
-    }
-}
-
-impl Pilot for Inline {
-    fn exchange(&mut self, observation: &Observation, _deadline: Time) -> Option<Decision> {
-        Some(self.0.decide(observation))
-    }
-}
+use crate::policy::{Observation, Times};
 
 /// Why a candidate was not swapped in.
 #[derive(Debug, Clone, thiserror::Error, PartialEq)]
@@ -406,7 +283,8 @@ fn sound(action: &[f32]) -> bool {
 mod tests {
     use super::*;
     use crate::clock::SystemClock;
-    use crate::joints::stack;
+    use crate::joints::{JointVec, stack};
+    use crate::policy::{ActionKind, PolicyError};
 
     struct Constant(f32, u8);
     impl Actor for Constant {

@@ -4,6 +4,7 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod actor;
 mod command;
 mod exchange;
 mod gate;
@@ -12,8 +13,9 @@ mod modes;
 mod runtime;
 mod tick;
 
+pub use actor::{Actor, Decision, Inline, Pilot};
 pub use command::{Command, Ending, GoalRequest, GoalResult, LoopCounters};
-pub use exchange::{Actor, Decision, Inline, Pilot, SwapError, Swapped, Swapper, connect};
+pub use exchange::{SwapError, Swapped, Swapper, connect};
 pub use gate::{SafetyGate, Wish};
 pub use jitter::{Histogram, Jitter, Quantiles};
 pub use modes::{Event, Refusal, next};

@@ -15,6 +15,7 @@ pub mod isolate;
 mod ort;
 pub mod runtime;
 mod session;
+mod stateless;
 mod tract;
 mod trainer;
 mod update;

@@ -12,7 +12,7 @@ use tract_onnx::prelude::{
 
 use super::session::{Input, copy_out};
 use super::trainer::{Column, DataSet, Feed};
-use super::{EngineError, StepReport};
+use super::{EngineError, StepReport, stateless};
 use crate::onnx::{
     Dim, ElementType, Form, Graph, Tensor, TrainStep, ValueInfo, Verified, simplify,
 };
@@ -30,6 +30,8 @@ fn load(graph: &Graph) -> Result<TypedSimpleState, EngineError> {
     let bytes = graph.to_bytes();
     let parse = || -> TractResult<TypedSimpleState> {
         let model = update::onnx().model_for_read(&mut bytes.as_slice())?;
+        let mut model = model.into_typed()?;
+        stateless::forget_between_runs(&mut model);
         model.into_optimized()?.into_runnable()?.spawn()
     };
     let refused = |reason| EngineError::Load { engine: ENGINE, reason };
@@ -125,8 +127,8 @@ impl Inference {
             values.push(kept.clone().into_tvalue());
         }
         let found = self.one.run(values).map_err(run_error)?;
-        let pairs = found.iter().zip(outputs).enumerate();
-        pairs.map(|(i, (value, output))| copy_out(i, slice(value)?, output)).collect()
+        let mut pairs = found.iter().zip(outputs).enumerate();
+        pairs.try_for_each(|(i, (value, output))| copy_out(i, slice(value)?, output))
     }
 }
 

@@ -19,11 +19,14 @@ impl Layout {
     /// The policy does not observe both.
     pub fn of(spec: &PolicySpec) -> Result<Self, LearnError> {
         let joints = spec.joints.len();
-        let place = |term| spec.observation.iter().position(|t| *t == term).map(|i| i * joints);
+        // A goal inside the row would stay as it was when the goal is relabelled.
+        let goals = [ObservationTerm::AchievedGoal, ObservationTerm::DesiredGoal];
+        let alone = goals.iter().all(|goal| spec.offset_of(*goal).is_none());
+        let place = |term| spec.offset_of(term).filter(|_| alone);
         match (place(ObservationTerm::JointPosition), place(ObservationTerm::SentPosition)) {
             (Some(measured), Some(sent)) => Ok(Self { joints, measured, sent }),
             _ => Err(LearnError::Observation {
-                needs: "joint_position and sent_position",
+                needs: "joint_position and sent_position, and its goals in inputs of their own",
                 found: format!("{:?}", spec.observation),
             }),
         }

@@ -35,6 +35,7 @@ pub fn act(setup: &Setup) -> Vec<Figure> {
     let home: JointVec<f32> = stack(home(setup).iter().map(|q| *q as f32));
     let observation = Observation {
         tick: 1,
+        episode: 0,
         position: home.clone(),
         velocity: home.iter().map(|_| 0.0).collect(),
         sent: home,

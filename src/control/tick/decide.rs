@@ -1,6 +1,6 @@
 //! The exchange with the policy thread: the action of this tick, by the age of the newest answer.
 
-use super::super::exchange::Decision;
+use super::super::actor::Decision;
 use super::super::gate::Wish;
 use super::ControlLoop;
 use crate::clock::Time;

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use self::attempts::Attempt;
 use self::decide::Pace;
+use super::actor::Pilot;
 use super::command::{Ending, GoalResult, LoopCounters};
-use super::exchange::Pilot;
 use super::gate::{SafetyGate, Wish};
 use super::modes::{self, Event};
 use crate::clock::{Clock, Time};
