@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use regoal::clock::{Clock as _, ManualClock, Time};
+use regoal::clock::{Clock as _, ManualClock, SystemClock, Time};
 use regoal::config::RobotConfig;
 use regoal::control::{
     Actor, Command, ControlLoop, Ending, GoalRequest, Inline, Pilot, Refusal, connect,

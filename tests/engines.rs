@@ -8,8 +8,8 @@ use common::{best, engines};
 use rand::RngExt as _;
 use regoal::engine::{Device, Engine, Trainer};
 use regoal::onnx::{
-    AdamW, BehaviourCloning, Builder, Dim, Graph, Optimiser, Sgd, Tensor, TrainStep, Value,
-    Verified,
+    AdamW, BehaviourCloning, Builder, Dim, Graph, Optimiser, Precision, Sgd, Tensor, TrainStep,
+    Value, Verified,
 };
 use regoal::rng::{Rng, Stream, normal, stream};
 
@@ -485,6 +485,28 @@ fn tuned_with(engine: &Engine, optimiser: Optimiser) -> [BTreeMap<String, Tensor
     let step = TrainStep::new(&loss, "loss", &trained, optimiser).unwrap();
     let (trainer, _) = train(engine, &step, 30, 1);
     [trainer.parameters().unwrap(), trainer.averaged().unwrap()]
+}
+
+#[test]
+fn products_in_half_precision_train_nearly_as_well() {
+    for engine in engines() {
+        if engine.name() == "tract" {
+            let refusal = engine.with_precision(Precision::Bf16).unwrap_err().to_string();
+            assert_eq!(refusal, "precision of tract: expected F32, found Bf16");
+            continue;
+        }
+        let step = TrainStep::behaviour_cloning(&policy(&[8, 32, 32, 3], 5), &cloning(32)).unwrap();
+        let whole = train(&engine, &step, 100, 1).1;
+        for precision in [Precision::Bf16, Precision::F16] {
+            let half = engine.clone().with_precision(precision).unwrap();
+            let half = train(&half, &step, 100, 1).1;
+            let last = whole.len() - 1;
+            println!("{engine}: loss {} in f32, {} with {precision:?}", whole[last], half[last]);
+            assert!((half[last] - whole[last]).abs() < 0.05 * whole[0], "{engine}: {precision:?}");
+            // ONNX Runtime computes products in f32 on a processor, and leaves the rounding out.
+            assert!(engine.device() == Device::Cpu || whole != half, "{engine}: not rounded");
+        }
+    }
 }
 
 #[test]

@@ -7,23 +7,37 @@ use serde::Deserialize;
 
 const CORPUS: &str = "tests/corpus";
 
+/// What the index says of a file (`tools/corpus/export.py`).
 #[derive(Deserialize)]
 struct Entry {
+    #[serde(default)]
     file: String,
     architecture: String,
     exporter: String,
-    parameters: Vec<String>,
-    kept: Vec<String>,
-    /// What became of the others; nothing where they were computed away.
-    lost: BTreeMap<String, Option<BTreeMap<String, String>>>,
+    /// Where PyTorch's parameters went; nothing where they were computed away.
+    parameters: BTreeMap<String, Option<Stored>>,
+}
+
+#[derive(Deserialize)]
+struct Stored {
+    r#as: String,
+}
+
+impl Entry {
+    /// The parameters that no tensor holds under their own name, and the one that holds them.
+    fn lost(&self) -> BTreeMap<&str, Option<&str>> {
+        let places = self.parameters.iter();
+        let places = places.map(|(name, place)| (name.as_str(), place.as_ref().map(|p| &*p.r#as)));
+        places.filter(|(name, place)| *place != Some(*name)).collect()
+    }
 }
 
 fn corpus() -> Vec<(Entry, Graph)> {
     let read = |name: &str| std::fs::read(format!("{CORPUS}/{name}")).unwrap();
-    let entries: Vec<Entry> = serde_json::from_slice(&read("index.json")).unwrap();
-    let load = |entry: Entry| {
-        let graph = Graph::from_bytes(&read(&entry.file)).unwrap();
-        (entry, graph)
+    let entries: BTreeMap<String, Entry> = serde_json::from_slice(&read("index.json")).unwrap();
+    let load = |(file, entry): (String, Entry)| {
+        let graph = Graph::from_bytes(&read(&file)).unwrap();
+        (Entry { file, ..entry }, graph)
     };
     entries.into_iter().map(load).collect()
 }
@@ -35,15 +49,17 @@ fn every_tensor_that_an_exporter_tied_or_renamed_is_found_and_no_other() {
         let all = lost(&graph).unwrap();
         let names: Vec<&str> = all.iter().map(|l| l.name.as_str()).collect();
         // An actor's export leaves its critic out: that is nothing to keep.
-        let real = if entry.architecture == "actor_critic" { BTreeMap::new() } else { entry.lost };
-        for place in real.values().flatten().flat_map(BTreeMap::values) {
-            assert!(names.contains(&place.as_str()), "{}: {place} is not found", entry.file);
+        let real =
+            if entry.architecture == "actor_critic" { BTreeMap::new() } else { entry.lost() };
+        for place in real.values().flatten() {
+            assert!(names.contains(place), "{}: {place} is not found", entry.file);
             found += 1;
         }
         assert_eq!(real.is_empty(), all.is_empty(), "{}: {all:?}", entry.file);
         for lost in &all {
-            let tied = real.values().flatten().flat_map(BTreeMap::values).any(|n| *n == lost.name);
-            let kept = entry.kept.contains(&lost.name) && !real.contains_key(&lost.name);
+            let tied = real.values().flatten().any(|place| *place == lost.name);
+            let kept =
+                entry.parameters.contains_key(&lost.name) && !real.contains_key(lost.name.as_str());
             assert!(tied || !kept, "{}: {lost}", entry.file);
         }
         files += usize::from(!all.is_empty());
@@ -84,7 +100,7 @@ fn parameters_are_trained_and_constants_are_not() {
             if unknowable.contains(&line.name.as_str()) {
                 continue;
             }
-            let is_parameter = entry.parameters.contains(&line.name);
+            let is_parameter = entry.parameters.contains_key(&line.name);
             let trained = line.fate == Fate::Trained;
             let right = if is_parameter { trained } else { !trained || lost.contains(&line.name) };
             assert!(right, "{}: {} {}", entry.file, line.name, line.fate);

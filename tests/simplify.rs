@@ -24,7 +24,7 @@ fn inputs(graph: &Graph, whole: &[ValueInfo]) -> Vec<(String, Tensor)> {
 fn compare(file: &std::path::Path, engines: &[Engine]) -> Result<(usize, usize), String> {
     let said = |e: &dyn std::fmt::Display| e.to_string();
     let bytes = std::fs::read(file).unwrap();
-    let base = Graph::from_bytes(&bytes).map_err(|e| said(&e))?.with_batch(2);
+    let base = Verified::from_bytes(&bytes).map_err(|e| said(&e))?.with_batch(2);
     let whole = base.inputs().map_err(|e| said(&e))?;
     let base = base.with_floats().map_err(|e| said(&e))?;
     let simple = simplify(&base).map_err(|e| said(&e))?;

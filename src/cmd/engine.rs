@@ -1,14 +1,16 @@
 //! The choice of an engine, the same for every verb that trains.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
+use clap::builder::PossibleValue;
 use clap::{Args as ClapArgs, ValueEnum};
 
 use super::try_load::isolated;
 use crate::clock::Clock;
 use crate::engine::{Device, Engine};
-use crate::onnx::Verified;
+use crate::onnx::{Precision, Verified};
 
 /// What runs training steps.
 #[derive(Debug, Clone, Default, ClapArgs)]
@@ -19,6 +21,31 @@ pub struct EngineArgs {
     /// The ONNX Runtime library; without it the cache and the system are searched
     #[arg(long, value_name = "FILE")]
     pub onnxruntime: Option<PathBuf>,
+    /// How the factors of matrix products are rounded in training, on a card
+    #[arg(long, value_enum, default_value_t, value_name = "PRECISION")]
+    pub precision: Rounding,
+}
+
+/// The precisions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Rounding {
+    /// Not at all
+    #[default]
+    F32,
+    /// To bfloat16
+    Bf16,
+    /// To IEEE half precision, in which small gradients may vanish
+    F16,
+}
+
+impl From<Rounding> for Precision {
+    fn from(rounding: Rounding) -> Self {
+        match rounding {
+            Rounding::F32 => Self::F32,
+            Rounding::Bf16 => Self::Bf16,
+            Rounding::F16 => Self::F16,
+        }
+    }
 }
 
 /// The engines.
@@ -35,19 +62,20 @@ pub enum Choice {
     Cuda,
 }
 
-impl Choice {
-    /// As it is written on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Tract => "tract",
-            Self::Ort => "ort",
-            Self::Cuda => "cuda",
-        }
-    }
-}
-
 impl EngineArgs {
+    /// The same choice for another process.
+    pub fn arguments(&self) -> Vec<OsString> {
+        let name = |value: Option<PossibleValue>| value.map(|v| v.get_name().to_owned());
+        let named = [
+            ("--engine", name(self.engine.to_possible_value())),
+            ("--precision", name(self.precision.to_possible_value())),
+        ];
+        let named =
+            named.into_iter().filter_map(|(flag, value)| Some([flag.into(), value?.into()]));
+        let library = self.onnxruntime.as_ref().map(|l| ["--onnxruntime".into(), l.into()]);
+        named.chain(library).flatten().collect()
+    }
+
     /// Opens the engine, and says on stderr which one it is and why.
     ///
     /// # Errors
@@ -69,7 +97,7 @@ impl EngineArgs {
         let asked = matches!(self.engine, Choice::Ort | Choice::Cuda);
         ensure!(!asked || engine.name() == "ort", "expected ONNX Runtime: {note}");
         eprintln!("engine: {engine} ({})", self.reason(&engine));
-        Ok(engine)
+        Ok(engine.with_precision(self.precision.into())?)
     }
 
     fn reason(&self, engine: &Engine) -> String {

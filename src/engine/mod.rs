@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 pub use session::Session;
 pub use trainer::{StepReport, Trainer};
 
-use crate::onnx::{OnnxError, TrainStep, Verified};
+use crate::onnx::{OnnxError, Precision, TrainStep, Verified};
 
 /// Why an engine could not be opened or could not run a graph.
 #[derive(Debug, thiserror::Error)]
@@ -147,6 +147,24 @@ impl Engine {
     #[must_use]
     pub fn plain(self) -> Self {
         Self { plain: true, ..self }
+    }
+
+    /// The same engine with the products of training steps in this precision. It pays on a card;
+    /// processors compute in f32 and round.
+    ///
+    /// # Errors
+    /// Only ONNX Runtime has half precision.
+    pub fn with_precision(self, precision: Precision) -> Result<Self, EngineError> {
+        match self.backend {
+            _ if precision == Precision::F32 => Ok(self),
+            Backend::Ort(library) => {
+                let backend = Backend::Ort(library.with_precision(precision));
+                Ok(Self { backend, ..self })
+            }
+            Backend::Tract => {
+                Err(EngineError::shape("precision of tract", Precision::F32, precision))
+            }
+        }
     }
 
     /// The engine that is part of this program.

@@ -16,7 +16,7 @@ use ort::value::TensorRef;
 
 use super::session::Input;
 use super::{Device, EngineError};
-use crate::onnx::{Builder, Dim, Graph, Tensor, ValueInfo, Verified};
+use crate::onnx::{Builder, Dim, Graph, Precision, Tensor, ValueInfo, Verified};
 
 const ENGINE: &str = "ONNX Runtime";
 
@@ -34,6 +34,8 @@ pub(super) struct Library {
     path: PathBuf,
     version: String,
     device: Device,
+    /// That of training steps.
+    precision: Precision,
 }
 
 impl std::fmt::Debug for Library {
@@ -61,7 +63,13 @@ impl Library {
                 loaded.insert((path.clone(), environment)).1.clone()
             }
         };
-        Ok(Self { environment, version: version(&path), path, device: Device::Cpu })
+        Ok(Self {
+            environment,
+            version: version(&path),
+            path,
+            device: Device::Cpu,
+            precision: Precision::F32,
+        })
     }
 
     /// The same on CUDA, or why that does not work. Only a result shows it: the provider may lack a
@@ -103,6 +111,10 @@ impl Library {
 
     pub(super) fn device(&self) -> Device {
         self.device
+    }
+
+    pub(super) fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
     }
 
     /// CUDA is asked for strictly, because ONNX Runtime would else fall back without a word, and

@@ -425,11 +425,11 @@ fn what_no_window_and_no_training_can_be_is_refused_with_the_reason() {
     let cases = [
         (
             refusal("Conv", vec![ints("strides", &[0, 1])], &[image, &[2, 2, 3, 3]]),
-            "expected 2 strides of 1 to 65536, found [0, 1]",
+            "attribute `strides`: expected 1 to 4096, found 0",
         ),
         (
             refusal("Conv", vec![ints("dilations", &[i64::MAX; 2])], &[image, &[2, 2, 3, 3]]),
-            "expected 2 dilations of 1 to 65536",
+            "attribute `dilations`: expected 1 to 4096",
         ),
         (refusal("Conv", vec![], &[image, &[2, 2, 5, 5]]), "expected a window that fits the image"),
         (refusal("Conv", vec![], &[image, &[2, 3, 3, 3]]), "channels a group and 1 groups"),

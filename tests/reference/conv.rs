@@ -40,18 +40,6 @@ pub fn evaluate(node: &NodeProto, inputs: &[Option<&Array>]) -> Option<Vec<Array
                 x.unwrap().at(&[i[0], channel, i[2] * b + block / b, i[3] * b + block % b])
             })
         }
-        "Pad" => {
-            let pads = input(1).ints();
-            let fill = inputs.get(2).copied().flatten().map_or(0.0, |v| v.data[0]);
-            let (before, after) = pads.split_at(x?.dims.len());
-            let sizes = x?.dims.iter().zip(before).zip(after);
-            let dims: Vec<usize> = sizes.map(|((n, b), a)| (*n as i64 + b + a) as usize).collect();
-            Array::build(&dims, |index| {
-                let moved: Vec<i64> =
-                    index.iter().zip(before).map(|(i, b)| *i as i64 - b).collect();
-                inside(x.unwrap(), &moved).unwrap_or(fill)
-            })
-        }
         _ => return None,
     };
     Some(vec![one])

@@ -19,7 +19,7 @@ pub fn evaluate(node: &NodeProto, inputs: &[Option<&Array>]) -> Option<Vec<Array
         }
         "Mod" => broadcast(&[x(), input(1)?], |v| v[0] % v[1]),
         "OneHot" => one_hot(node, x(), ints(1)?[0] as usize, input(2)?),
-        "Pad" => pad(x(), &ints(1)?, ints(3)),
+        "Pad" => pad(x(), &ints(1)?, input(2).map_or(0.0, |fill| fill.data[0]), ints(3)),
         "ScatterElements" => scatter_elements(node, x(), input(1)?, input(2)?),
         "Slice" => {
             let starts = ints(1)?;
@@ -84,7 +84,7 @@ fn one_hot(node: &NodeProto, x: &Array, depth: usize, values: &Array) -> Array {
     })
 }
 
-fn pad(x: &Array, pads: &[i64], axes: Option<Vec<i64>>) -> Array {
+fn pad(x: &Array, pads: &[i64], fill: f64, axes: Option<Vec<i64>>) -> Array {
     let rank = x.dims.len() as i64;
     let axes = axes.unwrap_or_else(|| (0..rank).collect());
     let (mut dims, mut before) = (x.dims.clone(), vec![0; x.dims.len()]);
@@ -96,7 +96,7 @@ fn pad(x: &Array, pads: &[i64], axes: Option<Vec<i64>>) -> Array {
         let inner: Option<Vec<usize>> =
             index.iter().zip(&before).map(|(i, b)| i.checked_sub(*b)).collect();
         let inside = inner.filter(|inner| inner.iter().zip(&x.dims).all(|(i, n)| i < n));
-        inside.map_or(0.0, |inner| x.at(&inner))
+        inside.map_or(fill, |inner| x.at(&inner))
     })
 }
 

@@ -8,7 +8,6 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::{Demo, note};
-use crate::cmd::engine::EngineArgs;
 use crate::cmd::finetune;
 use crate::cmd::progress::Bar;
 use crate::cmd::simulate::{self, Evaluation, Practice};
@@ -115,11 +114,7 @@ impl Demo<'_> {
         if control {
             process.arg("--demonstrations-only");
         }
-        let EngineArgs { engine, onnxruntime } = &self.args.engine;
-        process.arg("--engine").arg(engine.name());
-        if let Some(library) = onnxruntime {
-            process.arg("--onnxruntime").arg(library);
-        }
+        process.args(self.args.engine.arguments());
         let mut child = process.stdout(Stdio::null()).spawn().context("starting `finetune`")?;
         let clock = &self.context.clock;
         let status = loop {

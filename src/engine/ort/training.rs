@@ -97,7 +97,8 @@ impl Training {
         data: Option<&DataSet<'_>>,
         threads: usize,
     ) -> Result<Self, EngineError> {
-        let session = library.training_session(form.graph(), threads)?;
+        let graph = library.precision.apply(form.graph());
+        let session = library.training_session(&graph, threads)?;
         let fed = Fed::new(&session, library.device, step, data)?;
         Self::bind(session, library.device, form, fed).map_err(run_error)
     }
