@@ -490,20 +490,21 @@ fn tuned_with(engine: &Engine, optimiser: Optimiser) -> [BTreeMap<String, Tensor
 #[test]
 fn products_in_half_precision_train_nearly_as_well() {
     for engine in engines() {
-        if engine.name() == "tract" {
-            let refusal = engine.with_precision(Precision::Bf16).unwrap_err().to_string();
-            assert_eq!(refusal, "precision of tract: expected F32, found Bf16");
-            continue;
-        }
         let step = TrainStep::behaviour_cloning(&policy(&[8, 32, 32, 3], 5), &cloning(32)).unwrap();
         let whole = train(&engine, &step, 100, 1).1;
         for precision in [Precision::Bf16, Precision::F16] {
-            let half = engine.clone().with_precision(precision).unwrap();
+            let half = match engine.clone().with_precision(precision) {
+                Ok(half) => half,
+                Err(error) => {
+                    assert!(error.to_string().contains("expected F32, found"), "{error}");
+                    assert!(engine.device() == Device::Cpu, "{engine}: {error}");
+                    continue;
+                }
+            };
             let half = train(&half, &step, 100, 1).1;
             let last = whole.len() - 1;
             println!("{engine}: loss {} in f32, {} with {precision:?}", whole[last], half[last]);
             assert!((half[last] - whole[last]).abs() < 0.05 * whole[0], "{engine}: {precision:?}");
-            // ONNX Runtime computes products in f32 on a processor, and leaves the rounding out.
             assert!(engine.device() == Device::Cpu || whole != half, "{engine}: not rounded");
         }
     }

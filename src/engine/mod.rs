@@ -149,20 +149,21 @@ impl Engine {
         Self { plain: true, ..self }
     }
 
-    /// The same engine with the products of training steps in this precision. It pays on a card;
-    /// processors compute in f32 and round.
+    /// The same engine with the products of training steps in this precision, which pays on a card.
+    /// On a processor ONNX Runtime leaves rounding to f16 out and has no bf16.
     ///
     /// # Errors
-    /// Only ONNX Runtime has half precision.
+    /// The engine does not have this precision.
     pub fn with_precision(self, precision: Precision) -> Result<Self, EngineError> {
-        match self.backend {
-            _ if precision == Precision::F32 => Ok(self),
-            Backend::Ort(library) => {
-                let backend = Backend::Ort(library.with_precision(precision));
+        let refused = |engine: &Self| {
+            Err(EngineError::shape(format!("precision of {engine}"), Precision::F32, precision))
+        };
+        match (&self.backend, precision, self.device()) {
+            (_, Precision::F32, _) => Ok(self),
+            (Backend::Tract, ..) | (_, Precision::Bf16, Device::Cpu) => refused(&self),
+            (Backend::Ort(library), ..) => {
+                let backend = Backend::Ort(library.clone().with_precision(precision));
                 Ok(Self { backend, ..self })
-            }
-            Backend::Tract => {
-                Err(EngineError::shape("precision of tract", Precision::F32, precision))
             }
         }
     }
