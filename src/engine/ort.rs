@@ -210,9 +210,12 @@ fn version(path: &Path) -> String {
 }
 
 pub(super) struct Inference {
-    session: Session,
-    device: Device,
-    single: single::Single,
+    library: Library,
+    graph: Verified,
+    /// For a batch of 1, with everything bound.
+    one: single::Single,
+    /// For other batches, made when it is first needed.
+    any: Option<Session>,
 }
 
 impl Inference {
@@ -222,13 +225,12 @@ impl Inference {
         graph: &Verified,
         one: &Verified,
     ) -> Result<Self, EngineError> {
-        let session = library.session(graph, 1)?;
-        let single = single::Single::new(&session, library.device, one)?;
-        Ok(Self { session, device: library.device, single })
+        let one = single::Single::new(library.session(one, 1)?, library.device, one)?;
+        Ok(Self { library: library.clone(), graph: graph.clone(), one, any: None })
     }
 
     pub(super) fn device(&self) -> Device {
-        self.device
+        self.library.device
     }
 
     pub(super) fn run(
@@ -250,7 +252,7 @@ impl Inference {
         inputs: &[&[f32]],
         outputs: &mut [&mut [f32]],
     ) -> Result<(), EngineError> {
-        self.single.run(&mut self.session, inputs, outputs)
+        self.one.run(inputs, outputs)
     }
 
     fn outputs<'a>(
@@ -264,7 +266,11 @@ impl Inference {
         };
         let values =
             infos.iter().zip(inputs).map(value).collect::<Result<Vec<_>, EngineError>>()?;
-        self.session.run(values).map_err(run_error)
+        let session = match &mut self.any {
+            Some(session) => session,
+            empty => empty.insert(self.library.session(&self.graph, 1)?),
+        };
+        session.run(values).map_err(run_error)
     }
 }
 

@@ -11,6 +11,7 @@ use crate::onnx::{ValueInfo, Verified};
 
 /// The inputs and the outputs of a batch of 1, on the host.
 pub(super) struct Single {
+    session: Session,
     binding: IoBinding,
     inputs: Vec<(String, OrtTensor<f32>)>,
     outputs: Vec<OrtTensor<f32>>,
@@ -19,7 +20,7 @@ pub(super) struct Single {
 
 impl Single {
     pub(super) fn new(
-        session: &Session,
+        session: Session,
         device: Device,
         graph: &Verified,
     ) -> Result<Self, EngineError> {
@@ -28,7 +29,7 @@ impl Single {
     }
 
     fn bind(
-        session: &Session,
+        session: Session,
         device: Device,
         inputs: &[ValueInfo],
         outputs: &[ValueInfo],
@@ -48,12 +49,11 @@ impl Single {
             binding.bind_input(info.name.as_str(), &tensor)?;
             bound.push((info.name.clone(), tensor));
         }
-        Ok(Self { binding, inputs: bound, outputs: written, device })
+        Ok(Self { session, binding, inputs: bound, outputs: written, device })
     }
 
     pub(super) fn run(
         &mut self,
-        session: &mut Session,
         inputs: &[&[f32]],
         outputs: &mut [&mut [f32]],
     ) -> Result<(), EngineError> {
@@ -64,7 +64,7 @@ impl Single {
                 self.binding.bind_input(name.as_str(), tensor).map_err(run_error)?;
             }
         }
-        drop(session.run_binding(&self.binding).map_err(run_error)?);
+        drop(self.session.run_binding(&self.binding).map_err(run_error)?);
         let pairs = self.outputs.iter().zip(outputs).enumerate();
         pairs.map(|(i, (from, to))| copy_out(i, from.extract_tensor().1, to)).collect()
     }

@@ -2,7 +2,8 @@
 //! other normalisations.
 
 use super::{Backward, Parts};
-use crate::onnx::Value;
+use crate::onnx::proto::{AttributeProto, NodeProto};
+use crate::onnx::{OnnxError, Tensor, Value};
 
 impl Backward<'_> {
     /// [`Self::through_normal`] with `d = g * scale`, and [`Self::through_statistics`];
@@ -13,7 +14,7 @@ impl Backward<'_> {
         let rank = sizes.len() as i64;
         let axis = self.node.proto.int("axis").unwrap_or(-1);
         let axes: Vec<i64> = (if axis < 0 { axis + rank } else { axis }..rank).collect();
-        let (normal, deviation) = self.normal(x, &axes);
+        let (normal, inverse_deviation) = self.normal(x, &axes)?;
         let grad = |index: usize| self.grads.get(index).copied().flatten();
         let (g, mean, inverse) = (grad(0), grad(1), grad(2));
 
@@ -22,9 +23,10 @@ impl Backward<'_> {
             let count: i64 = sizes.iter().skip(axes.first().map_or(0, |a| *a as usize)).product();
             let through = g.map(|g| {
                 let d = self.b.mul(g, scale);
-                self.through_normal(d, normal, deviation, &axes)
+                self.through_normal(d, normal, inverse_deviation, &axes)
             });
-            let beside = self.through_statistics((mean, inverse), (normal, deviation), count);
+            let beside =
+                self.through_statistics((mean, inverse), (normal, inverse_deviation), count);
             let sum = through.into_iter().chain(beside).reduce(|a, b| self.b.add(a, b));
             // Alone, the mean's part is one element along the axes.
             let alone = g.is_none() && inverse.is_none();
@@ -49,39 +51,58 @@ impl Backward<'_> {
     fn through_statistics(
         &mut self,
         (mean, inverse): (Option<Value>, Option<Value>),
-        (normal, deviation): (Value, Value),
+        (normal, inverse_deviation): (Value, Value),
         count: i64,
     ) -> Vec<Value> {
-        let count = self.b.scalar(count as f32);
-        let mut parts: Vec<Value> = mean.map(|g| self.b.div(g, count)).into_iter().collect();
+        let share = self.b.scalar(1.0 / count as f32);
+        let mut parts: Vec<Value> = mean.map(|g| self.b.mul(g, share)).into_iter().collect();
         if let Some(g) = inverse {
-            let square = self.b.mul(deviation, deviation);
-            let square = self.b.mul(square, count);
-            let share = self.b.div(g, square);
+            let square = self.b.mul(inverse_deviation, inverse_deviation);
+            let square = self.b.mul(square, share);
+            let share = self.b.mul(g, square);
             let part = self.b.mul(share, normal);
             parts.push(self.b.neg(part));
         }
         parts
     }
 
-    /// `x` with mean 0 and variance 1 over `axes`, and the deviation that it was divided by.
+    /// `x` with mean 0 and variance 1 over the last axes `axes`, and the inverse of the deviation that
+    /// it was divided by.
     ///
-    /// Both are computed again rather than taken from the node's optional outputs, so that the
-    /// gradient is made of operators that have gradients.
-    pub(super) fn normal(&mut self, x: Value, axes: &[i64]) -> (Value, Value) {
+    /// Both are computed again, by the operator itself where the opset has it, whose outputs have
+    /// gradients too.
+    pub(super) fn normal(&mut self, x: Value, axes: &[i64]) -> Result<(Value, Value), OnnxError> {
+        let epsilon = self.node.proto.float("epsilon").unwrap_or(1e-5);
+        if self.b.opset() >= 17 {
+            let first = axes.first().copied().unwrap_or(0);
+            let sizes = self.sizes(x)?.into_iter().skip(usize::try_from(first).unwrap_or(0));
+            let sizes: Vec<usize> = sizes.map(|n| usize::try_from(n).unwrap_or(0)).collect();
+            let filled =
+                |value| Tensor { dims: sizes.clone(), data: vec![value; sizes.iter().product()] };
+            let [ones, zeros] = [1.0, 0.0].map(|value| self.b.constant(filled(value)));
+            let proto = NodeProto {
+                op_type: Some("LayerNormalization".into()),
+                attribute: vec![
+                    AttributeProto::int("axis", first),
+                    AttributeProto::float("epsilon", epsilon),
+                ],
+                ..NodeProto::default()
+            };
+            let outputs = self.b.node(proto, &[Some(x), Some(ones), Some(zeros)], 3);
+            if let [normal, _, inverse_deviation] = outputs.as_slice() {
+                return Ok((*normal, *inverse_deviation));
+            }
+        }
         let mean = self.b.reduce_mean(x, axes, true);
         let centred = self.b.sub(x, mean);
-        let deviation = self.root_mean_square(centred, axes);
-        (self.b.div(centred, deviation), deviation)
-    }
-
-    /// The root of `x`'s mean square over `axes` plus the node's epsilon.
-    pub(super) fn root_mean_square(&mut self, x: Value, axes: &[i64]) -> Value {
-        let epsilon = self.epsilon();
-        let square = self.b.mul(x, x);
-        let mean = self.b.reduce_mean(square, axes, true);
-        let mean = self.b.add(mean, epsilon);
-        self.b.sqrt(mean)
+        let square = self.b.mul(centred, centred);
+        let variance = self.b.reduce_mean(square, axes, true);
+        let epsilon = self.b.scalar(epsilon);
+        let variance = self.b.add(variance, epsilon);
+        let deviation = self.b.sqrt(variance);
+        let one = self.b.scalar(1.0);
+        let inverse_deviation = self.b.div(one, deviation);
+        Ok((self.b.mul(centred, inverse_deviation), inverse_deviation))
     }
 
     pub(super) fn epsilon(&mut self) -> Value {
@@ -93,7 +114,7 @@ impl Backward<'_> {
         &mut self,
         d: Value,
         normal: Value,
-        deviation: Value,
+        inverse_deviation: Value,
         axes: &[i64],
     ) -> Value {
         let mean = self.b.reduce_mean(d, axes, true);
@@ -102,6 +123,6 @@ impl Backward<'_> {
         let along = self.b.mul(normal, along);
         let rest = self.b.sub(d, mean);
         let rest = self.b.sub(rest, along);
-        self.b.div(rest, deviation)
+        self.b.mul(rest, inverse_deviation)
     }
 }

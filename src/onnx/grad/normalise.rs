@@ -16,7 +16,7 @@ impl Backward<'_> {
         let groups = self.node.proto.int("num_groups").unwrap_or(*channels);
         let (in_groups, in_scales) = ([*samples, groups, -1], [*samples, *scales, -1]);
         let x = self.b.reshape(x, &in_groups);
-        let (normal, deviation) = self.normal(x, &[2]);
+        let (normal, inverse_deviation) = self.normal(x, &[2])?;
         let g = self.b.reshape(g, &in_scales);
 
         let mut parts = vec![None; 3];
@@ -24,7 +24,7 @@ impl Backward<'_> {
             let scale = self.b.reshape(scale, &[1, *scales, 1]);
             let d = self.b.mul(g, scale);
             let d = self.b.reshape(d, &in_groups);
-            let part = self.through_normal(d, normal, deviation, &[2]);
+            let part = self.through_normal(d, normal, inverse_deviation, &[2]);
             *dx = Some(self.b.reshape(part, &sizes));
         }
         if let Some(dscale) = parts.get_mut(1).filter(|_| self.needs(1)) {
