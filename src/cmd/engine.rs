@@ -128,7 +128,11 @@ mod tests {
     use super::*;
 
     fn refusal(engine: Choice, library: &str) -> String {
-        let args = EngineArgs { engine, onnxruntime: Some(library.into()) };
+        let args = EngineArgs {
+            engine,
+            onnxruntime: Some(library.into()),
+            precision: Rounding::default(),
+        };
         args.open().unwrap_err().to_string()
     }
 
@@ -143,15 +147,25 @@ mod tests {
 
     #[test]
     fn the_reason_names_the_library_or_the_wish() {
-        let args = EngineArgs { engine: Choice::Tract, onnxruntime: None };
+        let args = EngineArgs { engine: Choice::Tract, ..EngineArgs::default() };
         let engine = args.open().unwrap();
         assert_eq!((engine.name(), args.reason(&engine).as_str()), ("tract", "as asked for"));
     }
 
     #[test]
-    fn names_are_those_of_the_command_line() {
-        for choice in Choice::value_variants() {
-            assert_eq!(Choice::from_str(choice.name(), false), Ok(*choice));
+    fn the_choice_for_another_process_is_the_same() {
+        #[derive(Debug, clap::Parser)]
+        struct Other {
+            #[command(flatten)]
+            engine: EngineArgs,
         }
+        let args = EngineArgs {
+            engine: Choice::Cuda,
+            onnxruntime: Some("a b.so".into()),
+            precision: Rounding::Bf16,
+        };
+        let line = std::iter::once("other".into()).chain(args.arguments());
+        let other = <Other as clap::Parser>::parse_from(line).engine;
+        assert_eq!(format!("{other:?}"), format!("{args:?}"));
     }
 }

@@ -62,7 +62,7 @@ impl BehaviourCloning {
         let trained = fates.iter().filter(|line| line.fate == Fate::Trained);
         let mut names: Vec<String> = trained.map(|line| line.name.clone()).collect();
         names.extend(adapted.iter().flat_map(|(a, _)| [a.left.clone(), a.right.clone()]));
-        let step = TrainStep::new(&loss, "loss", &names, &self.adam)?;
+        let step = TrainStep::new(&loss, "loss", &names, self.adam)?;
         Ok(step.with_report(fates, adapted.into_iter().map(|(adapted, _)| adapted).collect()))
     }
 

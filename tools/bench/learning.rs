@@ -74,7 +74,7 @@ fn squared_error(policy: &Graph) -> Result<TrainStep, OnnxError> {
     b.output("loss", loss);
     let parameters = policy.parameters()?.into_iter().filter(|(_, t)| !t.dims.is_empty());
     let names: Vec<String> = parameters.map(|(name, _)| name).filter(|n| n != "grid").collect();
-    TrainStep::new(&b.finish()?, "loss", &names, &AdamW::default())
+    TrainStep::new(&b.finish()?, "loss", &names, AdamW::default())
 }
 
 /// The peer that is no program: what a step would take if its products, and nothing else, ran as fast

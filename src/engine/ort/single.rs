@@ -65,7 +65,7 @@ impl Single {
             }
         }
         drop(self.session.run_binding(&self.binding).map_err(run_error)?);
-        let pairs = self.outputs.iter().zip(outputs).enumerate();
-        pairs.map(|(i, (from, to))| copy_out(i, from.extract_tensor().1, to)).collect()
+        let mut pairs = self.outputs.iter().zip(outputs).enumerate();
+        pairs.try_for_each(|(i, (from, to))| copy_out(i, from.extract_tensor().1, to))
     }
 }

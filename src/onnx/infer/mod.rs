@@ -75,8 +75,8 @@ pub(crate) fn infer(node: &NodeProto, inputs: &[Option<&Info>]) -> Result<Vec<In
 
 fn shapes(node: &NodeProto, inputs: &[Option<&Info>]) -> Result<Vec<Info>, OnnxError> {
     let call = Call::new(node, inputs)?;
-    for found in [call.activation()?, call.conv()?, call.recurrent()?, call.select()?] {
-        if let Some(infos) = found {
+    for family in [Call::activation, Call::conv, Call::recurrent, Call::select] {
+        if let Some(infos) = family(&call)? {
             return Ok(infos);
         }
     }
