@@ -9,8 +9,10 @@ mod compile;
 
 use std::ops::Range;
 
-/// Columns of a product that are summed at a time: eight registers of four numbers, enough to hide
-/// an addition's latency on every processor of 64 bits.
+use multiversion::multiversion;
+
+/// Columns of a product that are summed at a time: eight registers of four numbers to two of
+/// sixteen, enough to hide an addition's latency behind the reading of the weights.
 const LANES: usize = 32;
 
 /// A graph as loops.
@@ -80,7 +82,7 @@ impl Dense {
             let (before, rest) = self.memory.split_at_mut_checked(to.start)?;
             let to = rest.get_mut(..to.len())?;
             match what {
-                What::Product(x, weight) => weight.product(before.get(x.clone())?, to),
+                What::Product(x, weight) => product(weight, before.get(x.clone())?, to),
                 What::Map(x, function) => function.apply(before.get(x.clone())?, to),
                 What::Zip(a, b, op) => op.apply(before.get(a.clone())?, before.get(b.clone())?, to),
                 What::Join(parts) => join(before, parts, to)?,
@@ -114,19 +116,23 @@ impl Packed {
             bias: firsts().map(|first| lanes(bias, first)).collect(),
         }
     }
+}
 
-    fn product(&self, x: &[f32], to: &mut [f32]) {
-        let panels = self.panels.chunks_exact(x.len().max(1));
-        for ((panel, bias), to) in panels.zip(&self.bias).zip(to.chunks_mut(LANES)) {
-            let mut sums = *bias;
-            for (row, x) in panel.iter().zip(x) {
-                for (sum, weight) in sums.iter_mut().zip(row) {
-                    *sum += weight * x;
-                }
+/// `to = x weight + bias`. Compiled for each generation of vector instructions, the processor's own
+/// being chosen at the first call; products and sums are rounded apart (no fused operations), so
+/// that all give the same bits.
+#[multiversion(targets = "simd")]
+fn product(weight: &Packed, x: &[f32], to: &mut [f32]) {
+    let panels = weight.panels.chunks_exact(x.len().max(1));
+    for ((panel, bias), to) in panels.zip(&weight.bias).zip(to.chunks_mut(LANES)) {
+        let mut sums = *bias;
+        for (row, x) in panel.iter().zip(x) {
+            for (sum, weight) in sums.iter_mut().zip(row) {
+                *sum += weight * x;
             }
-            for (to, sum) in to.iter_mut().zip(sums) {
-                *to = sum;
-            }
+        }
+        for (to, sum) in to.iter_mut().zip(sums) {
+            *to = sum;
         }
     }
 }
@@ -164,6 +170,31 @@ impl Arithmetic {
             Self::Sub => all.for_each(|(to, (a, b))| *to = a - b),
             Self::Mul => all.for_each(|(to, (a, b))| *to = a * b),
             Self::Div => all.for_each(|(to, (a, b))| *to = a / b),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers with many digits, so that a fused operation would show.
+    fn numbers(count: usize) -> Vec<f32> {
+        (0..count).map(|i| (i as f32 * 0.37).sin() / 3.0).collect()
+    }
+
+    #[test]
+    fn a_product_has_the_bits_of_a_plain_loop() {
+        for (rows, columns) in [(1, 1), (19, 7), (33, 64), (256, 95)] {
+            let (weight, bias, x) = (numbers(rows * columns), numbers(columns), numbers(rows));
+            let plain = |column: usize| {
+                let terms = x.iter().zip(weight[column..].iter().step_by(columns));
+                terms.fold(bias[column], |sum, (x, weight)| sum + weight * x)
+            };
+            let expected: Vec<f32> = (0..columns).map(plain).collect();
+            let mut found = vec![0.0; columns];
+            product(&Packed::new(columns, &weight, &bias), &x, &mut found);
+            assert_eq!(found, expected, "{rows} rows, {columns} columns");
         }
     }
 }

@@ -32,10 +32,9 @@ impl Session {
                 Runner::Ort(Box::new(ort::Inference::new(library, graph, &one)?))
             }
         };
-        // Beside ONNX Runtime the loops ran four times slower than beside tract (measured), slower
-        // than its own run.
-        let dense = matches!(backend, Backend::Tract).then(|| Dense::compile(&one)).flatten();
-        Ok(Self { inputs, outputs, runner, dense })
+        let mut session = Self { inputs, outputs, runner, dense: None };
+        session.dense = (session.device() == Device::Cpu).then(|| Dense::compile(&one)).flatten();
+        Ok(session)
     }
 
     /// The graph's inputs, in its order.
@@ -83,7 +82,7 @@ impl Session {
     }
 
     /// Runs the graph once with a batch of 1, the inputs in the graph's order, and writes its first
-    /// output: the path of a control loop, with nothing allocated here. With tract, networks of
+    /// output: the path of a control loop, with nothing allocated here. On a processor, networks of
     /// dense layers run on loops of our own, which allocate nothing at all; else the engine's own
     /// allocations remain.
     ///

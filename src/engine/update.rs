@@ -1,8 +1,12 @@
 //! An optimiser's update on slices: what the operators of domain `regoal` do on a processor.
 //!
 //! One pass over memory reads and writes parameters and moments; the gradient's norm takes a pass of
-//! its own before. Nothing is allocated, and the loops run over zipped slices, which the compiler
-//! vectorises.
+//! its own before. Nothing is allocated. The loops run over zipped slices, which the compiler
+//! vectorises, once for each generation of vector instructions; the processor's own is chosen at the
+//! first call. Products and sums are rounded apart (no fused operations), so that all give the same
+//! bits.
+
+use multiversion::multiversion;
 
 use crate::onnx::{AdamW, Optimiser, Sgd, TINY_NORM};
 
@@ -62,20 +66,23 @@ impl Piece<'_> {
 /// The Euclidean norm of all pieces. Single precision within a block, which vectorises; double
 /// between blocks, which keeps the sum of millions exact.
 fn norm(pieces: &[&[f32]]) -> f32 {
-    const LANES: usize = 16;
-    let block = |block: &[f32]| -> f64 {
-        let (groups, rest) = block.as_chunks::<LANES>();
-        let mut sums = [0.0f32; LANES];
-        for group in groups {
-            for (sum, x) in sums.iter_mut().zip(group) {
-                *sum += x * x;
-            }
-        }
-        let whole: f64 = sums.iter().copied().map(f64::from).sum();
-        whole + rest.iter().map(|x| f64::from(x * x)).sum::<f64>()
-    };
     let blocks = pieces.iter().flat_map(|piece| piece.chunks(1024));
-    blocks.map(block).sum::<f64>().sqrt() as f32
+    blocks.map(sum_of_squares).sum::<f64>().sqrt() as f32
+}
+
+#[multiversion(targets = "simd")]
+fn sum_of_squares(block: &[f32]) -> f64 {
+    // Four registers of sixteen numbers hide an addition's latency.
+    const LANES: usize = 64;
+    let (groups, rest) = block.as_chunks::<LANES>();
+    let mut sums = [0.0f32; LANES];
+    for group in groups {
+        for (sum, x) in sums.iter_mut().zip(group) {
+            *sum += x * x;
+        }
+    }
+    let whole: f64 = sums.iter().copied().map(f64::from).sum();
+    whole + rest.iter().map(|x| f64::from(x * x)).sum::<f64>()
 }
 
 /// The new sums of averaging weights, also written to `new`.
@@ -118,23 +125,28 @@ impl Adam {
         for piece in pieces {
             let n = piece.len()?;
             let moments = (m.split_off(..n)?, v.split_off(..n)?);
-            self.piece(piece, moments, (new_m.split_off_mut(..n)?, new_v.split_off_mut(..n)?));
+            adam_piece(
+                self,
+                piece,
+                moments,
+                (new_m.split_off_mut(..n)?, new_v.split_off_mut(..n)?),
+            );
         }
         Some(())
     }
+}
 
-    fn piece(&self, piece: Piece<'_>, old: (&[f32], &[f32]), new: (&mut [f32], &mut [f32])) {
-        let [beta1, beta2] = self.beta;
-        let [rest1, rest2] = self.rest;
-        let read = piece.p.iter().zip(piece.g).zip(old.0).zip(old.1);
-        let write = piece.new.iter_mut().zip(new.0).zip(new.1);
-        for ((((p, g), m), v), ((new, new_m), new_v)) in read.zip(write) {
-            let m = m * beta1 + g * rest1;
-            let v = v * beta2 + g * g * rest2;
-            *new_m = m;
-            *new_v = v;
-            *new = p * self.kept - m / (v.sqrt() + self.epsilon) * self.rate;
-        }
+#[multiversion(targets = "simd")]
+fn adam_piece(rule: &Adam, piece: Piece<'_>, old: (&[f32], &[f32]), new: (&mut [f32], &mut [f32])) {
+    let &Adam { beta: [beta1, beta2], rest: [rest1, rest2], epsilon, rate, kept } = rule;
+    let read = piece.p.iter().zip(piece.g).zip(old.0).zip(old.1);
+    let write = piece.new.iter_mut().zip(new.0).zip(new.1);
+    for ((((p, g), m), v), ((new, new_m), new_v)) in read.zip(write) {
+        let m = m * beta1 + g * rest1;
+        let v = v * beta2 + g * g * rest2;
+        *new_m = m;
+        *new_v = v;
+        *new = p * kept - m / (v.sqrt() + epsilon) * rate;
     }
 }
 
@@ -155,7 +167,7 @@ impl Descent<'_> {
     ) -> Option<()> {
         let (mut old, mut new) = match (state, new) {
             (&[], []) => {
-                pieces.for_each(|piece| self.plain(piece));
+                pieces.for_each(|piece| descend(self, piece));
                 return Some(());
             }
             (&[velocity], [new]) => (velocity, &mut **new),
@@ -163,30 +175,33 @@ impl Descent<'_> {
         };
         for piece in pieces {
             let n = piece.len()?;
-            self.with_momentum(piece, old.split_off(..n)?, new.split_off_mut(..n)?);
+            descend_with_momentum(self, piece, old.split_off(..n)?, new.split_off_mut(..n)?);
         }
         Some(())
     }
+}
 
-    fn plain(&self, piece: Piece<'_>) {
-        let rate = self.lr * self.clip;
-        for ((p, g), new) in piece.p.iter().zip(piece.g).zip(piece.new) {
-            *new = p * self.kept - g * rate;
-        }
+#[multiversion(targets = "simd")]
+fn descend(rule: &Descent<'_>, piece: Piece<'_>) {
+    let (kept, rate) = (rule.kept, rule.lr * rule.clip);
+    for ((p, g), new) in piece.p.iter().zip(piece.g).zip(piece.new) {
+        *new = p * kept - g * rate;
     }
+}
 
-    fn with_momentum(&self, piece: Piece<'_>, old: &[f32], new: &mut [f32]) {
-        let momentum = self.sgd.momentum;
-        // The step is `lr (a g + b u)`: all of the velocity, or with Nesterov the gradient and the
-        // velocity one step ahead.
-        let (a, b) = if self.sgd.nesterov { (1.0, momentum) } else { (0.0, 1.0) };
-        let read = piece.p.iter().zip(piece.g).zip(old);
-        for (((p, g), u), (new, new_u)) in read.zip(piece.new.iter_mut().zip(new)) {
-            let g = g * self.clip;
-            let u = u * momentum + g;
-            *new_u = u;
-            *new = p * self.kept - (a * g + b * u) * self.lr;
-        }
+#[multiversion(targets = "simd")]
+fn descend_with_momentum(rule: &Descent<'_>, piece: Piece<'_>, old: &[f32], new: &mut [f32]) {
+    let &Descent { sgd, lr, clip, kept } = rule;
+    let momentum = sgd.momentum;
+    // The step is `lr (a g + b u)`: all of the velocity, or with Nesterov the gradient and the
+    // velocity one step ahead.
+    let (a, b) = if sgd.nesterov { (1.0, momentum) } else { (0.0, 1.0) };
+    let read = piece.p.iter().zip(piece.g).zip(old);
+    for (((p, g), u), (new, new_u)) in read.zip(piece.new.iter_mut().zip(new)) {
+        let g = g * clip;
+        let u = u * momentum + g;
+        *new_u = u;
+        *new = p * kept - (a * g + b * u) * lr;
     }
 }
 
@@ -198,12 +213,16 @@ fn follow(
     mut new: &mut [f32],
 ) -> Option<()> {
     for p in parameters {
-        let (old, new) = (average.split_off(..p.len())?, new.split_off_mut(..p.len())?);
-        for ((p, old), new) in p.iter().zip(old).zip(new) {
-            *new = old * decay + p * (1.0 - decay);
-        }
+        mix(decay, average.split_off(..p.len())?, p, new.split_off_mut(..p.len())?);
     }
     Some(())
+}
+
+#[multiversion(targets = "simd")]
+fn mix(decay: f32, average: &[f32], parameters: &[f32], new: &mut [f32]) {
+    for ((old, p), new) in average.iter().zip(parameters).zip(new) {
+        *new = old * decay + p * (1.0 - decay);
+    }
 }
 
 #[cfg(test)]
@@ -216,6 +235,24 @@ mod tests {
         let found = norm(&[&piece, &[3.0]]);
         let expected = (3_000_001.0 * f64::from(1e-3f32).powi(2) + 9.0).sqrt() as f32;
         assert!((found - expected).abs() < 1e-6, "{found}, not {expected}");
+    }
+
+    #[test]
+    fn a_step_has_the_bits_of_a_plain_loop() {
+        let numbers = |scale: f32| -> Vec<f32> {
+            (0..1003).map(|i| scale * (i as f32 * 0.37).sin().abs()).collect()
+        };
+        let (p, g, m, v) = (numbers(0.3), numbers(0.7), numbers(0.1), numbers(1e-3));
+        let rule = Adam::new(&AdamW::default(), [0.5, 0.1], 1e-3, 0.9, 0.999);
+        let (mut new, mut new_m, mut new_v) = (vec![0.0; 1003], vec![0.0; 1003], vec![0.0; 1003]);
+        let piece = Piece { p: &p, g: &g, new: &mut new };
+        adam_piece(&rule, piece, (&m, &v), (&mut new_m, &mut new_v));
+        for i in 0..p.len() {
+            let m = m[i] * rule.beta[0] + g[i] * rule.rest[0];
+            let v = v[i] * rule.beta[1] + g[i] * g[i] * rule.rest[1];
+            let p = p[i] * rule.kept - m / (v.sqrt() + rule.epsilon) * rule.rate;
+            assert_eq!((new[i], new_m[i], new_v[i]), (p, m, v), "parameter {i}");
+        }
     }
 
     #[test]
