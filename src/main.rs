@@ -33,7 +33,9 @@ fn start_log(verbose: u8) {
         1 => "info",
         _ => "debug",
     };
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
+    // tract warns of every file newer than its own tests; `tests/corpus.rs` covers them.
+    let filter = format!("{level},tract_onnx=error");
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(filter)).init();
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -155,8 +155,7 @@ impl Gcbc {
 
     /// How a policy is trained: its own batch if its export fixed one.
     fn cloning(&self, policy: &Graph, spec: &PolicySpec) -> Result<BehaviourCloning, LearnError> {
-        let first = policy.inputs()?.first().and_then(|input| input.dims.first().copied());
-        let batch = first.map_or(self.batch, |dim| dim.at(self.batch));
+        let batch = policy.fixed_batch()?.unwrap_or(self.batch);
         let adam = AdamW {
             weight_decay: self.weight_decay as f32,
             // The step's loss is in the action's unit, the limit in shares of the largest action.

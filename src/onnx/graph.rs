@@ -74,6 +74,17 @@ impl Graph {
         self.graph.output.iter().map(ValueInfo::from_proto).collect()
     }
 
+    /// The batch that the file fixes: the first size of its first input.
+    ///
+    /// # Errors
+    /// When an input is not a tensor of a supported type.
+    pub fn fixed_batch(&self) -> Result<Option<usize>, OnnxError> {
+        Ok(match self.inputs()?.first().and_then(|input| input.dims.first().copied()) {
+            Some(Dim::Fixed(batch)) => Some(batch),
+            _ => None,
+        })
+    }
+
     /// The nodes, in the file's order.
     pub fn nodes(&self) -> &[NodeProto] {
         &self.graph.node

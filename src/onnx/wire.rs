@@ -105,7 +105,7 @@ impl Fields<'_> {
 }
 
 fn wrong(at: usize, expected: &str, found: impl std::fmt::Display) -> OnnxError {
-    OnnxError::invalid(format!("byte {at} of the file"), expected, found)
+    OnnxError::invalid(format!("not an ONNX file: byte {at}"), expected, found)
 }
 
 /// Appends a varint to `out`.
@@ -282,7 +282,7 @@ mod tests {
         let error = check(&file, &Limits::default()).unwrap_err().to_string();
         assert_eq!(
             error,
-            "byte 10 of the file: expected as many bytes as the field's length says, found 0"
+            "not an ONNX file: byte 10: expected as many bytes as the field's length says, found 0"
         );
     }
 
@@ -310,7 +310,7 @@ mod tests {
         let said = |file: &[u8]| check(file, &Limits::default()).unwrap_err().to_string();
         assert!(said(&[0x0b]).contains("expected wire type 0, 1, 2 or 5, found 3"));
         assert!(said(&[0x00, 0x00]).contains("expected a field's number, found 0"));
-        assert!(said(&[0x08, 0x80]).starts_with("byte 1 of the file: expected a number, found"));
+        assert!(said(&[0x08, 0x80]).starts_with("not an ONNX file: byte 1: expected a number, found"));
         assert!(said(&[0xff; 12]).contains("expected a number of at most 10 bytes"));
     }
 }

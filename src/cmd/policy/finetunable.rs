@@ -25,7 +25,7 @@ impl Finetunable {
     /// Tries it on output `action`.
     pub(super) fn of(graph: &Graph, action: &str) -> Self {
         let how = BehaviourCloning {
-            batch: BATCH,
+            batch: graph.fixed_batch().ok().flatten().unwrap_or(BATCH),
             outputs: vec![action.into()],
             ..BehaviourCloning::default()
         };

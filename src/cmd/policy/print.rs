@@ -105,8 +105,8 @@ fn describe_finetuning(text: &mut String, finetunable: &Finetunable) {
         reason => format!("NO: {}", printable(reason.as_deref().unwrap_or("unknown"))),
     };
     line(text, "fine-tuning", &how);
-    for name in lost {
-        line(text, "", &format!("lost in the export: {}", printable(name)));
+    for (i, reason) in lost.iter().enumerate() {
+        line(text, if i == 0 { "  lost" } else { "" }, &printable(reason));
     }
 }
 
