@@ -310,7 +310,9 @@ mod tests {
         let said = |file: &[u8]| check(file, &Limits::default()).unwrap_err().to_string();
         assert!(said(&[0x0b]).contains("expected wire type 0, 1, 2 or 5, found 3"));
         assert!(said(&[0x00, 0x00]).contains("expected a field's number, found 0"));
-        assert!(said(&[0x08, 0x80]).starts_with("not an ONNX file: byte 1: expected a number, found"));
+        assert!(
+            said(&[0x08, 0x80]).starts_with("not an ONNX file: byte 1: expected a number, found")
+        );
         assert!(said(&[0xff; 12]).contains("expected a number of at most 10 bytes"));
     }
 }

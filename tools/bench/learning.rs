@@ -28,15 +28,7 @@ pub fn mlp(rng: &mut Rng) -> Graph {
         let bias = b.parameter(&format!("layer{layer}.bias"), Tensor::zeros([pair[1]]));
         x = b.gemm(x, weight, bias);
         if layer + 2 < MLP.len() {
-            x = match std::env::var("ACTIVATION").as_deref() {
-                Ok("tanh") => b.tanh(x),
-                Ok("silu") => {
-                    let s = b.sigmoid(x);
-                    b.mul(x, s)
-                }
-                Ok("exp") => b.exp(x),
-                _ => b.relu(x),
-            };
+            x = b.relu(x);
         }
     }
     b.output("action", x);
