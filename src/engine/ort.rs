@@ -44,6 +44,17 @@ impl std::fmt::Debug for Library {
     }
 }
 
+/// What a session is for.
+#[derive(Clone, Copy, PartialEq)]
+enum Use {
+    Inference,
+    /// A graph that runs again and again with everything bound at fixed addresses. On a card it is a
+    /// CUDA graph, without a launch a node, where the card takes all of its nodes. On a processor
+    /// numbers below 1e-38 count as zero: an optimiser's averages of vanished gradients are full of
+    /// them, and they are slow (a tenth of a small network's step).
+    Training,
+}
+
 impl Library {
     pub(super) fn open(path: &Path) -> Result<Self, EngineError> {
         let refused = |reason: String| EngineError::Library { path: path.into(), reason };
@@ -122,16 +133,15 @@ impl Library {
     ///
     /// `graph` is verified, or a training step's [`Form`](crate::onnx::Form).
     fn session(&self, graph: &Graph, threads: usize) -> Result<Session, EngineError> {
-        self.session_with(graph, threads, false)
+        self.session_with(graph, threads, Use::Inference)
     }
 
-    /// The same for a graph that runs again and again with everything bound at fixed addresses: on a
-    /// card as a CUDA graph, without a launch a node, where the card takes all of its nodes.
+    /// The same for a training step.
     fn training_session(&self, graph: &Graph, threads: usize) -> Result<Session, EngineError> {
-        if self.device == Device::Cpu {
-            return self.session(graph, threads);
-        }
-        self.session_with(graph, threads, true).or_else(|error| {
+        self.session_with(graph, threads, Use::Training).or_else(|error| {
+            if self.device == Device::Cpu {
+                return Err(error);
+            }
             log::warn!("training without CUDA graphs: {error}");
             self.session(graph, threads)
         })
@@ -141,10 +151,11 @@ impl Library {
         &self,
         graph: &Graph,
         threads: usize,
-        captured: bool,
+        used: Use,
     ) -> Result<Session, EngineError> {
+        let training = used == Use::Training;
         let cuda = || {
-            let card = CUDA::default().with_tf32(false).with_cuda_graph(captured);
+            let card = CUDA::default().with_tf32(false).with_cuda_graph(training);
             card.build().error_on_failure()
         };
         let providers = if self.device == Device::Cuda { vec![cuda()] } else { Vec::new() };
@@ -155,6 +166,8 @@ impl Library {
                 .with_intra_threads(threads.max(1))
                 .map_err(|e| said(&e))?
                 .with_intra_op_spinning(false)
+                .map_err(|e| said(&e))?
+                .with_config_entry("session.set_denormal_as_zero", if training { "1" } else { "0" })
                 .map_err(|e| said(&e))?
                 .with_execution_providers(providers)
                 .map_err(|e| said(&e))?

@@ -49,9 +49,10 @@ impl Backward<'_> {
     fn simple_activation(&mut self, g: Value, x: Value, y: Value) -> Result<Value, OnnxError> {
         Ok(match self.node.proto.op() {
             // A cast of the comparison is faster than `Where` and than `Sign`.
+            // It reads the output, so that an engine may join the operator with what is before it.
             "Relu" => {
                 let zero = self.b.scalar(0.0);
-                let positive = self.b.greater(x, zero);
+                let positive = self.b.greater(y, zero);
                 self.masked(g, positive)
             }
             "Sigmoid" => {
