@@ -11,9 +11,12 @@ use regoal::goal::{ReplayBuffer, reached};
 use regoal::learn::dataset;
 use regoal::learn::finetune::{Experience, finetune};
 use regoal::learn::gcbc::Gcbc;
-use regoal::onnx::{Tensor, Verified, splice, splice_metadata};
-use regoal::policy::{METADATA_KEY, Policy, PolicyError, PolicySpec, Store, StoreError, id_of};
-use regoal::rng::{Stream, item};
+use regoal::onnx::{Builder, Dim, Tensor, Verified, splice, splice_metadata};
+use regoal::policy::{
+    Chunk, ChunkMode, METADATA_KEY, ObservationTerm, Policy, PolicyError, PolicySpec, Store,
+    StoreError, Tensors, id_of, with_spec,
+};
+use regoal::rng::{Stream, item, normal, stream};
 use regoal::storage::{Disk, Storage};
 
 const POLICY: &str = "models/reach/policy.onnx";
@@ -104,6 +107,58 @@ fn fine_tuning_changes_only_weights_and_its_own_entry_of_the_metadata() {
     let back = splice(&candidate, &graph.parameters().unwrap()).unwrap();
     let back = splice_metadata(&back, METADATA_KEY, &graph.metadata()[METADATA_KEY]).unwrap();
     assert_eq!(back, base);
+}
+
+/// A policy as somebody else might export it: one input for all that it sees, the goal among it, and
+/// chunks of 4 actions.
+fn foreign() -> Vec<u8> {
+    let mut rng = stream(3, Stream::Weights);
+    let mut random = |dims: [usize; 2]| {
+        let count = dims[0] * dims[1];
+        let data: Vec<f32> = (0..count).map(|_| 0.1 * normal(&mut rng) as f32).collect();
+        Tensor::new(dims, data).unwrap()
+    };
+    let mut b = Builder::new();
+    let x = b.input("obs", &[Dim::Batch, Dim::Fixed(13)]);
+    let (w, v) = (b.parameter("body.weight", random([13, 32])), random([32, 20]));
+    let bias = b.parameter("body.bias", Tensor::zeros([32]));
+    let v = b.parameter("head.weight", v);
+    let h = b.gemm(x, w, bias);
+    let h = b.tanh(h);
+    let y = b.matmul(h, v);
+    let y = b.reshape(y, &[-1, 4, 5]);
+    b.output("actions", y);
+    b.finish().unwrap().to_bytes()
+}
+
+#[test]
+fn a_foreign_policy_with_its_goal_in_the_observation_learns_its_chunks() {
+    let (_, ours) = policy();
+    let spec = PolicySpec {
+        version: 2,
+        observation: vec![
+            ObservationTerm::JointPosition,
+            ObservationTerm::SentPosition,
+            ObservationTerm::DesiredGoal,
+        ],
+        tensors: Tensors {
+            observation: "obs".into(),
+            achieved_goal: None,
+            desired_goal: None,
+            action: "actions".into(),
+        },
+        chunk: Some(Chunk { horizon: 4, mode: ChunkMode::Ensemble, execute: 1, decay: 0.01 }),
+        ..ours
+    };
+    let base = with_spec(&foreign(), &spec).unwrap();
+    let experience = Experience::of(&demonstrations(), &spec).unwrap();
+    let method = Gcbc { steps: 100, batch: 64, ..Gcbc::default() };
+    let (tuned, report) =
+        finetune(&method, &Engine::tract(), &base, &experience, 0, &mut |_| true).unwrap();
+    assert_eq!(report.loss, "chunk");
+    let (first, last) = (report.losses[0], *report.losses.last().unwrap());
+    assert!(last < 0.5 * first, "loss {first} -> {last}");
+    Policy::load(&tuned, &robot(), &Engine::tract()).unwrap();
 }
 
 #[test]

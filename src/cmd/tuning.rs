@@ -24,10 +24,10 @@ pub struct Rates {
 #[derive(Debug, Clone, Args)]
 pub struct Tuning {
     /// What is minimised: mse, l1, huber[:DELTA], gaussian, gaussian-std, mixture, mixture-std, chunk,
-    /// chunk-mse or chunk-huber[:DELTA]
-    #[arg(long, default_value_t)]
-    pub loss: BcLoss,
-    /// The policy's value that the loss takes, instead of `action`: an output, or anything inside by
+    /// chunk-mse or chunk-huber[:DELTA]; by default chunk for a policy of chunks, mse for others
+    #[arg(long)]
+    pub loss: Option<BcLoss>,
+    /// The policy's value that the loss takes, instead of its action: an output, or anything inside by
     /// its name; several times where the loss takes several, such as mean and log_std
     #[arg(long = "output", value_name = "NAME")]
     pub outputs: Vec<String>,

@@ -4,7 +4,7 @@ use super::gcbc::{Data, Gcbc, max_delta};
 use super::{Layout, LearnError, Reach};
 use crate::goal::{Hindsight, Sample};
 use crate::onnx::{BcLoss, ValueInfo};
-use crate::policy::{PolicySpec, tensor};
+use crate::policy::{PolicySpec, Tensors};
 use crate::rng::Rng;
 
 /// The rows of one training step, row-major.
@@ -22,6 +22,7 @@ pub(super) struct Batch {
     chunk: usize,
     /// 1 where a chunk goes on after its end, `[rows, chunk]`; empty without chunks.
     is_pad: Vec<f32>,
+    names: Tensors,
 }
 
 impl Batch {
@@ -31,16 +32,26 @@ impl Batch {
     /// The policy does not observe what the label needs, or the loss asks for another target than the
     /// joints' actions.
     pub fn new(method: &Gcbc, spec: &PolicySpec, inputs: &[ValueInfo]) -> Result<Self, LearnError> {
+        if !spec.state.is_empty() {
+            return Err(LearnError::Observation {
+                needs: "no state: export a recurrent policy over a window of observations",
+                found: format!("state {:?}", spec.state),
+            });
+        }
         let joints = spec.joints.len();
         let dims = |name: &str| inputs.iter().find(|i| i.name == name).map(|i| i.dims_at(1));
         let target = dims(BcLoss::TARGET).unwrap_or_default();
         let (rows, chunk) = match target.as_slice() {
-            [rows, a] if *a == joints && method.loss != BcLoss::Categorical => (*rows, 1),
+            [rows, a] if *a == joints && method.loss(spec) != BcLoss::Categorical => (*rows, 1),
             [rows, k, a] if *a == joints => (*rows, *k),
             _ => {
                 let expected = format!("{joints} joints, or chunks of them");
                 let found = format!("{target:?}; logged episodes hold motions of joints");
-                return Err(LearnError::Target { loss: method.loss.to_string(), expected, found });
+                return Err(LearnError::Target {
+                    loss: method.loss(spec).to_string(),
+                    expected,
+                    found,
+                });
             }
         };
         let padded = dims(BcLoss::IS_PAD).map_or(0, |dims| dims.iter().product());
@@ -56,6 +67,7 @@ impl Batch {
             weight: vec![1.0; rows],
             chunk,
             is_pad: vec![0.0; padded],
+            names: spec.tensors.clone(),
         })
     }
 
@@ -86,7 +98,9 @@ impl Batch {
             let sample = buffer.sample(&hindsight, rng).ok_or_else(|| {
                 LearnError::NoData("the folder has no usable training episodes".into())
             })?;
+            let begin = self.observation.len();
             self.observation.extend_from_slice(sample.trajectory.observation(sample.t));
+            self.layout.wish(&mut self.observation[begin..], sample.goal);
             self.achieved_goal.extend_from_slice(sample.trajectory.achieved_goal(sample.t));
             self.desired_goal.extend_from_slice(sample.goal);
             self.label(row, &sample);
@@ -115,14 +129,18 @@ impl Batch {
     }
 
     /// The rows under their names in the training step.
-    pub fn inputs(&self) -> Vec<(&'static str, &[f32])> {
-        let mut inputs: Vec<(&'static str, &[f32])> = vec![
-            (tensor::OBSERVATION, &self.observation),
-            (tensor::ACHIEVED_GOAL, &self.achieved_goal),
-            (tensor::DESIRED_GOAL, &self.desired_goal),
-            (BcLoss::TARGET, &self.target),
-            (BcLoss::WEIGHT, &self.weight),
+    pub fn inputs(&self) -> Vec<(&str, &[f32])> {
+        let goals = [
+            (&self.names.achieved_goal, &self.achieved_goal),
+            (&self.names.desired_goal, &self.desired_goal),
         ];
+        let goals = goals.into_iter().filter(|(_, rows)| !rows.is_empty());
+        let goals = goals.filter_map(|(name, rows)| Some((name.as_deref()?, rows.as_slice())));
+        let mut inputs: Vec<(&str, &[f32])> =
+            vec![(self.names.observation.as_str(), &self.observation)];
+        inputs.extend(goals);
+        inputs.push((BcLoss::TARGET, &self.target));
+        inputs.push((BcLoss::WEIGHT, &self.weight));
         if !self.is_pad.is_empty() {
             inputs.push((BcLoss::IS_PAD, &self.is_pad));
         }
@@ -169,7 +187,7 @@ mod tests {
         episodes.push(trajectory);
         let data = Data { demonstrations: &episodes, attempts: &ReplayBuffer::default() };
         let loss = BcLoss::Chunk(Distance::Absolute);
-        let method = Gcbc { loss, keep_desired: 1.0, horizon: 1, ..Gcbc::default() };
+        let method = Gcbc { loss: Some(loss), keep_desired: 1.0, horizon: 1, ..Gcbc::default() };
         let inputs = [input(BcLoss::TARGET, &[64, 4, 1]), input(BcLoss::IS_PAD, &[64, 4])];
         let mut batch = Batch::new(&method, &spec(), &inputs).unwrap();
         batch.fill(&method, data, &mut stream(1, Stream::Training)).unwrap();
@@ -191,7 +209,7 @@ mod tests {
     #[test]
     fn a_target_that_episodes_do_not_hold_is_refused() {
         let refusal = |loss: &str, dims: &[usize]| {
-            let method = Gcbc { loss: loss.parse().unwrap(), ..Gcbc::default() };
+            let method = Gcbc { loss: Some(loss.parse().unwrap()), ..Gcbc::default() };
             Batch::new(&method, &spec(), &[input(BcLoss::TARGET, dims)]).err().unwrap().to_string()
         };
         assert!(refusal("mse", &[8, 2]).contains("1 joints"));

@@ -122,7 +122,7 @@ pub fn finetune(
         attempts,
         validation,
         steps: method.steps,
-        loss: method.loss.to_string(),
+        loss: method.loss(&spec).to_string(),
         losses,
         parameters: summary(&report),
         lost: lost_by_export(&graph)?,

@@ -17,8 +17,8 @@ use super::{Layout, LearnError, Schedule};
 use crate::engine::Engine;
 use crate::goal::{ReplayBuffer, Strategy};
 use crate::onnx::{
-    AdamW, Adapter, BcLoss, BehaviourCloning, Builder, Dim, Graph, ParameterReport, Selection,
-    Tensor, TrainStep, Verified,
+    AdamW, Adapter, BcLoss, BehaviourCloning, Builder, Dim, Distance, Graph, ParameterReport,
+    Selection, Tensor, TrainStep, Verified,
 };
 use crate::policy::{ActionKind, METADATA_KEY, PolicySpec, tensor};
 use crate::rng::{Rng, normal};
@@ -45,9 +45,9 @@ pub struct Gcbc {
     pub keep_desired: f64,
     /// Where hindsight goals come from.
     pub strategy: Strategy,
-    /// What is minimised.
-    pub loss: BcLoss,
-    /// The policy's values that the loss takes, in its order.
+    /// What is minimised; by default what fits the policy: its chunks, or its actions' squared error.
+    pub loss: Option<BcLoss>,
+    /// The policy's values that the loss takes, in its order; by default its action.
     pub outputs: Vec<String>,
     /// Which parameters are trained.
     pub selection: Selection,
@@ -67,8 +67,8 @@ impl Default for Gcbc {
             demonstration_share: 0.5,
             keep_desired: 0.5,
             strategy: Strategy::Future,
-            loss: BcLoss::default(),
-            outputs: vec![tensor::ACTION.into()],
+            loss: None,
+            outputs: Vec::new(),
             selection: Selection::default(),
             adapter: None,
         }
@@ -164,12 +164,24 @@ impl Gcbc {
         };
         Ok(BehaviourCloning {
             batch,
-            loss: self.loss,
-            outputs: self.outputs.clone(),
+            loss: self.loss(spec),
+            outputs: match self.outputs.as_slice() {
+                [] => vec![spec.tensors.action.clone()],
+                named => named.to_vec(),
+            },
             selection: self.selection.clone(),
             adapter: self.adapter.clone(),
             adam,
         })
+    }
+
+    /// The loss for a policy.
+    pub fn loss(&self, spec: &PolicySpec) -> BcLoss {
+        let fitting = || match spec.chunk {
+            Some(_) => BcLoss::Chunk(Distance::Absolute),
+            None => BcLoss::default(),
+        };
+        self.loss.unwrap_or_else(fitting)
     }
 
     /// The unit of the loss: the largest action (rad) to the power that the loss has, so that losses
@@ -179,7 +191,7 @@ impl Gcbc {
             ActionKind::JointDelta => max_delta(spec),
             ActionKind::JointPosition => 1.0,
         };
-        unit.powi(self.loss.unit_power())
+        unit.powi(self.loss(spec).unit_power())
     }
 
     /// Mean loss of a policy over `rounds` batches, in the unit of [`Fit::losses`].

@@ -10,6 +10,8 @@ pub struct Layout {
     joints: usize,
     measured: usize,
     sent: usize,
+    /// Where a wished goal inside the row stands.
+    wish: Option<usize>,
 }
 
 impl Layout {
@@ -19,16 +21,21 @@ impl Layout {
     /// The policy does not observe both.
     pub fn of(spec: &PolicySpec) -> Result<Self, LearnError> {
         let joints = spec.joints.len();
-        // A goal inside the row would stay as it was when the goal is relabelled.
-        let goals = [ObservationTerm::AchievedGoal, ObservationTerm::DesiredGoal];
-        let alone = goals.iter().all(|goal| spec.offset_of(*goal).is_none());
-        let place = |term| spec.offset_of(term).filter(|_| alone);
+        let wish = spec.offset_of(ObservationTerm::DesiredGoal);
+        let place = |term| spec.offset_of(term);
         match (place(ObservationTerm::JointPosition), place(ObservationTerm::SentPosition)) {
-            (Some(measured), Some(sent)) => Ok(Self { joints, measured, sent }),
+            (Some(measured), Some(sent)) => Ok(Self { joints, measured, sent, wish }),
             _ => Err(LearnError::Observation {
-                needs: "joint_position and sent_position, and its goals in inputs of their own",
+                needs: "joint_position and sent_position",
                 found: format!("{:?}", spec.observation),
             }),
+        }
+    }
+
+    /// Writes another wished goal into a row that holds one.
+    pub fn wish(&self, row: &mut [f32], goal: &[f32]) {
+        if let Some(place) = self.wish {
+            row[place..place + goal.len()].copy_from_slice(goal);
         }
     }
 
@@ -108,7 +115,7 @@ mod tests {
 
     fn label(t: usize, achieved_at: Option<usize>, k: usize) -> f32 {
         let trajectory = trajectory();
-        let layout = Layout { joints: 1, measured: 0, sent: 1 };
+        let layout = Layout { joints: 1, measured: 0, sent: 1, wish: None };
         let sample = Sample { trajectory: &trajectory, t, achieved_at, goal: &[0.0] };
         let reach = Reach { horizon: k, max_delta: 0.02, kind: ActionKind::JointDelta };
         let mut out = [0.0];

@@ -455,7 +455,7 @@ fn what_no_window_and_no_training_can_be_is_refused_with_the_reason() {
         ),
         (
             refusal("DepthToSpace", vec![AttributeProto::int("blocksize", 0)], &[image]),
-            "a blocksize of 1 to 256",
+            "attribute `blocksize`: expected 1 to 65536, found 0",
         ),
     ];
     for (found, says) in cases {
