@@ -64,7 +64,7 @@ pub fn exported_steps(setup: &Setup, model: &str, batch: usize) -> Vec<Figure> {
 }
 
 /// A step on the mean squared error of the action over all parameters; buffers stay.
-fn squared_error(policy: &Graph) -> Result<TrainStep, OnnxError> {
+pub fn squared_error(policy: &Graph) -> Result<TrainStep, OnnxError> {
     let mut b = Builder::with_opset(policy.opset());
     let action = b.append(policy, &[])?[0];
     let target = b.input("target", &policy.outputs()?[0].dims);

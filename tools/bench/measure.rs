@@ -27,6 +27,7 @@ pub enum Unit {
     Samples,
     Steps,
     Microseconds,
+    FileSizes,
 }
 
 impl Unit {
@@ -35,6 +36,7 @@ impl Unit {
             Self::Samples => "samples/s",
             Self::Steps => "steps/s",
             Self::Microseconds => "us",
+            Self::FileSizes => "file sizes",
         }
     }
 }
@@ -55,7 +57,8 @@ impl Figure {
     /// Over 1 where ours is better.
     fn ratio(&self) -> Option<f64> {
         let peer = self.peer?.1?;
-        Some(if self.unit == Unit::Microseconds { peer / self.value } else { self.value / peer })
+        let less = matches!(self.unit, Unit::Microseconds | Unit::FileSizes);
+        Some(if less { peer / self.value } else { self.value / peer })
     }
 
     pub fn json(&self) -> String {

@@ -239,7 +239,7 @@ impl Servo {
 
     /// Writes what may be written: the rest is dropped without a word, as the servo does.
     pub(super) fn write(&mut self, address: u8, data: &[u8]) {
-        for (at, byte) in (address..).zip(data) {
+        for (at, byte) in (address..=u8::MAX).zip(data) {
             let register = STS3215.iter().find(|r| (r.address..r.address + r.size).contains(&at));
             let Some(register) = register.filter(|register| self.accepts(register)) else {
                 continue;

@@ -208,6 +208,15 @@ fn answers_take_their_time_on_the_wire() {
 }
 
 #[test]
+fn a_write_past_the_last_register_is_survived() {
+    let mut e = emulator();
+    let mut bytes = PacketBuf::new();
+    // Instruction 3 writes; the data begins at register 247 and ends at 256.
+    Status { id: 1, error: 3, data: &[247, 0, 0, 0, 0, 0, 0, 0, 0, 0] }.emit(&mut bytes).unwrap();
+    e.request(&bytes, |_, _| ());
+}
+
+#[test]
 fn any_request_is_survived() {
     proptest::proptest!(|(
         code in proptest::sample::select(vec![1u8, 2, 3, 4, 5, 0x82, 0x83]),
