@@ -443,9 +443,8 @@ fn a_step_that_is_not_finite_is_an_error_and_leaves_the_parameters() {
     }
 }
 
-#[test]
-fn adamw_follows_its_definition() {
-    // One parameter, loss (p - 1)^2 / 1: the reference is Loshchilov & Hutter's algorithm 2 in f64.
+/// The loss `(p - target)^2` of one number that starts at 3.
+fn distance() -> Graph {
     let mut b = Builder::new();
     let p = b.parameter("p", Tensor::new([1], [3.0]).unwrap());
     let target = b.input("target", &[Dim::Fixed(1)]);
@@ -453,8 +452,15 @@ fn adamw_follows_its_definition() {
     let square = b.mul(error, error);
     let loss = b.reduce_sum(square, &[], false);
     b.output("loss", loss);
+    b.finish().unwrap()
+}
+
+#[test]
+fn adamw_follows_its_definition() {
+    // One parameter, loss (p - 1)^2 / 1: the reference is Loshchilov & Hutter's algorithm 2 in f64.
+    let loss = distance();
     let adam = AdamW { weight_decay: 0.1, clip_norm: Some(2.0), ..AdamW::default() };
-    let step = TrainStep::new(&b.finish().unwrap(), "loss", &["p".into()], adam).unwrap();
+    let step = TrainStep::new(&loss, "loss", &["p".into()], adam).unwrap();
     let (mut p, mut m, mut v, lr) = (3.0f64, 0.0f64, 0.0f64, 0.05f64);
     let reference: Vec<f64> = (1..=30)
         .map(|t| {
@@ -536,14 +542,7 @@ fn an_update_as_one_node_is_the_update_of_plain_nodes() {
 #[test]
 fn descent_with_momentum_and_the_moving_average_follow_their_definitions() {
     // Loss (p - 1)^2 of one number; the reference is the formula in f64.
-    let mut b = Builder::new();
-    let p = b.parameter("p", Tensor::new([1], [3.0]).unwrap());
-    let target = b.input("target", &[Dim::Fixed(1)]);
-    let error = b.sub(p, target);
-    let square = b.mul(error, error);
-    let loss = b.reduce_sum(square, &[], false);
-    b.output("loss", loss);
-    let loss = b.finish().unwrap();
+    let loss = distance();
     for nesterov in [false, true] {
         let sgd = Sgd { nesterov, weight_decay: 0.1, ema: Some(0.8), ..Sgd::default() };
         let step = TrainStep::new(&loss, "loss", &["p".into()], sgd).unwrap();

@@ -166,7 +166,7 @@ fn both_derivatives_of_softmax_match_along_every_axis() {
     println!("softmax: worst relative error {worst:.1e}");
 }
 
-const REDUCTIONS: [&str; 10] = [
+pub const REDUCTIONS: [&str; 10] = [
     "ReduceL1",
     "ReduceL2",
     "ReduceLogSum",

@@ -8,6 +8,7 @@ use regoal::onnx::proto::{AttributeProto, NodeProto};
 use regoal::onnx::{Graph, Tensor};
 use regoal::rng::{Rng, Stream, normal, seed_from, stream};
 
+use crate::activation::REDUCTIONS;
 use crate::check::{differentiated, exported, int, ints, node};
 use crate::common::engines;
 use crate::reference::{self, Array};
@@ -164,18 +165,6 @@ const UNARY: [&str; 36] = [
 ];
 const BINARY: [&str; 11] =
     ["Add", "Sub", "Mul", "Div", "LayerNormalization", "Max", "Min", "Mean", "Pow", "PRelu", "Sum"];
-const REDUCE: [&str; 10] = [
-    "ReduceL1",
-    "ReduceL2",
-    "ReduceLogSum",
-    "ReduceLogSumExp",
-    "ReduceMax",
-    "ReduceMean",
-    "ReduceMin",
-    "ReduceProd",
-    "ReduceSum",
-    "ReduceSumSquare",
-];
 const PARAMETERS: &[(&str, &[usize])] = &[("a", &[2, 3]), ("b", &[3]), ("c", &[2, 1, 3])];
 
 fn below(rng: &mut Rng, n: usize) -> usize {
@@ -316,7 +305,7 @@ impl Draft {
     }
 
     fn reduction(&mut self, name: &str, x: &Array, y: &str) -> Option<Vec<NodeProto>> {
-        let op = REDUCE[below(&mut self.rng, REDUCE.len())];
+        let op = REDUCTIONS[below(&mut self.rng, REDUCTIONS.len())];
         let rank = x.dims.len() as u64;
         if rank == 0 || (op == "ReduceLogSum" && x.data.iter().any(|x| *x < 0.1)) {
             return None;
