@@ -204,6 +204,26 @@ fn reductions_and_products_give_their_definition_on_every_engine() {
 }
 
 #[test]
+fn a_product_with_one_feeds_a_product_with_a_reciprocal() {
+    let mut b = Builder::new();
+    let x = b.input("x", &[Dim::Fixed(3)]);
+    let y = b.input("y", &[Dim::Fixed(3)]);
+    let (one, same) = (b.constant(Tensor::new([3], vec![1.0; 3]).unwrap()), b.exp(x));
+    let same = b.mul(same, one);
+    let one = b.scalar(1.0);
+    let reciprocal = b.div(one, y);
+    let product = b.mul(same, reciprocal);
+    b.output("product", product);
+    let graph: Verified = b.finish().unwrap().try_into().unwrap();
+    for engine in engines() {
+        let (x, y) = ([0.0; 3], [1.0, 2.0, 4.0]);
+        let inputs = [("x", &[3][..], &x[..]), ("y", &[3], &y)];
+        let found = engine.load(&graph).unwrap().run(&inputs).unwrap();
+        assert_eq!(found[0].data, [1.0, 0.5, 0.25], "{engine}");
+    }
+}
+
+#[test]
 fn engines_agree_on_a_policy_at_every_batch_size() {
     let graph = Verified::try_from(policy(&[8, 32, 32, 3], 1)).unwrap();
     let mut rng = stream(2, Stream::Training);

@@ -169,6 +169,8 @@ impl Library {
                 .map_err(|e| said(&e))?
                 .with_config_entry("session.set_denormal_as_zero", if training { "1" } else { "0" })
                 .map_err(|e| said(&e))?
+                .with_config_entry("optimization.disable_specified_optimizers", LOSES_VALUES)
+                .map_err(|e| said(&e))?
                 .with_execution_providers(providers)
                 .map_err(|e| said(&e))?
                 .with_operators(update::operators().map_err(|e| said(&e))?)
@@ -179,6 +181,10 @@ impl Library {
         build().map_err(|reason| EngineError::Load { engine: ENGINE, reason })
     }
 }
+
+/// The rewrite of `1 / a * b` to `b / a`, after which ONNX Runtime may drop the node that makes `b`
+/// and refuse the graph (microsoft/onnxruntime issue 32414, pull request 32703).
+const LOSES_VALUES: &str = "DivMulFusion";
 
 /// Opens the CUDA libraries that `regoal runtime install --cuda` puts beside the engine; without it
 /// the system's own are used.

@@ -22,7 +22,7 @@ fn gradients_of_random_graphs_match_central_differences() {
     let number = |name: &str, default| {
         std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
     };
-    let count: u64 = number("REGOAL_GRAPHS", 300);
+    let count: u64 = number("REGOAL_GRAPHS", 1_000);
     let first: u64 = number("REGOAL_SEED", 1);
     println!("{count} graphs from REGOAL_SEED={first}");
     let jobs = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
