@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use regoal::config::RobotConfig;
 use regoal::engine::Engine;
-use regoal::env::{ArmReach, GoalEnv as _};
+use regoal::env::{ArmReach, Env as _};
 use regoal::episode::{Episode, Source, Split, list};
 use regoal::goal::{ReplayBuffer, reached};
 use regoal::learn::dataset;
@@ -180,12 +180,12 @@ fn the_scripted_expert_reaches_goals_all_over_the_workspace() {
         let goal = env.sample_goal(&mut rng);
         env.reset(&goal, &mut rng).unwrap();
         // A goal that the inverse does not find counts as missed.
-        let Ok(expert) = env.expert() else { continue };
-        for _ in 0..env.horizon() {
-            let action = expert.act(&env.observation()[env.action_size()..]);
+        let Ok(expert) = env.demonstrator() else { continue };
+        for _ in 0..env.spec().horizon {
+            let action = expert.act(&env.observation()[env.spec().actions.size()..]);
             env.step(&action).unwrap();
         }
-        successes += u64::from(reached(env.achieved_goal(), &goal, env.tolerance()));
+        successes += u64::from(reached(env.achieved_goal(), &goal, env.spec().tolerance));
     }
     assert!(successes * 100 >= n * 95, "{successes} of {n}");
 }

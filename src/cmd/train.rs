@@ -10,7 +10,7 @@ use super::tuning::Rates;
 use super::{Context, simulate};
 use crate::config::RobotConfig;
 use crate::engine::Engine;
-use crate::env::{ArmReach, GoalEnv as _};
+use crate::env::{ArmReach, Env as _};
 use crate::episode::Split;
 use crate::goal::ReplayBuffer;
 use crate::learn::dataset;
@@ -156,20 +156,20 @@ fn evaluate(
 ) -> Result<Rate> {
     let mut env = ArmReach::new(robot, horizon(robot), args.seed)?;
     let mut session = engine.load(&Verified::from_bytes(policy)?)?;
-    let mut action = vec![0.0; env.action_size()];
+    let mut action = vec![0.0; env.spec().actions.size()];
     let mut rate = Rate::default();
     for i in 0..args.goals as u64 {
         context.check()?;
         let mut rng = rng::item(args.seed, Stream::HeldOut, i);
         let goal = env.sample_goal(&mut rng);
         env.reset(&goal, &mut rng)?;
-        for _ in 0..env.horizon() {
+        for _ in 0..env.spec().horizon {
             let inputs = [env.observation(), env.achieved_goal(), env.desired_goal()];
             session.run_into(&inputs, &mut action)?;
             env.step(&action)?;
         }
         let success =
-            crate::goal::reached(env.achieved_goal(), env.desired_goal(), env.tolerance());
+            crate::goal::reached(env.achieved_goal(), env.desired_goal(), env.spec().tolerance);
         rate.n += 1;
         rate.successes += usize::from(success);
     }

@@ -225,6 +225,13 @@ impl Training {
         self.next.clear();
     }
 
+    /// Replaces a tensor of the current state.
+    pub(super) fn write(&mut self, place: usize, data: &[f32]) -> Result<(), EngineError> {
+        let value = self.state.get_mut(place).ok_or_else(|| run_error("no state"))?;
+        *value = TractTensor::from_shape(value.shape(), data).map_err(run_error)?.into();
+        Ok(())
+    }
+
     /// Appends a tensor of the current state to `flat`.
     pub(super) fn read(&self, place: usize, flat: &mut Vec<f32>) -> Result<(), EngineError> {
         let value = self.state.get(place).ok_or_else(|| run_error("no state"))?;

@@ -15,6 +15,8 @@ pub struct Trainer {
     /// Where the parameters and their moving average stand among the state.
     parameters: Range<usize>,
     average: Option<usize>,
+    /// Tensors of the state.
+    state: usize,
     /// Samples in the data set.
     rows: Option<usize>,
 }
@@ -114,7 +116,8 @@ impl Trainer {
             )?)),
         };
         let (parameters, average) = (form.parameters(), form.average());
-        Ok(Self { step, runner, parameters, average, rows })
+        let state = form.state().len();
+        Ok(Self { step, runner, parameters, average, state, rows })
     }
 
     /// Where it runs.
@@ -200,13 +203,53 @@ impl Trainer {
         self.read(self.average.map_or(self.parameters.clone(), |place| place..place + 1))
     }
 
+    /// Replaces `flat` by the trained parameters one behind the other, in the step's order.
+    ///
+    /// # Errors
+    /// When the engine cannot give them.
+    pub fn flat_into(&self, flat: &mut Vec<f32>) -> Result<(), EngineError> {
+        flat.clear();
+        self.parameters.clone().try_for_each(|place| self.read_place(place, flat))
+    }
+
+    /// All that goes from one step to the next: parameters and moments.
+    ///
+    /// # Errors
+    /// When the engine cannot give it.
+    pub fn save(&self) -> Result<Vec<Vec<f32>>, EngineError> {
+        let one = |place| {
+            let mut data = Vec::new();
+            self.read_place(place, &mut data).map(|()| data)
+        };
+        (0..self.state).map(one).collect()
+    }
+
+    /// Goes on from what [`save`](Self::save) gave, of a training of the same step on the same kind
+    /// of engine.
+    ///
+    /// # Errors
+    /// When the state is another step's.
+    pub fn restore(&mut self, state: &[Vec<f32>]) -> Result<(), EngineError> {
+        if state.len() != self.state {
+            return Err(EngineError::shape("state tensors", self.state, state.len()));
+        }
+        state.iter().enumerate().try_for_each(|(place, data)| match &mut self.runner {
+            Runner::Tract(training) => training.write(place, data),
+            Runner::Ort(training) => training.write(place, data),
+        })
+    }
+
+    fn read_place(&self, place: usize, flat: &mut Vec<f32>) -> Result<(), EngineError> {
+        match &self.runner {
+            Runner::Tract(training) => training.read(place, flat),
+            Runner::Ort(training) => training.read(place, flat),
+        }
+    }
+
     fn read(&self, places: Range<usize>) -> Result<BTreeMap<String, Tensor>, EngineError> {
         let mut flat = Vec::new();
         for place in places {
-            match &self.runner {
-                Runner::Tract(training) => training.read(place, &mut flat),
-                Runner::Ort(training) => training.read(place, &mut flat),
-            }?;
+            self.read_place(place, &mut flat)?;
         }
         Ok(self.step.unflatten(&flat))
     }

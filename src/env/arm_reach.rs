@@ -11,7 +11,7 @@ use std::time::Duration;
 use nalgebra::Vector3;
 use rand::RngExt as _;
 
-use super::{EnvError, GoalEnv};
+use super::{ActionSpace, Ends, Env, EnvError, EnvSpec};
 use crate::clock::{Clock, ManualClock};
 use crate::config::RobotConfig;
 use crate::hal::{Arm, ArmState, Emulator, MemoryPort};
@@ -146,7 +146,7 @@ pub struct ArmReach {
     observation: Row,
     achieved: GoalVec,
     desired: GoalVec,
-    horizon: usize,
+    spec: EnvSpec,
 }
 
 /// The start pose lies this far off home (rad, standard deviation).
@@ -163,6 +163,18 @@ impl ArmReach {
         let emulator = Arc::new(Mutex::new(Emulator::new(robot, seed)));
         let port = MemoryPort::new(emulator, Arc::new(clock.clone()));
         let arm = Arm::open(robot, Box::new(port), Arc::new(clock.clone()))?;
+        let spec = EnvSpec {
+            name: "arm_reach",
+            observation: 2 * chain.joints(),
+            goal: 3,
+            actions: ActionSpace::Continuous {
+                size: chain.joints(),
+                limit: robot.max_delta() as f32,
+            },
+            horizon,
+            tolerance: robot.control.goal_tolerance_m as f32,
+            ends: Ends::Never,
+        };
         Ok(Self {
             workspace: Workspace::new(&chain),
             chain,
@@ -173,7 +185,7 @@ impl ArmReach {
             observation: Row::new(),
             achieved: GoalVec::new(),
             desired: GoalVec::new(),
-            horizon,
+            spec,
             robot: robot.clone(),
         })
     }
@@ -192,7 +204,7 @@ impl ArmReach {
     ///
     /// # Errors
     /// The goal is out of reach.
-    pub fn expert(&self) -> Result<Expert, EnvError> {
+    pub fn demonstrator(&self) -> Result<Expert, EnvError> {
         let home: JointVec<f64> = self.robot.joint.iter().map(|j| j.home_rad).collect();
         Ok(Expert::new(&self.chain, &self.desired, &home, self.robot.max_delta())?)
     }
@@ -214,21 +226,12 @@ impl ArmReach {
     }
 }
 
-impl GoalEnv for ArmReach {
-    fn observation_size(&self) -> usize {
-        2 * self.chain.joints()
+impl Env for ArmReach {
+    fn spec(&self) -> &EnvSpec {
+        &self.spec
     }
-    fn action_size(&self) -> usize {
-        self.chain.joints()
-    }
-    fn horizon(&self) -> usize {
-        self.horizon
-    }
-    fn tolerance(&self) -> f32 {
-        self.robot.control.goal_tolerance_m as f32
-    }
-    fn sample_goal(&self, rng: &mut Rng) -> GoalVec {
-        self.workspace.sample(rng)
+    fn sample_goal(&self, rng: &mut Rng) -> Vec<f32> {
+        self.workspace.sample(rng).to_vec()
     }
 
     /// Moves the arm near home and waits there.
@@ -246,10 +249,7 @@ impl GoalEnv for ArmReach {
     }
 
     fn step(&mut self, action: &[f32]) -> Result<(), EnvError> {
-        let n = self.action_size();
-        if action.len() != n || action.iter().any(|x| !x.is_finite()) {
-            return Err(EnvError::Action { expected: n, found: action.len() });
-        }
+        super::check_action(&self.spec, action)?;
         let start = self.clock.now();
         let max = self.robot.max_delta();
         for ((sent, delta), joint) in self.sent.iter_mut().zip(action).zip(&self.robot.joint) {
@@ -268,6 +268,10 @@ impl GoalEnv for ArmReach {
     }
     fn desired_goal(&self) -> &[f32] {
         &self.desired
+    }
+    fn expert(&mut self) -> Result<Vec<f32>, EnvError> {
+        let sent: JointVec<f32> = self.sent.iter().map(|x| *x as f32).collect();
+        Ok(self.demonstrator()?.act(&sent).to_vec())
     }
 }
 

@@ -1,8 +1,9 @@
-//! Goal-reaching environments and their scripted experts.
+//! Environments, with goals or without, and their scripted experts.
 
 mod arm_reach;
 
-use crate::joints::GoalVec;
+use serde::{Deserialize, Serialize};
+
 use crate::rng::Rng;
 
 pub use arm_reach::{ArmReach, Expert, Workspace, start_pose};
@@ -28,29 +29,110 @@ pub enum EnvError {
         /// Numbers given.
         found: usize,
     },
+    /// The goal has the wrong length.
+    #[error("expected a goal of {expected} numbers, found {found}")]
+    Goal {
+        /// Numbers needed.
+        expected: usize,
+        /// Numbers given.
+        found: usize,
+    },
+    /// There is no such environment.
+    #[error("expected an environment of {known:?}, found `{name}`")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<&'static str>,
+    },
+    /// The environment has no scripted expert.
+    #[error("environment `{0}` has no scripted expert")]
+    NoExpert(&'static str),
 }
 
-/// An environment with goals: an episode is `reset`, then `horizon` times `step`.
-pub trait GoalEnv {
-    /// Numbers in an observation row.
-    fn observation_size(&self) -> usize;
-    /// Numbers in an action.
-    fn action_size(&self) -> usize;
-    /// Steps in an episode.
-    fn horizon(&self) -> usize;
+/// What an agent can do in one step.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActionSpace {
+    /// `size` numbers, each in `-limit ..= limit`.
+    Continuous {
+        /// Numbers in an action.
+        size: usize,
+        /// The largest of them.
+        limit: f32,
+    },
+    /// One of `choices`; an action row holds its index.
+    Discrete {
+        /// How many.
+        choices: usize,
+    },
+}
+
+impl ActionSpace {
+    /// Numbers in an action row.
+    pub fn size(self) -> usize {
+        match self {
+            Self::Continuous { size, .. } => size,
+            Self::Discrete { .. } => 1,
+        }
+    }
+}
+
+/// What cuts an episode short before its horizon. It decides which sign an imitation reward must
+/// have: a positive one keeps an agent from ending, a negative one makes it hurry to the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ends {
+    /// Only the time limit.
+    Never,
+    /// Reaching the goal, or success.
+    Success,
+    /// A failure, such as a pole that falls.
+    Failure,
+}
+
+/// What an environment is, whatever happens in it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EnvSpec {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// Numbers in an observation.
+    pub observation: usize,
+    /// Numbers in a goal; 0 where there are none.
+    pub goal: usize,
+    /// What can be done.
+    pub actions: ActionSpace,
+    /// The time limit, in steps.
+    pub horizon: usize,
     /// A goal counts as reached within this distance (the goal's unit).
-    fn tolerance(&self) -> f32;
-    /// Draws a goal.
-    fn sample_goal(&self, rng: &mut Rng) -> GoalVec;
+    pub tolerance: f32,
+    /// What cuts an episode short.
+    pub ends: Ends,
+}
+
+/// An environment: an episode is `reset`, then `step` until it has [`ended`](Env::ended) or the
+/// horizon is there. All randomness is passed in, so that a seed decides everything.
+///
+/// Reaching a goal does not end an episode by itself: learners cut it where they want.
+pub trait Env: Send {
+    /// What it is.
+    fn spec(&self) -> &EnvSpec;
+    /// Draws a goal, `[g]`.
+    fn sample_goal(&self, rng: &mut Rng) -> Vec<f32>;
+    /// The goals that success rates are reported on, where the task fixes them (four rooms: the
+    /// centre of every free cell). None: they are drawn.
+    fn evaluation_goals(&self) -> Vec<Vec<f32>> {
+        Vec::new()
+    }
     /// Starts an episode.
     ///
     /// # Errors
-    /// The environment cannot be started.
+    /// The goal has the wrong length, or the environment cannot be started.
     fn reset(&mut self, goal: &[f32], rng: &mut Rng) -> Result<(), EnvError>;
-    /// One step.
+    /// One step. Continuous actions beyond the limit are clamped.
     ///
     /// # Errors
-    /// The action has the wrong length, or the environment failed.
+    /// The action has the wrong length, is not finite or no choice, or the environment failed.
     fn step(&mut self, action: &[f32]) -> Result<(), EnvError>;
     /// The observation now, `[o]`.
     fn observation(&self) -> &[f32];
@@ -58,4 +140,42 @@ pub trait GoalEnv {
     fn achieved_goal(&self) -> &[f32];
     /// The goal wished for, `[g]`.
     fn desired_goal(&self) -> &[f32];
+    /// The task's own reward of the last step: by default 1 at the goal, else 0.
+    fn reward(&self) -> f32 {
+        crate::goal::reward(self.achieved_goal(), self.desired_goal(), self.spec().tolerance)
+    }
+    /// Whether the last step ended the episode, for the reason in [`EnvSpec::ends`].
+    fn ended(&self) -> bool {
+        false
+    }
+    /// The scripted expert's action here and now, `[a]`.
+    ///
+    /// # Errors
+    /// There is none, or the goal is out of its reach.
+    fn expert(&mut self) -> Result<Vec<f32>, EnvError> {
+        Err(EnvError::NoExpert(self.spec().name))
+    }
+}
+
+/// The names that [`named`] knows.
+pub const NAMES: [&str; 0] = [];
+
+/// The environment of a name.
+///
+/// # Errors
+/// There is none.
+pub fn named(name: &str) -> Result<Box<dyn Env>, EnvError> {
+    Err(EnvError::Unknown { name: name.into(), known: NAMES.to_vec() })
+}
+
+/// Checks an action row.
+pub(crate) fn check_action(spec: &EnvSpec, action: &[f32]) -> Result<(), EnvError> {
+    let expected = spec.actions.size();
+    let fits = match (spec.actions, action) {
+        (ActionSpace::Discrete { choices }, [choice]) => (0.0..choices as f32).contains(choice),
+        (ActionSpace::Discrete { .. }, _) => false,
+        (ActionSpace::Continuous { .. }, _) => action.iter().all(|x| x.is_finite()),
+    };
+    let error = EnvError::Action { expected, found: action.len() };
+    if fits && action.len() == expected { Ok(()) } else { Err(error) }
 }

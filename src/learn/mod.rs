@@ -1,13 +1,17 @@
 //! Learning: goal-conditioned behaviour cloning with hindsight, fine-tuning, evaluation.
 
 mod batch;
+pub mod checkpoint;
 pub mod dataset;
 pub mod evaluate;
 mod exploration;
 pub mod finetune;
 pub mod gcbc;
 mod label;
+pub mod learner;
+pub mod network;
 mod schedule;
+pub mod trained;
 
 use crate::engine::EngineError;
 use crate::goal::TrajectoryError;
@@ -59,6 +63,24 @@ pub enum LearnError {
     /// An episode does not fit.
     #[error("an episode cannot be learned from: {0}")]
     Trajectory(#[from] TrajectoryError),
+    /// A checkpoint does not fit.
+    #[error(transparent)]
+    Checkpoint(#[from] checkpoint::CheckpointError),
+    /// The environment failed.
+    #[error(transparent)]
+    Env(#[from] crate::env::EnvError),
+    /// The method does not fit the environment.
+    #[error("{method} needs an environment with {needs}: `{env}` has {found}")]
+    Unfit {
+        /// The method.
+        method: &'static str,
+        /// What it needs.
+        needs: &'static str,
+        /// The environment.
+        env: &'static str,
+        /// What it has.
+        found: String,
+    },
     /// The graph cannot be built.
     #[error(transparent)]
     Onnx(#[from] OnnxError),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use regoal::clock::{Clock as _, ManualClock};
 use regoal::control::{Command, ControlLoop, GoalRequest, Inline};
 use regoal::engine::Engine;
-use regoal::env::{ArmReach, GoalEnv as _};
+use regoal::env::{ArmReach, Env as _};
 use regoal::episode::{Source, Split, log_queue};
 use regoal::hal::{Arm, ArmState, Emulator, MemoryPort};
 use regoal::joints::{JointVec, stack};
@@ -74,8 +74,8 @@ pub fn env(setup: &Setup) -> Vec<Figure> {
     let mut rng = stream(1, Stream::Demonstrations);
     let goal = env.sample_goal(&mut rng);
     env.reset(&goal, &mut rng).unwrap();
-    let there = vec![0.01; env.action_size()];
-    let back = vec![-0.01; env.action_size()];
+    let there = vec![0.01; env.spec().actions.size()];
+    let back = vec![-0.01; env.spec().actions.size()];
     let mut steps = 0u32;
     let mut step = || {
         env.step(if (steps / 20).is_multiple_of(2) { &there } else { &back }).unwrap();

@@ -158,6 +158,18 @@ impl Training {
         self.second = !self.second;
     }
 
+    /// Replaces a tensor of the current state.
+    pub(in crate::engine) fn write(
+        &mut self,
+        place: usize,
+        data: &[f32],
+    ) -> Result<(), EngineError> {
+        let [first, second] = &mut self.states;
+        let current = if self.second { second } else { first };
+        let slot = current.get_mut(place).ok_or_else(|| run_error("no state"))?;
+        slot.write(data).map_err(run_error)
+    }
+
     /// Appends a tensor of the current state to `flat`.
     pub(in crate::engine) fn read(
         &self,

@@ -1,0 +1,129 @@
+//! Everything that decides how a training goes on, as one file.
+
+use std::collections::BTreeMap;
+
+use crate::rng::Rng;
+
+/// Why a checkpoint cannot be used.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CheckpointError {
+    /// The file is no checkpoint, or damaged.
+    #[error("expected a checkpoint of regoal, found {0}")]
+    Format(String),
+    /// It is of another training.
+    #[error("expected a checkpoint with `{0}`, found none: it belongs to another training")]
+    Missing(String),
+    /// A tensor has another size.
+    #[error("checkpoint, `{name}`: expected {expected} numbers, found {found}")]
+    Size {
+        /// The tensor.
+        name: String,
+        /// Numbers needed.
+        expected: usize,
+        /// Numbers found.
+        found: usize,
+    },
+}
+
+/// Named tensors, counts and generators.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Checkpoint {
+    tensors: BTreeMap<String, Vec<f32>>,
+    counts: BTreeMap<String, u64>,
+}
+
+impl Checkpoint {
+    /// Keeps numbers under a name.
+    pub fn put(&mut self, name: &str, data: impl Into<Vec<f32>>) {
+        self.tensors.insert(name.into(), data.into());
+    }
+
+    /// The numbers of a name.
+    ///
+    /// # Errors
+    /// There are none.
+    pub fn tensor(&self, name: &str) -> Result<&[f32], CheckpointError> {
+        let missing = || CheckpointError::Missing(name.into());
+        self.tensors.get(name).map(Vec::as_slice).ok_or_else(missing)
+    }
+
+    /// Keeps a count under a name.
+    pub fn put_count(&mut self, name: &str, count: u64) {
+        self.counts.insert(name.into(), count);
+    }
+
+    /// The count of a name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn count(&self, name: &str) -> Result<u64, CheckpointError> {
+        self.counts.get(name).copied().ok_or_else(|| CheckpointError::Missing(name.into()))
+    }
+
+    /// Keeps where a generator stands.
+    pub fn put_rng(&mut self, name: &str, rng: &Rng) {
+        for (i, word) in rng.get_seed().as_chunks::<8>().0.iter().enumerate() {
+            self.put_count(&format!("{name}.seed{i}"), u64::from_le_bytes(*word));
+        }
+        let place = rng.get_word_pos();
+        self.put_count(&format!("{name}.stream"), rng.get_stream());
+        self.put_count(&format!("{name}.place"), place as u64);
+        self.put_count(&format!("{name}.place_high"), (place >> 64) as u64);
+    }
+
+    /// A generator where it stood.
+    ///
+    /// # Errors
+    /// There is none of this name.
+    pub fn rng(&self, name: &str) -> Result<Rng, CheckpointError> {
+        let mut seed = [0; 32];
+        for (i, word) in seed.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+            *word = self.count(&format!("{name}.seed{i}"))?.to_le_bytes();
+        }
+        let mut rng: Rng = rand::SeedableRng::from_seed(seed);
+        rng.set_stream(self.count(&format!("{name}.stream"))?);
+        let (low, high) =
+            (self.count(&format!("{name}.place"))?, self.count(&format!("{name}.place_high"))?);
+        rng.set_word_pos(u128::from(high) << 64 | u128::from(low));
+        Ok(rng)
+    }
+
+    /// Takes over all of another under `prefix.`.
+    pub fn put_all(&mut self, prefix: &str, other: Self) {
+        let named = |name: String| format!("{prefix}.{name}");
+        self.tensors.extend(other.tensors.into_iter().map(|(name, data)| (named(name), data)));
+        self.counts.extend(other.counts.into_iter().map(|(name, count)| (named(name), count)));
+    }
+
+    /// What stands under `prefix.`.
+    pub fn part(&self, prefix: &str) -> Self {
+        fn under<T: Clone>(all: &BTreeMap<String, T>, prefix: &str) -> BTreeMap<String, T> {
+            let inside = all.iter().filter_map(|(name, value)| {
+                let name = name.strip_prefix(prefix)?.strip_prefix('.')?;
+                Some((name.to_owned(), value.clone()))
+            });
+            inside.collect()
+        }
+        Self { tensors: under(&self.tensors, prefix), counts: under(&self.counts, prefix) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::{Stream, normal, stream};
+
+    #[test]
+    fn a_generator_goes_on_where_it_stood() {
+        let mut rng = stream(3, Stream::Training);
+        (0..7).for_each(|_| assert!(normal(&mut rng).is_finite()));
+        let mut inner = Checkpoint::default();
+        inner.put_rng("rng", &rng);
+        let mut outer = Checkpoint::default();
+        outer.put_all("learner", inner);
+        let mut again = outer.part("learner").rng("rng").unwrap();
+        assert_eq!(normal(&mut again).to_bits(), normal(&mut rng).to_bits());
+        assert_eq!(outer.tensor("x").unwrap_err(), CheckpointError::Missing("x".into()));
+    }
+}
