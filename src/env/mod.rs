@@ -1,12 +1,14 @@
 //! Environments, with goals or without, and their scripted experts.
 
 mod arm_reach;
+pub mod classic;
 
 use serde::{Deserialize, Serialize};
 
 use crate::rng::Rng;
 
 pub use arm_reach::{ArmReach, Expert, Workspace, start_pose};
+pub use classic::{Acrobot, CartPole, Classic, MountainCar};
 
 /// Why an environment could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -158,14 +160,19 @@ pub trait Env: Send {
 }
 
 /// The names that [`named`] knows.
-pub const NAMES: [&str; 0] = [];
+pub const NAMES: [&str; 3] = ["cart_pole", "mountain_car", "acrobot"];
 
 /// The environment of a name.
 ///
 /// # Errors
 /// There is none.
 pub fn named(name: &str) -> Result<Box<dyn Env>, EnvError> {
-    Err(EnvError::Unknown { name: name.into(), known: NAMES.to_vec() })
+    Ok(match name {
+        "cart_pole" => Box::new(Classic::<CartPole>::default()),
+        "mountain_car" => Box::new(Classic::<MountainCar>::default()),
+        "acrobot" => Box::new(Classic::<Acrobot>::default()),
+        _ => return Err(EnvError::Unknown { name: name.into(), known: NAMES.to_vec() }),
+    })
 }
 
 /// Checks an action row.
