@@ -10,6 +10,8 @@ pub mod gcbc;
 mod label;
 pub mod learner;
 pub mod network;
+pub mod normalizer;
+pub mod rollout;
 mod schedule;
 pub mod trained;
 
