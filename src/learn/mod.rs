@@ -3,10 +3,12 @@
 mod batch;
 pub mod checkpoint;
 pub mod dataset;
+pub mod discriminator;
 pub mod evaluate;
 mod exploration;
 pub mod finetune;
 pub mod gcbc;
+pub mod imitation_reward;
 mod label;
 pub mod learner;
 pub mod network;
@@ -18,7 +20,11 @@ use crate::goal::TrajectoryError;
 use crate::onnx::OnnxError;
 use crate::policy::PolicyError;
 
+pub use discriminator::{
+    AdversarialLoss, Discriminator, DiscriminatorReport, DiscriminatorSettings,
+};
 pub use exploration::Exploration;
+pub use imitation_reward::ImitationReward;
 pub use label::{Layout, Reach};
 pub use schedule::{Schedule, Shape};
 
