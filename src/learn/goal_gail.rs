@@ -23,7 +23,7 @@ use super::discriminator::{Discriminator, DiscriminatorSettings};
 use super::her::{Her, HerSettings, Means};
 use super::imitation_reward::ImitationReward;
 use super::learner::{Figures, Learner};
-use super::off_policy::{Bounds, Ddpg, DdpgSettings};
+use super::off_policy::{Bounds, OffPolicySettings};
 use super::rollout::{Noise, episode};
 use super::transitions::Transitions;
 use crate::engine::Engine;
@@ -53,7 +53,7 @@ pub struct GoalGailSettings {
     /// Rollouts, hindsight, updates.
     pub her: HerSettings,
     /// Actor and critic.
-    pub ddpg: DdpgSettings,
+    pub learner: OffPolicySettings,
     /// The discriminator.
     pub discriminator: DiscriminatorSettings,
     /// Episodes of the expert.
@@ -88,7 +88,7 @@ impl Default for GoalGailSettings {
     fn default() -> Self {
         Self {
             her: HerSettings::default(),
-            ddpg: DdpgSettings::default(),
+            learner: OffPolicySettings::default(),
             discriminator: DiscriminatorSettings::default(),
             demonstrations: 20,
             expert_noise: 0.0,
@@ -150,23 +150,17 @@ impl GoalGail {
     ) -> Result<Self, LearnError> {
         let spec = env.spec().clone();
         let demonstrations = demonstrate(settings, env.as_mut(), seed)?;
-        let gamma = settings.ddpg.gamma.unwrap_or(1.0 - 1.0 / spec.horizon as f32);
+        let gamma = settings.learner.gamma(&spec);
         let expert_rows = if settings.demonstrations > 0 { settings.expert_batch } else { 0 };
         let mut weights = stream(seed, Stream::Weights);
-        let learner = Ddpg::new(
-            engine,
-            &settings.ddpg,
-            &spec,
-            settings.her.batch + expert_rows,
-            settings.bounds(gamma),
-            &mut weights,
-        )?;
+        let (rows, bounds) = (settings.her.batch + expert_rows, settings.bounds(gamma));
+        let learner = settings.learner.build(engine, &spec, rows, bounds, &mut weights)?;
         let inputs = settings.sees.size(&spec);
         let adversarial = settings.delta > 0.0 && settings.demonstrations > 0;
         let discriminator = adversarial
             .then(|| Discriminator::new(engine, &settings.discriminator, inputs, &mut weights))
             .transpose()?;
-        let mut her = Her::new(engine, &settings.her, env, Box::new(learner), seed);
+        let mut her = Her::around(engine, &settings.her, env, learner, seed);
         her.observe(&demonstrations);
         Ok(Self {
             settings: settings.clone(),

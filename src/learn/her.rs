@@ -15,7 +15,7 @@ use super::LearnError;
 use super::checkpoint::Checkpoint;
 use super::learner::{Figures, Learner};
 use super::normalizer::Normalizer;
-use super::off_policy::OffPolicy;
+use super::off_policy::{Bounds, OffPolicy, OffPolicySettings};
 use super::rollout::{Actor, Noise, episode};
 use super::transitions::Transitions;
 use crate::engine::Engine;
@@ -90,9 +90,35 @@ pub struct Her {
     pub(super) rng: Rng,
 }
 
+/// What `train her` is told.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HerTraining {
+    /// Rollouts, hindsight, updates.
+    pub her: HerSettings,
+    /// The learner under it.
+    pub learner: OffPolicySettings,
+}
+
 impl Her {
-    /// The loop around a learner.
+    /// The loop with a new learner; rewards are 1 at the goal, which ends the return.
+    ///
+    /// # Errors
+    /// The learner does not fit the environment's actions, or the engine cannot run its steps.
     pub fn new(
+        engine: &Engine,
+        training: &HerTraining,
+        env: Box<dyn Env>,
+        seed: u64,
+    ) -> Result<Self, LearnError> {
+        let (rows, bounds) = (training.her.batch, Bounds { low: 0.0, high: 1.0 });
+        let mut weights = stream(seed, Stream::Weights);
+        let learner = training.learner.build(engine, env.spec(), rows, bounds, &mut weights)?;
+        Ok(Self::around(engine, &training.her, env, learner, seed))
+    }
+
+    /// The loop around a learner.
+    pub(super) fn around(
         engine: &Engine,
         settings: &HerSettings,
         env: Box<dyn Env>,
@@ -116,13 +142,13 @@ impl Her {
 
     /// Adds one rollout of the policy, with noise; true when it reached its goal.
     pub(super) fn rollout(&mut self) -> Result<bool, LearnError> {
-        let policy = self.learner.policy(&self.normalizer.vector())?;
+        let policy = self.learner.explorer(&self.normalizer.vector())?;
         let space = self.env.spec().actions;
         let mut actor = Actor::new(&self.engine, &policy, space)?;
         let noise = Noise { gaussian: self.settings.noise, random: self.settings.random };
         let goal = self.env.sample_goal(&mut self.exploration);
         let mut act = |env: &mut dyn Env, action: &mut [f32], rng: &mut Rng| {
-            actor.act(env, action)?;
+            actor.act(env, action, rng)?;
             noise.disturb(space, action, rng);
             Ok(())
         };
