@@ -4,6 +4,8 @@ mod arm_reach;
 mod bit_flip;
 mod block_pusher;
 mod four_rooms;
+mod scene;
+mod vectorised;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +15,8 @@ pub use arm_reach::{ArmReach, Expert, Workspace, start_pose};
 pub use bit_flip::BitFlip;
 pub use block_pusher::BlockPusher;
 pub use four_rooms::FourRooms;
+pub use scene::{Colour, Scene, Shape};
+pub use vectorised::Vectorised;
 
 /// Why an environment could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -160,6 +164,10 @@ pub trait Env: Send {
     /// There is none, or the goal is out of its reach.
     fn expert(&mut self) -> Result<Vec<f32>, EnvError> {
         Err(EnvError::NoExpert(self.spec().name))
+    }
+    /// What it looks like now; by default nothing is drawn.
+    fn scene(&self) -> Scene {
+        Scene::default()
     }
 }
 
