@@ -140,7 +140,8 @@ mod tests {
         for name in crate::env::NAMES {
             let (mut many, mut few) = (copies(5, name), copies(2, name));
             let (o, g, a) = (many.spec().observation, many.spec().goal, many.spec().actions.size());
-            (many.reset().unwrap(), few.reset().unwrap());
+            many.reset().unwrap();
+            few.reset().unwrap();
             let mut rng = stream(1, Stream::Exploration);
             for time in 0..20 {
                 let actions: Vec<f32> = (0..5 * a).map(|_| rng.random()).collect();
