@@ -36,14 +36,20 @@
 //! To have it on the command line, add its name to [`NAMES`] and [`named`].
 
 mod arm_reach;
+mod bit_flip;
+mod block_pusher;
 pub mod classic;
+mod four_rooms;
 
 use serde::{Deserialize, Serialize};
 
 use crate::rng::Rng;
 
 pub use arm_reach::{ArmReach, Expert, Workspace, start_pose};
+pub use bit_flip::BitFlip;
+pub use block_pusher::BlockPusher;
 pub use classic::{Acrobot, CartPole, Classic, MountainCar};
+pub use four_rooms::FourRooms;
 
 /// Why an environment could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -194,8 +200,9 @@ pub trait Env: Send {
     }
 }
 
-/// The names that [`named`] knows.
-pub const NAMES: [&str; 3] = ["cart_pole", "mountain_car", "acrobot"];
+/// The names that [`named`] knows; `bit_flip_N` is bit flipping with another number of bits.
+pub const NAMES: [&str; 6] =
+    ["acrobot", "bit_flip", "block_pusher", "cart_pole", "four_rooms", "mountain_car"];
 
 /// The environment of a name.
 ///
@@ -203,10 +210,16 @@ pub const NAMES: [&str; 3] = ["cart_pole", "mountain_car", "acrobot"];
 /// There is none.
 pub fn named(name: &str) -> Result<Box<dyn Env>, EnvError> {
     Ok(match name {
+        "bit_flip" => Box::new(BitFlip::default()),
+        "block_pusher" => Box::new(BlockPusher::new()),
+        "four_rooms" => Box::new(FourRooms::new()),
         "cart_pole" => Box::new(Classic::<CartPole>::default()),
         "mountain_car" => Box::new(Classic::<MountainCar>::default()),
         "acrobot" => Box::new(Classic::<Acrobot>::default()),
-        _ => return Err(EnvError::Unknown { name: name.into(), known: NAMES.to_vec() }),
+        _ => match BitFlip::named(name) {
+            Some(env) => Box::new(env),
+            None => return Err(EnvError::Unknown { name: name.into(), known: NAMES.to_vec() }),
+        },
     })
 }
 
@@ -220,4 +233,10 @@ pub(crate) fn check_action(spec: &EnvSpec, action: &[f32]) -> Result<(), EnvErro
     };
     let error = EnvError::Action { expected, found: action.len() };
     if fits && action.len() == expected { Ok(()) } else { Err(error) }
+}
+
+/// Checks a goal row.
+pub(crate) fn check_goal(spec: &EnvSpec, goal: &[f32]) -> Result<(), EnvError> {
+    let (expected, found) = (spec.goal, goal.len());
+    if expected == found { Ok(()) } else { Err(EnvError::Goal { expected, found }) }
 }
