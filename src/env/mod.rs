@@ -26,9 +26,10 @@
 //!    ([`Env::evaluation_goals`]).
 //! 5. **Without goals**: the goal's length is 0, goal rows are empty, and [`Env::reward`] says what a
 //!    step was worth. [`classic`] has three of these.
-//! 6. **Say what ends an episode early**: [`Env::ended`], and its reason as [`Ends`]. It decides the
-//!    sign of imitation's rewards: under a positive one an agent avoids an end by success, under a
-//!    negative one it seeks an end by failure. An end that tells nothing apart should not be one.
+//! 6. **Say what ends an episode early**: [`Env::ended`], and its reason as [`Ends`]. Imitation
+//!    chooses the sign of its reward by it: under a positive reward an agent keeps away from any
+//!    end, which is right for failures; under a negative one it hurries there, which is right for
+//!    success.
 //! 7. **An expert** ([`Env::expert`]) makes demonstrations without a human: the action here and now,
 //!    a function of the state where possible, so that a policy can be cloned from it. Without one,
 //!    demonstrations must come from elsewhere, and the default says so in an error.
