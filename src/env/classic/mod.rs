@@ -18,7 +18,7 @@ mod mountain_car;
 #[cfg(test)]
 mod tests;
 
-use super::{ActionSpace, Ends, Env, EnvError, EnvSpec, check_action};
+use super::{ActionSpace, Ends, Env, EnvError, EnvSpec, check_action, check_goal};
 use crate::rng::Rng;
 
 pub use acrobot::Acrobot;
@@ -84,9 +84,7 @@ impl<S: System> Env for Classic<S> {
     }
 
     fn reset(&mut self, goal: &[f32], rng: &mut Rng) -> Result<(), EnvError> {
-        if !goal.is_empty() {
-            return Err(EnvError::Goal { expected: 0, found: goal.len() });
-        }
+        check_goal(&S::SPEC, goal)?;
         self.state = S::start(rng);
         self.observe();
         Ok(())

@@ -79,7 +79,7 @@ fn expert<S: System>() -> f64 {
 fn every_expert_is_at_least_as_good_as_that_of_the_gail_paper() {
     assert_eq!(expert::<CartPole>(), 200.0);
     let (mountain_car, acrobot) = (expert::<MountainCar>(), expert::<Acrobot>());
-    println!("{mountain_car} {acrobot}");
+    println!("cart_pole 200, mountain_car {mountain_car}, acrobot {acrobot}");
     assert!(mountain_car > -98.8, "{mountain_car}");
     assert!(acrobot > -75.2, "{acrobot}");
 }
