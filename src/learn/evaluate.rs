@@ -1,6 +1,12 @@
-//! Success rates with their intervals.
+//! Success rates with their intervals, and trials that give them.
 
 use serde::{Deserialize, Serialize};
+
+use super::LearnError;
+use super::rollout::{Actor, Noise};
+use crate::env::Env;
+use crate::goal::reached;
+use crate::rng::{self, Rng, Stream};
 
 /// A success rate over `n` trials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -36,6 +42,89 @@ impl std::fmt::Display for Rate {
         let (low, high) = self.wilson();
         write!(f, "{:.1} % [{:.1}, {:.1}]", 100.0 * self.value(), 100.0 * low, 100.0 * high)
     }
+}
+
+/// What a policy reached. The three rates differ much: a policy may pass through a goal without
+/// stopping there.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Trials {
+    /// Within the tolerance at any time.
+    pub any: Rate,
+    /// At the last step.
+    pub last: Rate,
+    /// In each of the last tenth of the steps.
+    pub held: Rate,
+    /// Mean sum of the task's own rewards.
+    pub mean_return: f64,
+}
+
+/// The goals to evaluate on: those that the task fixes, else `count` that no training draws.
+pub fn goals(env: &dyn Env, count: usize, seed: u64) -> Vec<Vec<f32>> {
+    let fixed = env.evaluation_goals();
+    let draw = |i| env.sample_goal(&mut rng::item(seed, Stream::HeldOut, i));
+    if fixed.is_empty() { (0..count as u64).map(draw).collect() } else { fixed }
+}
+
+/// One episode for each goal, up to the horizon; start states are the same for the same `seed`.
+///
+/// # Errors
+/// The environment or the policy failed.
+pub fn run(
+    env: &mut dyn Env,
+    actor: &mut Actor,
+    goals: &[Vec<f32>],
+    noise: Noise,
+    seed: u64,
+) -> Result<Trials, LearnError> {
+    let mut trials = Trials::default();
+    for (i, goal) in goals.iter().enumerate() {
+        // Past the goals' own items.
+        let mut rng = rng::item(seed, Stream::HeldOut, (goals.len() + i) as u64);
+        let trial = trial(env, actor, goal, noise, &mut rng)?;
+        for (rate, success) in [
+            (&mut trials.any, trial.any),
+            (&mut trials.last, trial.last),
+            (&mut trials.held, trial.held),
+        ] {
+            rate.n += 1;
+            rate.successes += usize::from(success);
+        }
+        trials.mean_return += trial.gained / goals.len() as f64;
+    }
+    Ok(trials)
+}
+
+struct Trial {
+    any: bool,
+    last: bool,
+    held: bool,
+    gained: f64,
+}
+
+fn trial(
+    env: &mut dyn Env,
+    actor: &mut Actor,
+    goal: &[f32],
+    noise: Noise,
+    rng: &mut Rng,
+) -> Result<Trial, LearnError> {
+    env.reset(goal, rng)?;
+    let spec = env.spec().clone();
+    let mut action = vec![0.0; spec.actions.size()];
+    // Steps in a row that end within the tolerance.
+    let (mut any, mut row, mut gained) = (false, 0, 0.0);
+    for _ in 0..spec.horizon {
+        actor.act(env, &mut action)?;
+        noise.disturb(spec.actions, &mut action, rng);
+        env.step(&action)?;
+        gained += f64::from(env.reward());
+        row = if reached(env.achieved_goal(), goal, spec.tolerance) { row + 1 } else { 0 };
+        any |= row > 0;
+        if env.ended() {
+            break;
+        }
+    }
+    Ok(Trial { any, last: row > 0, held: row >= spec.horizon.div_ceil(10), gained })
 }
 
 /// The middle value; nothing of nothing.

@@ -8,12 +8,17 @@ pub mod evaluate;
 mod exploration;
 pub mod finetune;
 pub mod gcbc;
+pub mod her;
 pub mod imitation_reward;
 mod label;
 pub mod learner;
 pub mod network;
+pub mod normalizer;
+pub mod off_policy;
+pub mod rollout;
 mod schedule;
 pub mod trained;
+pub mod transitions;
 
 use crate::engine::EngineError;
 use crate::goal::TrajectoryError;

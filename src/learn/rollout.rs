@@ -1,0 +1,116 @@
+//! Episodes of a policy in an environment.
+
+use rand::RngExt as _;
+
+use super::LearnError;
+use crate::engine::{Engine, Session};
+use crate::env::{ActionSpace, Env};
+use crate::goal::{Trajectory, reached};
+use crate::onnx::{Graph, Verified};
+use crate::rng::{Rng, normal};
+
+/// A policy that acts: a session of its graph, one sample at a time.
+pub struct Actor {
+    session: Session,
+    space: ActionSpace,
+    output: Vec<f32>,
+}
+
+impl Actor {
+    /// Loads a policy, as [`Learner::policy`](super::learner::Learner::policy) gives it.
+    ///
+    /// # Errors
+    /// The graph is not valid, or the engine cannot run it.
+    pub fn new(engine: &Engine, policy: &Graph, space: ActionSpace) -> Result<Self, LearnError> {
+        let session = engine.load(&Verified::try_from(policy.clone())?)?;
+        let outputs = match space {
+            ActionSpace::Continuous { size, .. } => size,
+            ActionSpace::Discrete { choices } => choices,
+        };
+        Ok(Self { session, space, output: vec![0.0; outputs] })
+    }
+
+    /// The action for what `env` shows now, without noise: `action` `[a]`.
+    ///
+    /// # Errors
+    /// The engine failed, or the policy is of another environment.
+    pub fn act(&mut self, env: &dyn Env, action: &mut [f32]) -> Result<(), LearnError> {
+        let rows = [env.observation(), env.desired_goal()];
+        let inputs = if rows[1].is_empty() { &rows[..1] } else { &rows[..] };
+        self.session.run_into(inputs, &mut self.output)?;
+        match self.space {
+            ActionSpace::Continuous { .. } => action.copy_from_slice(&self.output),
+            ActionSpace::Discrete { .. } => action.fill(largest(&self.output) as f32),
+        }
+        Ok(())
+    }
+}
+
+/// The index of the largest number, the first of equals.
+pub fn largest(row: &[f32]) -> usize {
+    let better = |best: usize, i: usize| if row[i] > row[best] { i } else { best };
+    (0..row.len()).fold(0, better)
+}
+
+/// What exploration adds to a policy's actions (algorithms of Andrychowicz et al. 2017, section 4.3).
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Noise {
+    /// Standard deviation of the Gaussian noise, in units of the largest action.
+    pub gaussian: f32,
+    /// Share of actions that are drawn uniformly instead.
+    pub random: f64,
+}
+
+impl Noise {
+    /// Disturbs an action.
+    pub fn disturb(self, space: ActionSpace, action: &mut [f32], rng: &mut Rng) {
+        let random = self.random > 0.0 && rng.random_bool(self.random);
+        match space {
+            ActionSpace::Discrete { choices } if random => {
+                action.fill(rng.random_range(0..choices) as f32);
+            }
+            ActionSpace::Discrete { .. } => {}
+            ActionSpace::Continuous { limit, .. } if random => {
+                action.iter_mut().for_each(|a| *a = rng.random_range(-limit..=limit));
+            }
+            ActionSpace::Continuous { limit, .. } => {
+                for a in action {
+                    *a = (*a + self.gaussian * limit * normal(rng) as f32).clamp(-limit, limit);
+                }
+            }
+        }
+    }
+}
+
+/// Who acts in an episode: writes the action for what the environment shows.
+pub type Act<'a> = &'a mut dyn FnMut(&mut dyn Env, &mut [f32], &mut Rng) -> Result<(), LearnError>;
+
+/// One episode towards `goal`, until it ends, the horizon is there or, when `cut`, the goal is
+/// reached.
+///
+/// # Errors
+/// The environment or who acts failed.
+pub fn episode(
+    env: &mut dyn Env,
+    goal: &[f32],
+    cut: bool,
+    rng: &mut Rng,
+    act: Act<'_>,
+) -> Result<Trajectory, LearnError> {
+    env.reset(goal, rng)?;
+    let spec = env.spec().clone();
+    let (mut observations, mut goals) =
+        (vec![env.observation().to_vec()], vec![env.achieved_goal().to_vec()]);
+    let (mut actions, mut action) = (Vec::new(), vec![0.0; spec.actions.size()]);
+    for _ in 0..spec.horizon {
+        act(env, &mut action, rng)?;
+        env.step(&action)?;
+        actions.push(action.clone());
+        observations.push(env.observation().to_vec());
+        goals.push(env.achieved_goal().to_vec());
+        if env.ended() || (cut && reached(env.achieved_goal(), goal, spec.tolerance)) {
+            break;
+        }
+    }
+    Ok(Trajectory::new(&observations, &goals, &actions, goal)?)
+}
