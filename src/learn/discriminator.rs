@@ -180,7 +180,7 @@ impl Discriminator {
 
     /// The network from rows to one logit.
     pub fn mlp(&self) -> &Mlp {
-        self.network.mlp()
+        &self.network.mlps()[0]
     }
 
     /// How it was made.

@@ -3,10 +3,12 @@
 mod batch;
 pub mod checkpoint;
 pub mod dataset;
+pub mod demonstrations;
 pub mod discriminator;
 pub mod evaluate;
 mod exploration;
 pub mod finetune;
+pub mod gail;
 pub mod gcbc;
 pub mod her;
 pub mod imitation_reward;
