@@ -1,5 +1,6 @@
 //! Learning: goal-conditioned behaviour cloning with hindsight, fine-tuning, evaluation.
 
+pub mod adversarial;
 mod batch;
 pub mod checkpoint;
 pub mod dataset;
