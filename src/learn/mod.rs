@@ -1,12 +1,15 @@
 //! Learning: goal-conditioned behaviour cloning with hindsight, fine-tuning, evaluation.
 
+pub mod adversarial;
 mod batch;
 pub mod checkpoint;
 pub mod dataset;
+pub mod demonstrations;
 pub mod discriminator;
 pub mod evaluate;
 mod exploration;
 pub mod finetune;
+pub mod gail;
 pub mod gcbc;
 pub mod goal_gail;
 pub mod her;

@@ -1,0 +1,65 @@
+//! Demonstrations of an environment's own expert, at its best or disturbed.
+
+use super::LearnError;
+use super::rollout::{Noise, episode};
+use crate::env::Env;
+use crate::goal::Trajectory;
+use crate::rng::{Rng, seed_from};
+use rand::SeedableRng as _;
+
+/// Episodes of the expert; where there are goals they stop when the goal is reached. With `noise` the
+/// expert is sub-optimal: Gaussian noise on its actions, and random actions in their place. The
+/// episodes hold the actions that were taken. Episode `i` is the same however many are collected.
+///
+/// # Errors
+/// The environment has no expert, or failed.
+pub fn collect(
+    env: &mut dyn Env,
+    episodes: usize,
+    noise: Noise,
+    rng: &mut Rng,
+) -> Result<Vec<Trajectory>, LearnError> {
+    let (space, cut) = (env.spec().actions, env.spec().goal > 0);
+    let mut act = |env: &mut dyn Env, action: &mut [f32], rng: &mut Rng| {
+        action.copy_from_slice(&env.expert()?);
+        noise.disturb(space, action, rng);
+        Ok(())
+    };
+    let one = |_| {
+        let mut rng = Rng::seed_from_u64(seed_from(rng));
+        let goal = env.sample_goal(&mut rng);
+        episode(env, &goal, cut, &mut rng, &mut act)
+    };
+    (0..episodes).map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::named;
+    use crate::rng::{Stream, stream};
+
+    fn steps(noise: Noise) -> usize {
+        let mut env = named("four_rooms").unwrap();
+        let mut rng = stream(1, Stream::Demonstrations);
+        let found = collect(env.as_mut(), 10, noise, &mut rng).unwrap();
+        found.iter().map(Trajectory::last).sum()
+    }
+
+    #[test]
+    fn a_disturbed_expert_needs_longer() {
+        let best = steps(Noise::default());
+        let disturbed = steps(Noise { gaussian: 0.5, random: 0.5 });
+        assert!(disturbed as f64 > 1.3 * best as f64, "{best} {disturbed}");
+    }
+
+    #[test]
+    fn fewer_demonstrations_are_the_first_of_more() {
+        let mut env = named("cart_pole").unwrap();
+        let mut some = |n| {
+            let mut rng = stream(2, Stream::Demonstrations);
+            collect(env.as_mut(), n, Noise { gaussian: 0.0, random: 0.2 }, &mut rng).unwrap()
+        };
+        assert_eq!(some(2), some(4)[..2]);
+    }
+}
