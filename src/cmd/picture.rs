@@ -54,9 +54,9 @@ const PANEL: f64 = 520.0;
 const TALLEST: f64 = 460.0;
 const LEFTS: [f64; 2] = [70.0, 650.0];
 
-const INK: &str = "#1f2328";
-const FAINT: &str = "#656d76";
-const GRID: &str = "#e4e7eb";
+pub(super) const INK: &str = "#1f2328";
+pub(super) const FAINT: &str = "#656d76";
+pub(super) const GRID: &str = "#e4e7eb";
 const REACHED: &str = "#1a7f37";
 const MISSED: &str = "#c4320a";
 const SHADE: &str = "#e6f0fb";
@@ -308,7 +308,7 @@ fn rate<'a>(goals: impl Iterator<Item = &'a GoalOutcome>, after: bool) -> Rate {
     })
 }
 
-fn text(out: &mut String, (x, y): (f64, f64), size: u32, anchor: &str, fill: &str, words: &str) {
+pub(super) fn text(out: &mut String, (x, y): (f64, f64), size: u32, anchor: &str, fill: &str, words: &str) {
     let _ = writeln!(
         out,
         "<text x=\"{x:.1}\" y=\"{y:.1}\" font-size=\"{size}\" text-anchor=\"{anchor}\" fill=\"{fill}\">{}</text>",
@@ -316,14 +316,14 @@ fn text(out: &mut String, (x, y): (f64, f64), size: u32, anchor: &str, fill: &st
     );
 }
 
-fn rect(out: &mut String, (x, y): (f64, f64), (width, height): (f64, f64), fill: &str) {
+pub(super) fn rect(out: &mut String, (x, y): (f64, f64), (width, height): (f64, f64), fill: &str) {
     let _ = writeln!(
         out,
         "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" fill=\"{fill}\"/>"
     );
 }
 
-fn line(out: &mut String, from: (f64, f64), to: (f64, f64), stroke: &str) {
+pub(super) fn line(out: &mut String, from: (f64, f64), to: (f64, f64), stroke: &str) {
     let _ = writeln!(
         out,
         "<line x1=\"{:.1}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\" stroke=\"{stroke}\"/>",
@@ -332,7 +332,7 @@ fn line(out: &mut String, from: (f64, f64), to: (f64, f64), stroke: &str) {
 }
 
 /// Words as XML text; characters that XML does not have are left out.
-fn escape(words: &str) -> String {
+pub(super) fn escape(words: &str) -> String {
     let mut escaped = String::new();
     for c in words.chars().filter(|c| !c.is_control()) {
         match c {

@@ -1,5 +1,7 @@
 //! Everything that decides how a training goes on, as one file.
 
+mod bytes;
+
 use std::collections::BTreeMap;
 
 use crate::rng::Rng;

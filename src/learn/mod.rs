@@ -9,10 +9,12 @@ pub mod finetune;
 pub mod gcbc;
 mod label;
 pub mod learner;
+pub mod methods;
 pub mod network;
 pub mod normalizer;
 pub mod rollout;
 mod schedule;
+pub mod settings;
 pub mod trained;
 
 use crate::engine::EngineError;
@@ -68,6 +70,9 @@ pub enum LearnError {
     /// A checkpoint does not fit.
     #[error(transparent)]
     Checkpoint(#[from] checkpoint::CheckpointError),
+    /// The settings are wrong.
+    #[error(transparent)]
+    Settings(#[from] settings::SettingsError),
     /// The environment failed.
     #[error(transparent)]
     Env(#[from] crate::env::EnvError),
