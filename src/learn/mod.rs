@@ -7,15 +7,18 @@ pub mod evaluate;
 mod exploration;
 pub mod finetune;
 pub mod gcbc;
+pub mod her;
 mod label;
 pub mod learner;
 pub mod methods;
 pub mod network;
 pub mod normalizer;
+pub mod off_policy;
 pub mod rollout;
 mod schedule;
 pub mod settings;
 pub mod trained;
+pub mod transitions;
 
 use crate::engine::EngineError;
 use crate::goal::TrajectoryError;
