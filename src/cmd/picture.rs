@@ -308,7 +308,14 @@ fn rate<'a>(goals: impl Iterator<Item = &'a GoalOutcome>, after: bool) -> Rate {
     })
 }
 
-pub(super) fn text(out: &mut String, (x, y): (f64, f64), size: u32, anchor: &str, fill: &str, words: &str) {
+pub(super) fn text(
+    out: &mut String,
+    (x, y): (f64, f64),
+    size: u32,
+    anchor: &str,
+    fill: &str,
+    words: &str,
+) {
     let _ = writeln!(
         out,
         "<text x=\"{x:.1}\" y=\"{y:.1}\" font-size=\"{size}\" text-anchor=\"{anchor}\" fill=\"{fill}\">{}</text>",

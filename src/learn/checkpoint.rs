@@ -64,6 +64,11 @@ impl Checkpoint {
         self.counts.get(name).copied().ok_or_else(|| CheckpointError::Missing(name.into()))
     }
 
+    /// All counts by name, in the order of their names.
+    pub fn counts(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.counts.iter().map(|(name, count)| (name.as_str(), *count))
+    }
+
     /// Keeps where a generator stands.
     pub fn put_rng(&mut self, name: &str, rng: &Rng) {
         for (i, word) in rng.get_seed().as_chunks::<8>().0.iter().enumerate() {

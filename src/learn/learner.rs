@@ -16,6 +16,11 @@ pub trait Learner {
     /// The environment or the engine failed, or the loss diverged.
     fn iterate(&mut self) -> Result<Figures, LearnError>;
 
+    /// Whether nothing is left to learn: more iterations would change nothing.
+    fn done(&self) -> bool {
+        false
+    }
+
     /// Steps taken in the environment so far.
     fn env_steps(&self) -> u64;
 
@@ -23,11 +28,6 @@ pub trait Learner {
     /// takes no other.
     fn steps(&self) -> u64 {
         self.env_steps()
-    }
-
-    /// Whether more iterations would change nothing, such as after an early stop.
-    fn finished(&self) -> bool {
-        false
     }
 
     /// The policy as it would be deployed: `observation [N, o]` and, with goals, `desired_goal

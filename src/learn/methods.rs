@@ -1,12 +1,26 @@
 //! The methods of training by name: one entry each.
 
+use serde::{Deserialize, Serialize};
 use toml::Table;
 
 use super::LearnError;
+use super::her::{Her, HerSettings};
 use super::learner::Learner;
+use super::off_policy::{Bounds, Ddpg, DdpgSettings};
 use super::settings::{self, SettingsError};
 use crate::engine::Engine;
 use crate::env::Env;
+use crate::rng::{self, Stream};
+
+/// A preset that stands in `presets/METHOD-NAME.toml`.
+macro_rules! preset {
+    ($method:literal, $name:literal) => {
+        Preset {
+            name: $name,
+            text: include_str!(concat!("presets/", $method, "-", $name, ".toml")),
+        }
+    };
+}
 
 /// A method: how its settings are read, and how a learner is made of them.
 #[derive(Clone, Copy)]
@@ -15,8 +29,9 @@ pub struct Method {
     pub name: &'static str,
     /// What it is, in a line.
     pub about: &'static str,
-    /// How long a training is unless said otherwise: [`Learner::steps`].
-    pub steps: u64,
+    /// Steps in the environment of a training unless said otherwise; nothing for a method that takes
+    /// none: its own setting `steps` says how long it trains.
+    pub steps: Option<u64>,
     /// Settings by name.
     pub presets: &'static [Preset],
     /// Completes settings: see [`settings::resolve`].
@@ -42,7 +57,39 @@ impl Preset {
 }
 
 /// All methods.
-pub const METHODS: &[Method] = &[];
+pub const METHODS: &[Method] = &[Method {
+    name: "her",
+    about: "hindsight experience replay: every rollout is a success at the goals it did achieve",
+    steps: Some(150_000),
+    presets: &[preset!("her", "paper"), preset!("her", "best"), preset!("her", "no-hindsight")],
+    resolve: settings::resolve::<HerWithDdpg>,
+    build: HerWithDdpg::build,
+}];
+
+/// Settings of `her`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct HerWithDdpg {
+    her: HerSettings,
+    ddpg: DdpgSettings,
+}
+
+impl HerWithDdpg {
+    /// Success is worth 1 once and ends the return: no return is outside 0 to 1.
+    const RETURNS: Bounds = Bounds { low: 0.0, high: 1.0 };
+
+    fn build(
+        settings: Table,
+        env: Box<dyn Env>,
+        engine: &Engine,
+        seed: u64,
+    ) -> Result<Box<dyn Learner>, LearnError> {
+        let Self { her, ddpg } = settings::parse(settings, "settings")?;
+        let mut rng = rng::stream(seed, Stream::Weights);
+        let ddpg = Ddpg::new(engine, &ddpg, env.spec(), her.batch, Self::RETURNS, &mut rng)?;
+        Ok(Box::new(Her::new(engine, &her, env, Box::new(ddpg), seed)))
+    }
+}
 
 /// The method of a name.
 pub fn named(name: &str) -> Option<&'static Method> {

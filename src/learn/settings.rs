@@ -89,10 +89,8 @@ pub fn resolve<S: Serialize + DeserializeOwned>(
     settings: Table,
     from: &str,
 ) -> Result<Table, SettingsError> {
-    let refused = |e: toml::ser::Error| SettingsError::Refused {
-        from: from.into(),
-        message: e.to_string(),
-    };
+    let refused =
+        |e: toml::ser::Error| SettingsError::Refused { from: from.into(), message: e.to_string() };
     let mut all = Table::try_from(parse::<S>(settings, from)?).map_err(refused)?;
     all.iter_mut().for_each(|(_, value)| shorten(value));
     Ok(all)
@@ -166,8 +164,16 @@ mod tests {
     #[test]
     fn a_wrong_key_value_or_form_is_named() {
         let says = |text: &str| laid(&[text]).unwrap_err().to_string();
-        assert!(says("inner.shard=1").ends_with("did you mean `share`?"), "{}", says("inner.shard=1"));
-        assert!(says("rate=fast").contains("invalid type: string \"fast\""), "{}", says("rate=fast"));
+        assert!(
+            says("inner.shard=1").ends_with("did you mean `share`?"),
+            "{}",
+            says("inner.shard=1")
+        );
+        assert!(
+            says("rate=fast").contains("invalid type: string \"fast\""),
+            "{}",
+            says("rate=fast")
+        );
         assert_eq!(says("rate"), "expected KEY=VALUE, found `rate`");
         assert_eq!(says("a b=1"), "expected KEY=VALUE, found `a b=1`");
         let error = read("a = 1\nb = = 2", "my.toml").unwrap_err().to_string();

@@ -53,7 +53,11 @@ impl Events {
         let file = (0..).find_map(create).unwrap_or(Err(io::ErrorKind::AlreadyExists.into()))?;
         let mut events = Self(file);
         let version = Some("brain.Event:2".to_owned());
-        events.write(&Event { wall_time: seconds(now), file_version: version, ..Event::default() })?;
+        events.write(&Event {
+            wall_time: seconds(now),
+            file_version: version,
+            ..Event::default()
+        })?;
         Ok(events)
     }
 
@@ -67,7 +71,8 @@ impl Events {
         step: u64,
         figures: impl IntoIterator<Item = (&'a str, f64)>,
     ) -> io::Result<()> {
-        let scalar = |(tag, x): (&str, f64)| Scalar { tag: tag.into(), simple_value: Some(x as f32) };
+        let scalar =
+            |(tag, x): (&str, f64)| Scalar { tag: tag.into(), simple_value: Some(x as f32) };
         let value = figures.into_iter().map(scalar).collect();
         let (wall_time, step) = (seconds(now), step as i64);
         self.write(&Event { wall_time, step, summary: Some(Summary { value }), file_version: None })
@@ -80,7 +85,7 @@ impl Events {
 }
 
 fn seconds(time: WallTime) -> f64 {
-    time.0 as f64 * 1e-9
+    time.0 as f64 / 1e9
 }
 
 fn record(data: &[u8]) -> Vec<u8> {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use toml::Table;
 
-use super::Args;
+use super::{Args, arm};
 use crate::cmd::Context;
 use crate::config::{RobotConfig, nearest_key};
 use crate::env::{self, ArmReach, Env};
@@ -76,7 +76,8 @@ struct Wishes {
 
 /// Reads a TOML file of this program's own form.
 fn read<T: serde::de::DeserializeOwned>(context: &Context, path: &Path) -> Result<T> {
-    let bytes = context.storage.read(path).with_context(|| format!("reading {}", path.display()))?;
+    let bytes =
+        context.storage.read(path).with_context(|| format!("reading {}", path.display()))?;
     let name = path.display().to_string();
     let table = settings::read(&String::from_utf8_lossy(&bytes), &name)?;
     Ok(settings::parse(table, &name)?)
@@ -106,7 +107,8 @@ impl Plan {
         for text in &args.set {
             layers.push((format!("--set {text}"), settings::assignment(text)?));
         }
-        let steps = args.steps.or(wishes.steps).unwrap_or(method.steps);
+        let wished = args.steps.or(wishes.steps);
+        let (settings, steps) = length(method, layers, wished)?;
         let env = args.env.clone().or(wishes.env).unwrap_or_else(|| "four_rooms".into());
         let seeds = wishes.seeds.unwrap_or_else(|| vec![0]);
         let plan = Self {
@@ -124,7 +126,7 @@ impl Plan {
             eval_goals: args.eval_goals.or(wishes.eval_goals),
             engine,
             software: SOFTWARE.into(),
-            settings: method.settings(layers)?,
+            settings,
         };
         plan.check()?;
         Ok(plan)
@@ -135,9 +137,8 @@ impl Plan {
     /// # Errors
     /// There is none, or it is another version's.
     pub fn read(folder: &Path, context: &Context) -> Result<Self> {
-        let plan: Self = read(context, &folder.join(FILE)).with_context(|| {
-            format!("{} is no folder of `regoal train`", folder.display())
-        })?;
+        let plan: Self = read(context, &folder.join(FILE))
+            .with_context(|| format!("{} is no folder of `regoal train`", folder.display()))?;
         plan.check()?;
         Ok(plan)
     }
@@ -156,7 +157,10 @@ impl Plan {
     /// The settings cannot be written as TOML.
     pub fn to_toml(&self) -> Result<String> {
         let text = toml::to_string(self)?;
-        Ok(format!("# What decided this run. `regoal train {} --config run.toml` repeats it.\n{text}", self.method))
+        Ok(format!(
+            "# What decided this run. `regoal train {} --config run.toml` repeats it.\n{text}",
+            self.method
+        ))
     }
 
     /// The hash of the settings (SHA-256 of their TOML text, hexadecimal).
@@ -199,10 +203,28 @@ impl Plan {
     /// There is no such environment, or it does not open.
     pub fn open_env(&self, seed: u64, context: &Context) -> Result<Box<dyn Env>> {
         match self.robot(context)? {
-            Some(robot) => Ok(Box::new(ArmReach::new(&robot, robot.horizon(), seed)?)),
+            Some(robot) => Ok(Box::new(ArmReach::new(&robot, arm::horizon(&robot), seed)?)),
             None => env::named(&self.env).map_err(|e| hint(e, &self.env)),
         }
     }
+}
+
+/// The settings, and how long the training is: in a method that takes no steps in the environment a
+/// setting of its own.
+fn length(
+    method: &Method,
+    mut layers: Vec<(String, Table)>,
+    wished: Option<u64>,
+) -> Result<(Table, u64)> {
+    if let Some(steps) = method.steps {
+        return Ok((method.settings(layers)?, wished.unwrap_or(steps)));
+    }
+    if let Some(steps) = wished {
+        layers.push(("--steps".into(), settings::assignment(&format!("steps={steps}"))?));
+    }
+    let settings = method.settings(layers)?;
+    let steps = settings.get("steps").and_then(toml::Value::as_integer).unwrap_or(0);
+    Ok((settings, u64::try_from(steps)?))
 }
 
 fn find(name: &str) -> Result<&'static Method> {

@@ -83,7 +83,12 @@ const FIXED: [&str; 8] =
 
 impl Row {
     /// The row of an evaluation; without goals there is no success.
-    pub fn new((steps, env_steps): (u64, u64), cpu_seconds: f64, trials: &Trials, goals: bool) -> Self {
+    pub fn new(
+        (steps, env_steps): (u64, u64),
+        cpu_seconds: f64,
+        trials: &Trials,
+        goals: bool,
+    ) -> Self {
         let rate = |rate: Rate| goals.then(|| rate.value());
         Self {
             steps,
@@ -124,6 +129,16 @@ impl Row {
         }
     }
 
+    /// All figures by the names that TensorBoard groups them by.
+    pub fn figures_named(&self) -> Vec<(&str, f64)> {
+        let success =
+            [("success/any", self.any), ("success/last", self.last), ("success/held", self.held)];
+        let known = success.into_iter().filter_map(|(name, rate)| Some((name, rate?)));
+        let own = self.figures.iter().map(|(name, value)| (name.as_str(), *value));
+        let whole = [("return", self.mean_return), ("cpu_seconds", self.cpu_seconds)];
+        known.chain(whole).chain(own).collect()
+    }
+
     fn cells(&self) -> [String; 8] {
         let share = |share: Option<f64>| share.map(|x| x.to_string()).unwrap_or_default();
         [
@@ -155,8 +170,7 @@ pub fn to_csv(rows: &[Row]) -> String {
     let mut csv = head.join(",") + "\n";
     for row in rows {
         let figure = |name: &&str| row.figure(name).map(|x| x.to_string()).unwrap_or_default();
-        let cells: Vec<String> =
-            row.cells().into_iter().chain(names.iter().map(figure)).collect();
+        let cells: Vec<String> = row.cells().into_iter().chain(names.iter().map(figure)).collect();
         csv.push_str(&(cells.join(",") + "\n"));
     }
     csv
@@ -176,7 +190,10 @@ pub fn from_csv(csv: &str) -> Result<Vec<Row>> {
         head.join(",")
     );
     let names = head.get(FIXED.len()..).unwrap_or_default();
-    lines.enumerate().map(|(i, line)| row(line, names).with_context(|| format!("row {}", i + 1))).collect()
+    lines
+        .enumerate()
+        .map(|(i, line)| row(line, names).with_context(|| format!("row {}", i + 1)))
+        .collect()
 }
 
 fn row(line: &str, names: &[&str]) -> Result<Row> {
@@ -209,8 +226,7 @@ mod tests {
 
     fn rows() -> Vec<Row> {
         let rate = |successes| Rate { successes, n: 3 };
-        let trials =
-            Trials { any: rate(2), last: rate(1), held: rate(0), mean_return: -7.25 };
+        let trials = Trials { any: rate(2), last: rate(1), held: rate(0), mean_return: -7.25 };
         let mut with = Row::new((200, 190), 1.5, &trials, true);
         with.figures = vec![("loss".into(), 0.125), ("q".into(), -3e-9)];
         vec![Row::new((0, 0), 0.25, &trials, false), with]

@@ -131,7 +131,7 @@ mod tests {
         let bytes = Checkpoint::default().to_bytes();
         let says = |bytes: &[u8]| Checkpoint::from_bytes(bytes).unwrap_err().to_string();
         let expected = "expected a checkpoint of regoal, found ";
-        assert_eq!(says(b"method = 1"), format!("{expected}a file that begins with method =",) );
+        assert_eq!(says(b"method = 1"), format!("{expected}a file that begins with method =",));
         assert_eq!(says(b""), format!("{expected}0 bytes"));
         let longer = [&bytes[..], b"x"].concat();
         assert_eq!(says(&longer), format!("{expected}1 bytes of 0"));
