@@ -3,11 +3,14 @@
 mod batch;
 pub mod checkpoint;
 pub mod dataset;
+pub mod discriminator;
 pub mod evaluate;
 mod exploration;
 pub mod finetune;
 pub mod gcbc;
+pub mod goal_gail;
 pub mod her;
+pub mod imitation_reward;
 mod label;
 pub mod learner;
 pub mod methods;
@@ -25,7 +28,11 @@ use crate::goal::TrajectoryError;
 use crate::onnx::OnnxError;
 use crate::policy::PolicyError;
 
+pub use discriminator::{
+    AdversarialLoss, Discriminator, DiscriminatorReport, DiscriminatorSettings,
+};
 pub use exploration::Exploration;
+pub use imitation_reward::ImitationReward;
 pub use label::{Layout, Reach};
 pub use schedule::{Schedule, Shape};
 
