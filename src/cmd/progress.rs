@@ -21,7 +21,7 @@ impl Bar {
     pub fn of_steps(what: &str, steps: u64) -> Self {
         let bar = ProgressBar::new(steps);
         let style = ProgressStyle::with_template(
-            "  {prefix} {bar:24.green} {human_pos} of {human_len} steps, {eta} left, success {msg}",
+            "  {prefix} {bar:24.green} {human_pos} of {human_len} steps, {eta} left, {msg}",
         );
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.set_prefix(what.to_owned());

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use toml::Table;
 
 use super::LearnError;
+use super::goal_gail::{GoalGail, GoalGailSettings};
 use super::her::{Her, HerSettings};
 use super::learner::Learner;
 use super::off_policy::{Bounds, Ddpg, DdpgSettings};
@@ -57,14 +58,31 @@ impl Preset {
 }
 
 /// All methods.
-pub const METHODS: &[Method] = &[Method {
-    name: "her",
-    about: "hindsight experience replay: every rollout is a success at the goals it did achieve",
-    steps: Some(150_000),
-    presets: &[preset!("her", "paper"), preset!("her", "best"), preset!("her", "no-hindsight")],
-    resolve: settings::resolve::<HerWithDdpg>,
-    build: HerWithDdpg::build,
-}];
+pub const METHODS: &[Method] = &[
+    Method {
+        name: "her",
+        about: "hindsight experience replay: a rollout succeeds at the goals it did achieve",
+        steps: Some(150_000),
+        presets: &[preset!("her", "paper"), preset!("her", "best"), preset!("her", "no-hindsight")],
+        resolve: settings::resolve::<HerWithDdpg>,
+        build: HerWithDdpg::build,
+    },
+    Method {
+        name: "goalgail",
+        about: "goal-conditioned adversarial imitation with hindsight; --relabel 0 is Goal GAIL",
+        steps: Some(150_000),
+        presets: &[
+            preset!("goalgail", "paper"),
+            preset!("goalgail", "slide"),
+            preset!("goalgail", "best"),
+        ],
+        resolve: settings::resolve::<GoalGailSettings>,
+        build: |settings, env, engine, seed| {
+            let settings = settings::parse(settings, "settings")?;
+            Ok(Box::new(GoalGail::new(engine, &settings, env, seed)?))
+        },
+    },
+];
 
 /// Settings of `her`.
 #[derive(Debug, Default, Serialize, Deserialize)]

@@ -59,6 +59,8 @@ impl<'a> Wish<'a> {
         let foreign = [
             ("--preset", args.preset.is_some()),
             ("--set", !args.set.is_empty()),
+            ("--relabel", args.relabel.is_some()),
+            ("--discriminator", args.discriminator.is_some()),
             ("--seeds", args.seeds.is_some()),
             ("--jobs", args.jobs.is_some()),
             ("--eval-every", args.eval_every.is_some()),

@@ -8,7 +8,7 @@ use super::curve::{self, Curve, mean};
 use super::folder::Folder;
 use super::plan::Plan;
 use super::row::{Metric, Row};
-use crate::cmd::{Context, say};
+use crate::cmd::{Context, say, say_json};
 
 /// A run folder's seeds.
 struct Run {
@@ -17,13 +17,33 @@ struct Run {
     seeds: Vec<Vec<Row>>,
 }
 
+impl Run {
+    /// What decided it and how each seed ended.
+    fn facts(&self) -> serde_json::Value {
+        let seed = |rows: &Vec<Row>| {
+            let best = rows.iter().reduce(|a, b| if b.score() > a.score() { b } else { a });
+            serde_json::json!({ "end": rows.last(), "best": best })
+        };
+        serde_json::json!({
+            "run": self.name,
+            "label": self.plan.label(),
+            "env": self.plan.env,
+            "seeds": self.plan.seeds,
+            "engine": self.plan.engine,
+            "software": self.plan.software,
+            "settings_sha256": self.plan.settings_hash(),
+            "results": self.seeds.iter().map(seed).collect::<Vec<_>>(),
+        })
+    }
+}
+
 /// Draws the runs into `stem.svg` and `stem.png`, and prints a table.
 ///
 /// # Errors
 /// A folder is none of a training, or has no evaluations.
 pub fn compare(
     folders: &[PathBuf],
-    metric: Option<Metric>,
+    (metric, json): (Option<Metric>, bool),
     stem: &Path,
     context: &Context,
 ) -> Result<()> {
@@ -43,6 +63,9 @@ pub fn compare(
     let mut envs: Vec<&str> = runs.iter().map(|run| run.plan.env.as_str()).collect();
     envs.dedup();
     curve::save(&folder, &name, &curves, &envs.join(", "), metric)?;
+    if json {
+        return runs.iter().try_for_each(|run| say_json(&run.facts()));
+    }
     say(table(&runs, &curves))?;
     say(format_args!("{} shows {}", stem.with_extension("png").display(), metric.title()))?;
     Ok(())

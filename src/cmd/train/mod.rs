@@ -12,6 +12,7 @@ mod seeds;
 #[cfg(test)]
 mod tests;
 mod training;
+mod trial;
 
 use std::path::{Path, PathBuf};
 
@@ -45,7 +46,7 @@ pub use arm::losses_csv;
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// The method
-    #[arg(value_parser = method_names(), required_unless_present = "compare")]
+    #[arg(value_parser = method_names(), required_unless_present_any = ["compare", "evaluate"])]
     pub method: Option<String>,
     /// The environment: four_rooms, block_pusher, bit_flip, arm_reach and others [default: four_rooms]
     #[arg(long, value_name = "NAME")]
@@ -62,6 +63,12 @@ pub struct Args {
     /// One setting, such as her.relabel=0.5; it counts above all others; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// Share of samples that get a hindsight goal; short for --set her.relabel=SHARE
+    #[arg(long, value_name = "SHARE", conflicts_with = "resume")]
+    pub relabel: Option<f64>,
+    /// What the discriminator of goalgail sees; short for --set sees=action or next_state
+    #[arg(long, value_enum, conflicts_with = "resume")]
+    pub discriminator: Option<Sees>,
     /// Seed of weights, exploration, batches and demonstrations
     #[arg(long, value_name = "SEED", conflicts_with = "seeds")]
     pub seed: Option<u64>,
@@ -90,6 +97,9 @@ pub struct Args {
     /// table
     #[arg(long, value_name = "FOLDER", num_args = 1.., conflicts_with = "method")]
     pub compare: Vec<PathBuf>,
+    /// Evaluates a policy file that a run wrote, in its own environment or in --env
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["method", "compare"])]
+    pub evaluate: Option<PathBuf>,
     /// What --compare shows [default: any, or return without goals]
     #[arg(long, value_enum, requires = "compare")]
     pub metric: Option<Metric>,
@@ -107,14 +117,37 @@ pub struct Args {
     pub arm: arm::ArmArgs,
 }
 
+/// What a discriminator sees beside the goal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Sees {
+    /// State and action
+    Sa,
+    /// State and next state: demonstrations need no actions
+    Ss,
+}
+
+impl Args {
+    /// The single settings, the flags that are short for one first.
+    fn assignments(&self) -> Vec<String> {
+        let relabel = self.relabel.map(|share| format!("her.relabel={share}"));
+        let sees = self.discriminator.map(|sees| match sees {
+            Sees::Sa => "sees=action".to_owned(),
+            Sees::Ss => "sees=next_state".to_owned(),
+        });
+        relabel.into_iter().chain(sees).chain(self.set.iter().cloned()).collect()
+    }
+}
+
 const EXAMPLES: &str = "Examples:
   regoal train her --env four_rooms --steps 50000         one run, in the folder her-four_rooms
   regoal train her --preset best --seeds 5 --jobs 2 --out runs/her
   regoal train her --list-presets
   regoal train her --set her.relabel=0.5 --set ddpg.actor_lr=3e-4 --out runs/half
+  regoal train goalgail --preset best --relabel 0 --discriminator ss
   regoal train her --config runs/half/run.toml --seed 7 --out runs/again
   regoal train her --resume runs/her                      goes on after Ctrl-C
   regoal train --compare runs/her runs/half --out her     her.svg, her.png and a table
+  regoal train --evaluate runs/her/seed-0/best.onnx --eval-goals 200
   regoal train gcbc --out models/reach                    a policy for the arm of --robot
   tensorboard --logdir runs";
 
@@ -133,9 +166,13 @@ fn method_names() -> PossibleValuesParser {
 /// # Errors
 /// Something asked for is unknown or wrong, the folder exists, or training fails.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
+    if let Some(policy) = &args.evaluate {
+        return trial::run(args, policy, context);
+    }
     let Some(method) = args.method.as_deref() else {
         let stem = args.out.clone().unwrap_or_else(|| "compare".into());
-        return compare::compare(&args.compare, args.metric, &stem, context);
+        let how = (args.metric, args.json);
+        return compare::compare(&args.compare, how, &stem, context);
     };
     if args.list_presets {
         return list_presets(method);

@@ -104,8 +104,8 @@ impl Plan {
         if let Some(path) = file {
             layers.push((path.display().to_string(), wishes.settings));
         }
-        for text in &args.set {
-            layers.push((format!("--set {text}"), settings::assignment(text)?));
+        for text in args.assignments() {
+            layers.push((format!("--set {text}"), settings::assignment(&text)?));
         }
         let wished = args.steps.or(wishes.steps);
         let (settings, steps) = length(method, layers, wished)?;
@@ -202,10 +202,18 @@ impl Plan {
     /// # Errors
     /// There is no such environment, or it does not open.
     pub fn open_env(&self, seed: u64, context: &Context) -> Result<Box<dyn Env>> {
-        match self.robot(context)? {
-            Some(robot) => Ok(Box::new(ArmReach::new(&robot, arm::horizon(&robot), seed)?)),
-            None => env::named(&self.env).map_err(|e| hint(e, &self.env)),
-        }
+        open_env(&self.env, self.robot(context)?.as_ref(), seed)
+    }
+}
+
+/// Opens an environment by its name, for an arm that of a robot.
+///
+/// # Errors
+/// There is no such environment, or it does not open.
+pub fn open_env(name: &str, robot: Option<&RobotConfig>, seed: u64) -> Result<Box<dyn Env>> {
+    match robot {
+        Some(robot) => Ok(Box::new(ArmReach::new(robot, arm::horizon(robot), seed)?)),
+        None => env::named(name).map_err(|e| hint(e, name)),
     }
 }
 

@@ -9,20 +9,14 @@ use super::export::{self, Provenance};
 use super::folder::{BEST, CHECKPOINT, Folder, POLICY, PROGRESS};
 use super::plan::Plan;
 use super::row::{self, Row};
+use super::trial;
 use crate::clock;
 use crate::cmd::{Context, progress::Bar, say_json};
 use crate::engine::Engine;
 use crate::env::Env;
 use crate::learn::checkpoint::Checkpoint;
-use crate::learn::evaluate::{self, Trials};
 use crate::learn::learner::{Figures, Learner};
-use crate::learn::rollout::{Actor, Noise};
 use crate::onnx::Graph;
-
-/// Goals, starts and the emulator's noise of evaluations are those of this seed, whatever the run's.
-const EVALUATION_SEED: u64 = 0;
-/// Episodes of an evaluation where the environment fixes no goals.
-const EPISODES: usize = 100;
 
 /// A run that goes on.
 pub struct Training<'a> {
@@ -136,12 +130,13 @@ impl Training<'_> {
     /// Evaluates the policy and writes down what was found.
     fn evaluate(&mut self, log: &mut Log, bar: &Bar) -> Result<()> {
         let policy = self.learner.policy()?;
-        let (trials, goals) = self.trials(&policy)?;
+        let mut env = (self.open_env)(trial::SEED)?;
+        let trials = trial::trials(env.as_mut(), &policy, self.engine, self.plan.eval_goals)?;
         let steps = (self.learner.steps(), self.learner.env_steps());
         let cpu_seconds = log.used().as_secs_f64();
         // As the table keeps it, so that what is read back is the same.
         let cpu_seconds = (cpu_seconds * 100.0).round() / 100.0;
-        let mut row = Row::new(steps, cpu_seconds, &trials, goals);
+        let mut row = Row::new(steps, cpu_seconds, &trials, env.spec().goal > 0);
         row.figures = log.figures.take();
         let is_best = log.rows.iter().all(|other| row.score() > other.score());
         let file = self.export(policy, &row)?;
@@ -156,17 +151,6 @@ impl Training<'_> {
         self.folder.write(PROGRESS, row::to_csv(&log.rows).as_bytes())?;
         // The last: it says that all the others are there.
         self.save(log)
-    }
-
-    /// What the policy reaches without noise, and whether there are goals.
-    fn trials(&self, policy: &Graph) -> Result<(Trials, bool)> {
-        let (seed, count) = (EVALUATION_SEED, self.plan.eval_goals);
-        let mut env = (self.open_env)(seed)?;
-        let all = evaluate::goals(env.as_ref(), count.unwrap_or(EPISODES), seed);
-        let mut actor = Actor::new(self.engine, policy, env.spec().actions)?;
-        let (goals, silent) = (spread(all, count), Noise::default());
-        let trials = evaluate::run(env.as_mut(), &mut actor, &goals, silent, seed)?;
-        Ok((trials, env.spec().goal > 0))
     }
 
     fn export(&self, policy: Graph, row: &Row) -> Result<Vec<u8>> {
@@ -190,8 +174,8 @@ impl Training<'_> {
 
     fn shown(&self, log: &Log) -> String {
         let score = |row: &Row| match row.any {
-            Some(any) => format!("{:.1} %", 100.0 * any),
-            None => format!("{:.1}", row.mean_return),
+            Some(any) => format!("success {:.1} %", 100.0 * any),
+            None => format!("return {:.1}", row.mean_return),
         };
         log.rows.last().map(score).unwrap_or_default()
     }
@@ -204,13 +188,6 @@ impl Training<'_> {
         kept.put_count("cpu_us", u64::try_from(log.used().as_micros())?);
         self.folder.write(CHECKPOINT, &kept.to_bytes())
     }
-}
-
-/// `count` of the goals, evenly spread over them; all without a count.
-fn spread(goals: Vec<Vec<f32>>, count: Option<usize>) -> Vec<Vec<f32>> {
-    let all = goals.len();
-    let count = count.unwrap_or(all).min(all);
-    (0..count).map(|i| goals[i * all / count].clone()).collect()
 }
 
 /// Means of figures over the iterations since the last evaluation.
