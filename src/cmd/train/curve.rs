@@ -90,15 +90,23 @@ pub fn save(
     folder.write(&format!("{name}.png"), &picture::png(&svg)?)
 }
 
+/// The curve of a run's seeds: success at any time, or the return where there are no goals.
+pub fn of_runs(label: String, runs: &[Vec<Row>]) -> Option<Curve> {
+    Curve::of(label, runs, metric_of(runs))
+}
+
+fn metric_of(runs: &[Vec<Row>]) -> Metric {
+    let has_goals = runs.iter().flatten().all(|row| row.any.is_some());
+    if has_goals { Metric::Any } else { Metric::Return }
+}
+
 /// Writes a run's own picture.
 ///
 /// # Errors
 /// It cannot be written.
 pub fn save_run(folder: &Folder, label: &str, env: &str, runs: &[Vec<Row>]) -> Result<()> {
-    let has_goals = runs.iter().flatten().all(|row| row.any.is_some());
-    let metric = if has_goals { Metric::Any } else { Metric::Return };
-    let curves: Vec<Curve> = Curve::of(label.to_owned(), runs, metric).into_iter().collect();
-    save(folder, CURVE, &curves, &format!("{label} on {env}"), metric)
+    let curves: Vec<Curve> = of_runs(label.to_owned(), runs).into_iter().collect();
+    save(folder, CURVE, &curves, &format!("{label} on {env}"), metric_of(runs))
 }
 
 const SIZE: (f64, f64) = (900.0, 560.0);

@@ -184,10 +184,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     if let Some(folder) = &args.resume {
         return resume(args, method, folder, context);
     }
-    let engine = args.engine.open()?;
-    let plan = Plan::new(args, method, engine.to_string(), context)?;
-    // Before anything is written.
-    plan.open_env(0, context)?;
+    let mut plan = Plan::new(args, method, context)?;
     let default = || PathBuf::from(format!("{}-{}", plan.method, plan.env));
     let folder = Folder::new(&context.storage, &args.out.clone().unwrap_or_else(default));
     if folder.read(FILE)?.is_some() {
@@ -196,6 +193,11 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
             "{at} holds a run: go on with `regoal train {method} --resume {at}`, or choose another --out"
         );
     }
+    plan.open_env(0, context)?;
+    let engine = args.engine.open()?;
+    plan.engine = engine.to_string();
+    // What does not fit is found before anything is written.
+    plan.learner(0, &engine, context)?;
     folder.write(FILE, plan.to_toml()?.as_bytes())?;
     go_on(args, &plan, &folder, &engine, context)
 }
@@ -252,12 +254,7 @@ fn go_on(
 ) -> Result<()> {
     let folders = seeds::folders(plan, folder);
     let interrupted = if let [seed] = plan.seeds.as_slice() {
-        let learner = (plan.method()?.build)(
-            plan.settings.clone(),
-            plan.open_env(*seed, context)?,
-            engine,
-            *seed,
-        )?;
+        let learner = plan.learner(*seed, engine, context)?;
         let open_env = |seed| plan.open_env(seed, context);
         let json = args.json;
         let training =
@@ -296,10 +293,13 @@ fn report(plan: &Plan, folders: &[Folder], runs: &[Vec<Row>]) -> Result<()> {
         say(format_args!("  best at {} steps: {}", best.steps, best.says()))?;
         say(format_args!("  {}", folder.path().join(BEST).display()))?;
     }
-    let metric = |row: &Row| row.any.unwrap_or(row.mean_return);
-    let ends: Vec<f64> = runs.iter().filter_map(|rows| rows.last()).map(metric).collect();
-    if let (mean, Some((low, high))) = curve::mean(&ends) {
-        say(format_args!("mean over {} seeds: {mean:.3} [{low:.3}, {high:.3}]", ends.len()))?;
+    if let Some(curve) = curve::of_runs(plan.label(), runs)
+        && let Some(curve::Point { mean, interval: Some((low, high)), .. }) = curve.points.last()
+    {
+        let seeds = curve.seeds;
+        say(format_args!(
+            "mean over {seeds} seeds: {mean:.3}, 95 % interval {low:.3} to {high:.3}"
+        ))?;
     }
     Ok(())
 }

@@ -10,7 +10,9 @@ use toml::Table;
 use super::{Args, arm};
 use crate::cmd::Context;
 use crate::config::{RobotConfig, nearest_key};
+use crate::engine::Engine;
 use crate::env::{self, ArmReach, Env};
+use crate::learn::learner::Learner;
 use crate::learn::methods::{self, METHODS, Method};
 use crate::learn::settings;
 
@@ -84,12 +86,12 @@ fn read<T: serde::de::DeserializeOwned>(context: &Context, path: &Path) -> Resul
 }
 
 impl Plan {
-    /// The plan that the arguments and the files they name make: defaults, below the preset, below
+    /// The plan, but for the engine, that the arguments and the files they name make: defaults, below the preset, below
     /// the file, below what stands on the command line.
     ///
     /// # Errors
     /// Something is unknown or of the wrong type.
-    pub fn new(args: &Args, method: &str, engine: String, context: &Context) -> Result<Self> {
+    pub fn new(args: &Args, method: &str, context: &Context) -> Result<Self> {
         let file = args.config.as_ref();
         let wishes: Wishes = file.map(|path| read(context, path)).transpose()?.unwrap_or_default();
         if let Some(other) = wishes.method.as_ref().filter(|m| *m != method) {
@@ -124,7 +126,7 @@ impl Plan {
             steps,
             eval_every: args.eval_every.or(wishes.eval_every).unwrap_or((steps / 20).max(1)),
             eval_goals: args.eval_goals.or(wishes.eval_goals),
-            engine,
+            engine: String::new(),
             software: SOFTWARE.into(),
             settings,
         };
@@ -172,6 +174,20 @@ impl Plan {
     /// The plan of one of its seeds.
     pub fn of_seed(&self, seed: u64) -> Self {
         Self { seeds: vec![seed], ..self.clone() }
+    }
+
+    /// Makes the learner of a seed.
+    ///
+    /// # Errors
+    /// The method does not fit the environment, or the engine cannot run it.
+    pub fn learner(
+        &self,
+        seed: u64,
+        engine: &Engine,
+        context: &Context,
+    ) -> Result<Box<dyn Learner>> {
+        let env = self.open_env(seed, context)?;
+        Ok((self.method()?.build)(self.settings.clone(), env, engine, seed)?)
     }
 
     /// The method.
