@@ -20,7 +20,7 @@ use super::rollout::{Actor, Noise, episode};
 use super::transitions::Transitions;
 use crate::engine::Engine;
 use crate::env::Env;
-use crate::goal::{Hindsight, ReplayBuffer, Strategy};
+use crate::goal::{Hindsight, ReplayBuffer, Strategy, reached};
 use crate::onnx::Graph;
 use crate::rng::{Rng, Stream, stream};
 
@@ -39,7 +39,8 @@ pub struct HerSettings {
     pub relabel: f64,
     /// Where those goals come from.
     pub strategy: Strategy,
-    /// Whether a rollout stops at its goal: what comes after is never learned from.
+    /// Whether a rollout stops at its goal, or goes on to the horizon as in the released code. What
+    /// comes after the goal is never learned from.
     pub cut: bool,
     /// Deviation of the exploration noise, in units of the largest action.
     pub noise: f32,
@@ -157,8 +158,8 @@ impl Her {
         self.env_steps += trajectory.last() as u64;
         self.due += trajectory.last() as f64 * self.settings.updates_per_step;
         let tolerance = self.env.spec().tolerance;
-        let reached =
-            crate::goal::reached(trajectory.achieved_goal(trajectory.last()), &goal, tolerance);
+        let trajectory = trajectory.until_reached(tolerance);
+        let reached = reached(trajectory.achieved_goal(trajectory.last()), &goal, tolerance);
         self.replay.push(trajectory);
         let newest =
             std::slice::from_ref(&self.replay.trajectories()[self.replay.trajectories().len() - 1]);

@@ -16,8 +16,19 @@ pub trait Learner {
     /// The environment or the engine failed, or the loss diverged.
     fn iterate(&mut self) -> Result<Figures, LearnError>;
 
+    /// Whether nothing is left to learn: more iterations would change nothing.
+    fn done(&self) -> bool {
+        false
+    }
+
     /// Steps taken in the environment so far.
     fn env_steps(&self) -> u64;
+
+    /// What a training is as long as: steps in the environment, or steps of training where a method
+    /// takes no other.
+    fn steps(&self) -> u64 {
+        self.env_steps()
+    }
 
     /// The policy as it would be deployed: `observation [N, o]` and, with goals, `desired_goal
     /// [N, g]` to `action [N, a]`, no noise, the normaliser inside. Discrete actions: one score per

@@ -16,11 +16,13 @@ pub mod her;
 pub mod imitation_reward;
 mod label;
 pub mod learner;
+pub mod methods;
 pub mod network;
 pub mod normalizer;
 pub mod off_policy;
 pub mod rollout;
 mod schedule;
+pub mod settings;
 pub mod trained;
 pub mod transitions;
 
@@ -81,6 +83,9 @@ pub enum LearnError {
     /// A checkpoint does not fit.
     #[error(transparent)]
     Checkpoint(#[from] checkpoint::CheckpointError),
+    /// The settings are wrong.
+    #[error(transparent)]
+    Settings(#[from] settings::SettingsError),
     /// The environment failed.
     #[error(transparent)]
     Env(#[from] crate::env::EnvError),

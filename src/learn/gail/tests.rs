@@ -143,7 +143,7 @@ fn the_deployed_policy_does_what_the_acting_one_prefers() {
     env.reset(&[0.4], &mut stream(3, Stream::HeldOut)).unwrap();
     let mut action = [0.0];
     let mut actor = Actor::new(&Engine::tract(), &gail.policy().unwrap(), CONTINUOUS).unwrap();
-    actor.act(env.as_ref(), &mut action).unwrap();
+    actor.act(env.as_ref(), &mut action, &mut stream(4, Stream::HeldOut)).unwrap();
     let (mut row, mut y) = (Vec::new(), [0.0]);
     gail.standard.row(env.observation(), env.desired_goal(), &mut row);
     acting(&gail.engine, &gail.policy).unwrap().run_into(&[&row], &mut y).unwrap();
