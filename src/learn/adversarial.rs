@@ -63,7 +63,7 @@ impl Default for GameSettings {
 /// What a round of the game found.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Round {
-    /// Share of rows that the discriminator has right, after its last step but one.
+    /// Share of rows that the discriminator had right before its last step.
     pub accuracy: f32,
     /// Norm of the generator's gradient.
     pub gradient: f32,
@@ -257,7 +257,6 @@ mod tests {
         let lines =
             report(&Engine::tract(), &GameSettings::default(), four_clusters, &[1, 5, 1000], 3)
                 .unwrap();
-        print!("{}", csv(&lines));
         let [one, five, many, _, _, sure] = &lines[..] else { panic!("{lines:?}") };
         assert!(many.accuracy > five.accuracy && many.accuracy > one.accuracy, "{lines:?}");
         assert!(many.gradient < 0.3 * one.gradient, "{lines:?}");
@@ -279,7 +278,6 @@ mod tests {
         }
         let rows = game.generate(500).unwrap();
         let after = off(&rows);
-        println!("{before} {after}");
         assert!(before > 0.5 && after < 0.25, "{before} {after}");
         // All four clusters, not one of them over and over.
         for quadrant in [[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]] {

@@ -81,7 +81,8 @@ pub struct GailSettings {
     pub clip_norm: f32,
     /// First deviation of continuous actions, in units of the largest.
     pub deviation: f32,
-    /// The discriminator.
+    /// The discriminator. A table given in part takes the rest from [`DiscriminatorSettings`]' own
+    /// defaults, whose penalty is larger.
     pub discriminator: DiscriminatorSettings,
     /// Its steps per iteration.
     pub discriminator_updates: usize,
@@ -104,7 +105,11 @@ impl Default for GailSettings {
             lr: 3e-4,
             clip_norm: 0.5,
             deviation: 0.6,
-            discriminator: DiscriminatorSettings::default(),
+            // Rows are standardised: a slope of one per deviation need not be held as hard.
+            discriminator: DiscriminatorSettings {
+                gradient_penalty: 1.0,
+                ..DiscriminatorSettings::default()
+            },
             discriminator_updates: 16,
         }
     }
