@@ -16,6 +16,11 @@ pub trait Learner {
     /// The environment or the engine failed, or the loss diverged.
     fn iterate(&mut self) -> Result<Figures, LearnError>;
 
+    /// Whether nothing is left to learn: more iterations would change nothing.
+    fn done(&self) -> bool {
+        false
+    }
+
     /// Steps taken in the environment so far.
     fn env_steps(&self) -> u64;
 

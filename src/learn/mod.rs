@@ -1,6 +1,7 @@
 //! Learning: goal-conditioned behaviour cloning with hindsight, fine-tuning, evaluation.
 
 mod batch;
+pub mod bc;
 pub mod checkpoint;
 pub mod dataset;
 pub mod evaluate;
