@@ -8,8 +8,8 @@
 //! |---|---|
 //! | 0 | [`clock`], [`joints`], [`os`], [`rng`], [`storage`]: time, joint vectors, the system calls, randomness and files, all passed in as values |
 //! | 1 | [`onnx`]: graphs, verification, differentiation, training steps · [`config`] · [`kinematics`] · [`episode`]: what is logged |
-//! | 2 | [`hal`]: port, wire, bus, servos, arm, emulator · [`engine`]: tract and ONNX Runtime |
-//! | 3 | [`policy`]: spec, bundle, store · [`env`](mod@env): goal-reaching environments and experts · [`goal`]: hindsight relabelling |
+//! | 2 | [`hal`]: port, wire, bus, servos, arm, emulator · [`engine`]: tract and ONNX Runtime · [`goal`]: when a goal is reached, hindsight relabelling |
+//! | 3 | [`policy`]: spec, bundle, store · [`env`](mod@env): goal-reaching environments and experts |
 //! | 4 | [`learn`]: behaviour cloning, fine-tuning, evaluation · [`control`]: the loop, the gate, the modes |
 //! | 6 | [`daemon`]: the API of a running robot and its client |
 //! | 7 | [`cmd`]: one verb, one file |
@@ -27,10 +27,10 @@ pub mod kinematics;
 pub mod onnx;
 
 pub mod engine;
+pub mod goal;
 pub mod hal;
 
 pub mod env;
-pub mod goal;
 pub mod policy;
 
 pub mod control;

@@ -1,12 +1,18 @@
 //! Environments, with goals or without, and their scripted experts.
 
 mod arm_reach;
+mod bit_flip;
+mod block_pusher;
+mod four_rooms;
 
 use serde::{Deserialize, Serialize};
 
 use crate::rng::Rng;
 
 pub use arm_reach::{ArmReach, Expert, Workspace, start_pose};
+pub use bit_flip::BitFlip;
+pub use block_pusher::BlockPusher;
+pub use four_rooms::FourRooms;
 
 /// Why an environment could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -157,15 +163,23 @@ pub trait Env: Send {
     }
 }
 
-/// The names that [`named`] knows.
-pub const NAMES: [&str; 0] = [];
+/// The names that [`named`] knows; `bit_flip_N` is bit flipping with another number of bits.
+pub const NAMES: [&str; 3] = ["bit_flip", "block_pusher", "four_rooms"];
 
 /// The environment of a name.
 ///
 /// # Errors
 /// There is none.
 pub fn named(name: &str) -> Result<Box<dyn Env>, EnvError> {
-    Err(EnvError::Unknown { name: name.into(), known: NAMES.to_vec() })
+    Ok(match name {
+        "bit_flip" => Box::new(BitFlip::default()),
+        "block_pusher" => Box::new(BlockPusher::new()),
+        "four_rooms" => Box::new(FourRooms::new()),
+        _ => match BitFlip::named(name) {
+            Some(env) => Box::new(env),
+            None => return Err(EnvError::Unknown { name: name.into(), known: NAMES.to_vec() }),
+        },
+    })
 }
 
 /// Checks an action row.
@@ -178,4 +192,10 @@ pub(crate) fn check_action(spec: &EnvSpec, action: &[f32]) -> Result<(), EnvErro
     };
     let error = EnvError::Action { expected, found: action.len() };
     if fits && action.len() == expected { Ok(()) } else { Err(error) }
+}
+
+/// Checks a goal row.
+pub(crate) fn check_goal(spec: &EnvSpec, goal: &[f32]) -> Result<(), EnvError> {
+    let (expected, found) = (spec.goal, goal.len());
+    if expected == found { Ok(()) } else { Err(EnvError::Goal { expected, found }) }
 }

@@ -87,6 +87,15 @@ impl Trajectory {
         })
     }
 
+    /// What [`parts`](Self::parts) are.
+    pub const PARTS: [&str; 4] = ["observations", "achieved_goals", "actions", "desired_goal"];
+
+    /// All its numbers: observations `[T+1, o]`, achieved goals `[T+1, g]`, actions `[T, a]`, the
+    /// desired goal `[g]`.
+    pub fn parts(&self) -> [&[f32]; 4] {
+        [&self.observations, &self.achieved_goals, &self.actions, &self.desired_goal]
+    }
+
     /// The last time `T`.
     pub fn last(&self) -> usize {
         self.actions.len() / self.a.max(1)

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::goal::{ReplayBuffer, Trajectory};
 use crate::rng::Rng;
 
 /// Why a checkpoint cannot be used.
@@ -87,6 +88,54 @@ impl Checkpoint {
             (self.count(&format!("{name}.place"))?, self.count(&format!("{name}.place_high"))?);
         rng.set_word_pos(u128::from(high) << 64 | u128::from(low));
         Ok(rng)
+    }
+
+    /// Keeps the episodes of a replay buffer.
+    pub fn put_replay(&mut self, name: &str, replay: &ReplayBuffer) {
+        let all = replay.trajectories();
+        for (i, rows) in Trajectory::PARTS.iter().enumerate() {
+            let data: Vec<f32> = all.iter().flat_map(|t| t.parts()[i]).copied().collect();
+            self.put(&format!("{name}.{rows}"), data);
+        }
+        let lengths = all.iter().map(|t| t.last() as f32);
+        self.put(&format!("{name}.lengths"), lengths.collect::<Vec<_>>());
+    }
+
+    /// The episodes of a replay buffer whose rows have these sizes: observation, goal, action.
+    ///
+    /// # Errors
+    /// There is none of this name, or its rows have other sizes.
+    pub fn replay(&self, name: &str, sizes: [usize; 3]) -> Result<ReplayBuffer, CheckpointError> {
+        let [o, g, a] = sizes;
+        let mut parts = Vec::new();
+        for rows in Trajectory::PARTS {
+            parts.push(self.tensor(&format!("{name}.{rows}"))?);
+        }
+        let mut replay = ReplayBuffer::default();
+        for length in self.tensor(&format!("{name}.lengths"))? {
+            let t = *length as usize;
+            let mut take = |part: usize, count: usize| {
+                let wrong = CheckpointError::Size {
+                    name: format!("{name}.{}", Trajectory::PARTS[part]),
+                    expected: count,
+                    found: parts[part].len(),
+                };
+                let (own, rest) = parts[part].split_at_checked(count).ok_or(wrong)?;
+                parts[part] = rest;
+                Ok(own)
+            };
+            let rows = [(t + 1) * o, (t + 1) * g, t * a, g];
+            let [seen, goals, actions, goal] =
+                [take(0, rows[0])?, take(1, rows[1])?, take(2, rows[2])?, take(3, rows[3])?];
+            let rows = |data: &[f32], width: usize| -> Vec<Vec<f32>> {
+                let row = |i: usize| data[i * width..(i + 1) * width].to_vec();
+                (0..data.len().checked_div(width).unwrap_or(t + 1)).map(row).collect()
+            };
+            let (seen, goals, actions) = (rows(seen, o), rows(goals, g), rows(actions, a));
+            let trajectory = Trajectory::new(&seen, &goals, &actions, goal);
+            replay.push(trajectory.map_err(|e| CheckpointError::Format(e.to_string()))?);
+        }
+        Ok(replay)
     }
 
     /// Takes over all of another under `prefix.`.

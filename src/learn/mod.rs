@@ -8,13 +8,16 @@ pub mod evaluate;
 mod exploration;
 pub mod finetune;
 pub mod gcbc;
+pub mod her;
 mod label;
 pub mod learner;
 pub mod network;
 pub mod normalizer;
+pub mod off_policy;
 pub mod rollout;
 mod schedule;
 pub mod trained;
+pub mod transitions;
 
 use crate::engine::EngineError;
 use crate::goal::TrajectoryError;

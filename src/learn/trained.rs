@@ -6,12 +6,12 @@ use super::network::{Layers, Mlp};
 use crate::engine::{Engine, StepReport, Trainer};
 use crate::onnx::{Builder, Optimiser, TrainStep, Value};
 
-/// A network, the training step of its loss, and its weights as they are now.
+/// Networks with one loss, the training step of that loss, and their weights as they are now.
 ///
-/// A learner of several networks is several of these: each has one loss, takes the others' weights
-/// as inputs ([`Mlp::given`]), and hands out its own.
+/// A learner with several losses is several of these: each takes the others' weights as inputs
+/// ([`Mlp::given`]), and hands out its own.
 pub struct Trained {
-    mlp: Mlp,
+    mlps: Vec<Mlp>,
     trainer: Trainer,
     weights: Vec<f32>,
 }
@@ -28,13 +28,33 @@ impl Trained {
         optimiser: impl Into<Optimiser>,
         loss: impl FnOnce(&mut Builder, &Layers) -> Value,
     ) -> Result<Self, LearnError> {
+        let only = |b: &mut Builder, layers: &[Layers]| loss(b, &layers[0]);
+        Self::joint(engine, std::slice::from_ref(mlp), weights, optimiser, only)
+    }
+
+    /// Several networks with one loss; `weights` holds them one behind the other.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn joint(
+        engine: &Engine,
+        mlps: &[Mlp],
+        weights: Vec<f32>,
+        optimiser: impl Into<Optimiser>,
+        loss: impl FnOnce(&mut Builder, &[Layers]) -> Value,
+    ) -> Result<Self, LearnError> {
         let mut b = Builder::new();
-        let layers = mlp.trained(&mut b, "network", &weights)?;
+        let (mut names, mut layers) = (Vec::new(), Vec::new());
+        for (i, (mlp, weights)) in mlps.iter().zip(cut(mlps, &weights)).enumerate() {
+            let name = format!("network{i}");
+            layers.push(mlp.trained(&mut b, &name, weights)?);
+            names.extend(mlp.names(&name));
+        }
         let value = loss(&mut b, &layers);
         b.output("loss", value);
-        let step = TrainStep::new(&b.finish()?, "loss", &mlp.names("network"), optimiser)?;
+        let step = TrainStep::new(&b.finish()?, "loss", &names, optimiser)?;
         let trainer = engine.train(&step, 1)?;
-        Ok(Self { mlp: mlp.clone(), trainer, weights })
+        Ok(Self { mlps: mlps.to_vec(), trainer, weights })
     }
 
     /// One step on a batch, given as (input, elements).
@@ -47,14 +67,14 @@ impl Trained {
         Ok(report)
     }
 
-    /// The weights now, flat, in [`Mlp::given`]'s order.
+    /// The weights now, flat, in [`Mlp::given`]'s order, one network behind the other.
     pub fn weights(&self) -> &[f32] {
         &self.weights
     }
 
-    /// The network.
-    pub fn mlp(&self) -> &Mlp {
-        &self.mlp
+    /// The networks.
+    pub fn mlps(&self) -> &[Mlp] {
+        &self.mlps
     }
 
     /// All that decides its next step.
@@ -83,6 +103,15 @@ impl Trained {
         self.trainer.restore(&state)?;
         Ok(self.trainer.flat_into(&mut self.weights)?)
     }
+}
+
+/// The weights of each of several networks.
+pub fn cut<'a>(mlps: &'a [Mlp], mut weights: &'a [f32]) -> impl Iterator<Item = &'a [f32]> {
+    mlps.iter().map(move |mlp| {
+        let (own, rest) = weights.split_at(mlp.size().min(weights.len()));
+        weights = rest;
+        own
+    })
 }
 
 /// Moves a target network's weights towards a network's: `target <- tau weights + (1 - tau) target`.

@@ -1,0 +1,239 @@
+//! Hindsight experience replay (Andrychowicz et al. 2017).
+//!
+//! ```text
+//! repeat: g  <- a goal;  R <- R + a rollout of pi towards g, with noise      (rollout)
+//!         repeat: (s, a, s', g) from R
+//!                 g  <- with probability p an achieved goal of its future    (hindsight)
+//!                 r  <- 1[s' = g]                                           (goal::reward)
+//!                 update Q, pi on (s, a, s', g, r)                          (OffPolicy)
+//!         target networks follow
+//! ```
+
+use serde::{Deserialize, Serialize};
+
+use super::LearnError;
+use super::checkpoint::Checkpoint;
+use super::learner::{Figures, Learner};
+use super::normalizer::Normalizer;
+use super::off_policy::OffPolicy;
+use super::rollout::{Actor, Noise, episode};
+use super::transitions::Transitions;
+use crate::engine::Engine;
+use crate::env::Env;
+use crate::goal::{Hindsight, ReplayBuffer, Strategy};
+use crate::onnx::Graph;
+use crate::rng::{Rng, Stream, stream};
+
+/// Settings of the loop around the learner; the defaults are goalGAIL's (released code), with target
+/// networks that follow a little in each update.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HerSettings {
+    /// Transitions of the agent in each update.
+    pub batch: usize,
+    /// Updates per step in the environment.
+    pub updates_per_step: f64,
+    /// Steps in the environment per iteration, at least.
+    pub iteration: u64,
+    /// Share of transitions that get another goal: 0 is no hindsight, `k / (k + 1)` is HER's `k`.
+    pub relabel: f64,
+    /// Where those goals come from.
+    pub strategy: Strategy,
+    /// Whether a rollout stops at its goal: what comes after is never learned from.
+    pub cut: bool,
+    /// Deviation of the exploration noise, in units of the largest action.
+    pub noise: f32,
+    /// Share of actions drawn at random.
+    pub random: f64,
+    /// How far target networks go in each update.
+    pub tau: f32,
+    /// How far they go after each rollout instead, as in the released code; 0 leaves it out.
+    pub tau_rollout: f32,
+}
+
+impl Default for HerSettings {
+    fn default() -> Self {
+        Self {
+            batch: 256,
+            updates_per_step: 2.0 / 3.0,
+            iteration: 3000,
+            relabel: 0.8,
+            strategy: Strategy::Future,
+            cut: true,
+            noise: 0.15,
+            random: 0.3,
+            tau: 0.005,
+            tau_rollout: 0.0,
+        }
+    }
+}
+
+impl HerSettings {
+    /// How the agent's own transitions are relabelled.
+    pub fn hindsight(&self) -> Hindsight {
+        Hindsight { strategy: self.strategy, probability: self.relabel, already_achieved: None }
+    }
+}
+
+/// The loop's state: environment, replay buffer, learner.
+pub struct Her {
+    pub(super) settings: HerSettings,
+    pub(super) engine: Engine,
+    pub(super) env: Box<dyn Env>,
+    pub(super) learner: Box<dyn OffPolicy>,
+    pub(super) replay: ReplayBuffer,
+    pub(super) normalizer: Normalizer,
+    pub(super) env_steps: u64,
+    /// Updates that rollouts have earned and that were not made yet.
+    pub(super) due: f64,
+    pub(super) exploration: Rng,
+    pub(super) rng: Rng,
+}
+
+impl Her {
+    /// The loop around a learner.
+    pub fn new(
+        engine: &Engine,
+        settings: &HerSettings,
+        env: Box<dyn Env>,
+        learner: Box<dyn OffPolicy>,
+        seed: u64,
+    ) -> Self {
+        let inputs = env.spec().observation + env.spec().goal;
+        Self {
+            settings: settings.clone(),
+            engine: engine.clone(),
+            env,
+            learner,
+            replay: ReplayBuffer::default(),
+            normalizer: Normalizer::new(inputs),
+            env_steps: 0,
+            due: 0.0,
+            exploration: stream(seed, Stream::Exploration),
+            rng: stream(seed, Stream::Training),
+        }
+    }
+
+    /// Adds one rollout of the policy, with noise; true when it reached its goal.
+    pub(super) fn rollout(&mut self) -> Result<bool, LearnError> {
+        let policy = self.learner.policy(&self.normalizer.vector())?;
+        let space = self.env.spec().actions;
+        let mut actor = Actor::new(&self.engine, &policy, space)?;
+        let noise = Noise { gaussian: self.settings.noise, random: self.settings.random };
+        let goal = self.env.sample_goal(&mut self.exploration);
+        let mut act = |env: &mut dyn Env, action: &mut [f32], rng: &mut Rng| {
+            actor.act(env, action)?;
+            noise.disturb(space, action, rng);
+            Ok(())
+        };
+        let (env, rng) = (self.env.as_mut(), &mut self.exploration);
+        let trajectory = episode(env, &goal, self.settings.cut, rng, &mut act)?;
+        self.env_steps += trajectory.last() as u64;
+        self.due += trajectory.last() as f64 * self.settings.updates_per_step;
+        let tolerance = self.env.spec().tolerance;
+        let reached =
+            crate::goal::reached(trajectory.achieved_goal(trajectory.last()), &goal, tolerance);
+        self.replay.push(trajectory);
+        let newest =
+            std::slice::from_ref(&self.replay.trajectories()[self.replay.trajectories().len() - 1]);
+        let mut fresh = ReplayBuffer::default();
+        newest.iter().cloned().for_each(|t| fresh.push(t));
+        self.observe(&fresh);
+        Ok(reached)
+    }
+
+    /// Takes episodes into the normaliser, with goals as they are learned with.
+    pub(super) fn observe(&mut self, episodes: &ReplayBuffer) {
+        let mut seen = Transitions::default();
+        let (rows, hindsight) = (episodes.transitions(), self.settings.hindsight());
+        seen.draw(rows, episodes, &hindsight, self.env.spec().tolerance, false, &mut self.rng);
+        let (o, g) = (self.env.spec().observation, self.env.spec().goal);
+        for i in 0..seen.len() {
+            let mut row = seen.observation[i * o..(i + 1) * o].to_vec();
+            row.extend_from_slice(&seen.goal[i * g..(i + 1) * g]);
+            self.normalizer.observe(&row);
+        }
+    }
+}
+
+impl Learner for Her {
+    fn iterate(&mut self) -> Result<Figures, LearnError> {
+        let until = self.env_steps + self.settings.iteration;
+        let (mut batch, mut reached, mut rollouts) = (Transitions::default(), 0, 0);
+        let mut means = Means::default();
+        while self.env_steps < until {
+            reached += u32::from(self.rollout()?);
+            rollouts += 1;
+            let normalizer = self.normalizer.vector();
+            while self.due >= 1.0 {
+                self.due -= 1.0;
+                batch.clear();
+                let (hindsight, tolerance) = (self.settings.hindsight(), self.env.spec().tolerance);
+                let (rows, rng) = (self.settings.batch, &mut self.rng);
+                batch.draw(rows, &self.replay, &hindsight, tolerance, false, rng);
+                means.add(self.learner.update(&batch, &batch.success, &normalizer)?);
+                self.learner.follow(self.settings.tau);
+            }
+            if self.settings.tau_rollout > 0.0 {
+                self.learner.follow(self.settings.tau_rollout);
+            }
+        }
+        let mut figures = vec![("rollout_success", f64::from(reached) / f64::from(rollouts))];
+        figures.extend(means.figures());
+        Ok(figures)
+    }
+
+    fn env_steps(&self) -> u64 {
+        self.env_steps
+    }
+
+    fn policy(&self) -> Result<Graph, LearnError> {
+        self.learner.policy(&self.normalizer.vector())
+    }
+
+    fn save(&self) -> Result<Checkpoint, LearnError> {
+        let mut kept = Checkpoint::default();
+        kept.put_all("learner", self.learner.save()?);
+        kept.put_replay("replay", &self.replay);
+        self.normalizer.save("normalizer", &mut kept);
+        kept.put_count("env_steps", self.env_steps);
+        kept.put_count("due", self.due.to_bits());
+        kept.put_rng("exploration", &self.exploration);
+        kept.put_rng("rng", &self.rng);
+        Ok(kept)
+    }
+
+    fn restore(&mut self, kept: &Checkpoint) -> Result<(), LearnError> {
+        let spec = self.env.spec();
+        let sizes = [spec.observation, spec.goal, spec.actions.size()];
+        self.learner.restore(&kept.part("learner"))?;
+        self.replay = kept.replay("replay", sizes)?;
+        self.normalizer.restore("normalizer", kept)?;
+        self.env_steps = kept.count("env_steps")?;
+        self.due = f64::from_bits(kept.count("due")?);
+        self.exploration = kept.rng("exploration")?;
+        self.rng = kept.rng("rng")?;
+        Ok(())
+    }
+}
+
+/// Means of figures over an iteration.
+#[derive(Debug, Default)]
+pub(super) struct Means {
+    sums: Vec<(&'static str, f64, u32)>,
+}
+
+impl Means {
+    pub(super) fn add(&mut self, figures: Figures) {
+        for (name, value) in figures {
+            match self.sums.iter_mut().find(|(known, ..)| *known == name) {
+                Some((_, sum, count)) => (*sum, *count) = (*sum + value, *count + 1),
+                None => self.sums.push((name, value, 1)),
+            }
+        }
+    }
+
+    pub(super) fn figures(&self) -> Figures {
+        self.sums.iter().map(|(name, sum, count)| (*name, sum / f64::from(*count))).collect()
+    }
+}
