@@ -267,7 +267,7 @@ impl Learner for Bc {
             let goal = b.input(tensor::DESIRED_GOAL, &[Dim::Batch, Dim::Fixed(self.env.goal)]);
             x = b.concat(&[x, goal], 1);
         }
-        let layers = self.network.mlp().trained(&mut b, "policy", &self.best.weights)?;
+        let layers = self.network.mlps()[0].trained(&mut b, "policy", &self.best.weights)?;
         let y = network(&mut b, &layers, &self.normalizer, x);
         let action = self.head.action(&mut b, y);
         b.output(tensor::ACTION, action);

@@ -4,6 +4,7 @@ mod batch;
 pub mod bc;
 pub mod checkpoint;
 pub mod dataset;
+pub mod demonstrations;
 pub mod evaluate;
 mod exploration;
 pub mod finetune;

@@ -202,3 +202,42 @@ fn settings_that_do_not_fit_the_environment_are_refused() {
     let error = refused(NUMBER, BcSettings::goal_conditioned()).to_string();
     assert_eq!(error, "hindsight needs an environment with goals: `test` has none");
 }
+
+#[test]
+fn measure() {
+    use crate::env::{Env as _, FourRooms};
+    use crate::learn::rollout::{Actor, Noise};
+    use crate::learn::{demonstrations, evaluate};
+    let Ok(what) = std::env::var("MEASURE") else { return };
+    let engine = Engine::best(None, crate::engine::Device::Cpu).unwrap();
+    println!("{engine}");
+    for (name, change) in what.split(';').filter_map(|w| w.split_once(':')) {
+        let mut value = toml::Table::try_from(BcSettings::default()).unwrap();
+        let changes: toml::Table =
+            change.split('&').collect::<Vec<_>>().join("\n").parse().unwrap();
+        value.extend(changes);
+        let settings: BcSettings = value.try_into().unwrap();
+        let mut line = format!("{name}:");
+        for seed in 0..std::env::var("SEEDS").map_or(3, |s| s.parse().unwrap()) {
+            let mut env = FourRooms::new();
+            let mut rng = stream(seed, Stream::Demonstrations);
+            let shown = demonstrations::collect(&mut env, 20, Noise::default(), &mut rng).unwrap();
+            let mut bc = Bc::new(&engine, env.spec(), shown, settings.clone(), seed).unwrap();
+            let mut n = 0;
+            while !bc.done() {
+                bc.iterate().unwrap();
+                n += 1;
+            }
+            let mut actor = Actor::new(&engine, &bc.policy().unwrap(), env.spec().actions).unwrap();
+            let goals = evaluate::goals(&env, 100, 0);
+            let found = evaluate::run(&mut env, &mut actor, &goals, Noise::default(), 0).unwrap();
+            line += &format!(
+                " {:.3} (last {:.3}, {n} it, val {:.4})",
+                found.any.value(),
+                found.last.value(),
+                bc.best.loss
+            );
+        }
+        println!("{line}");
+    }
+}
