@@ -3,6 +3,7 @@
 mod arm_reach;
 mod bit_flip;
 mod block_pusher;
+pub mod classic;
 mod four_rooms;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ use crate::rng::Rng;
 pub use arm_reach::{ArmReach, Expert, Workspace, start_pose};
 pub use bit_flip::BitFlip;
 pub use block_pusher::BlockPusher;
+pub use classic::{Acrobot, CartPole, Classic, MountainCar};
 pub use four_rooms::FourRooms;
 
 /// Why an environment could not go on.
@@ -164,7 +166,8 @@ pub trait Env: Send {
 }
 
 /// The names that [`named`] knows; `bit_flip_N` is bit flipping with another number of bits.
-pub const NAMES: [&str; 3] = ["bit_flip", "block_pusher", "four_rooms"];
+pub const NAMES: [&str; 6] =
+    ["acrobot", "bit_flip", "block_pusher", "cart_pole", "four_rooms", "mountain_car"];
 
 /// The environment of a name.
 ///
@@ -175,6 +178,9 @@ pub fn named(name: &str) -> Result<Box<dyn Env>, EnvError> {
         "bit_flip" => Box::new(BitFlip::default()),
         "block_pusher" => Box::new(BlockPusher::new()),
         "four_rooms" => Box::new(FourRooms::new()),
+        "cart_pole" => Box::new(Classic::<CartPole>::default()),
+        "mountain_car" => Box::new(Classic::<MountainCar>::default()),
+        "acrobot" => Box::new(Classic::<Acrobot>::default()),
         _ => match BitFlip::named(name) {
             Some(env) => Box::new(env),
             None => return Err(EnvError::Unknown { name: name.into(), known: NAMES.to_vec() }),
