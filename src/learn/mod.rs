@@ -10,6 +10,7 @@ mod exploration;
 pub mod finetune;
 pub mod gcbc;
 pub mod her;
+pub mod keypoints;
 mod label;
 pub mod learner;
 pub mod network;
@@ -17,6 +18,7 @@ pub mod normalizer;
 pub mod off_policy;
 pub mod rollout;
 mod schedule;
+pub mod shift;
 pub mod trained;
 pub mod transitions;
 
