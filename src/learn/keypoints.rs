@@ -300,13 +300,12 @@ fn moving(b: &mut Builder, pictures: &Pictures, training: usize, x: Value) -> Va
 /// weights up to a constant.
 fn spatial_softmax(b: &mut Builder, maps: Value, k: usize, side: usize) -> Value {
     let cells = side * side;
-    let flat = b.reshape(maps, &[-1, cells as i64]);
+    let flat = b.reshape(maps, &[-1, k as i64, cells as i64]);
     let weights = b.softmax(flat, -1);
     let along = |i: usize| (2 * i + 1) as f32 / side as f32 - 1.0;
     let places = (0..cells).flat_map(|i| [along(i % side), -along(i / side)]).collect();
     let places = b.constant(Tensor { dims: vec![cells, 2], data: places });
-    let means = b.matmul(weights, places);
-    b.reshape(means, &[-1, k as i64, 2])
+    b.matmul(weights, places)
 }
 
 /// `NAME.weight` of these axes, drawn as He et al. 2015 do, and `NAME.bias`, zero. Dense weights are

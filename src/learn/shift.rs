@@ -210,7 +210,7 @@ mod tests {
         let space = env.spec().actions;
         let actor = |action| Actor::new(&Engine::tract(), &constant(action), space).unwrap();
         let mut policies = [("straight", actor([-1.0, 0.0])), ("drifting", actor([-1.0, -0.3]))];
-        let goals = vec![vec![-3.0, 0.0]; 3];
+        let goals = vec![vec![-7.0, 0.0]; 3];
         let shift = measure(&mut env, &mut policies, &goals, 0).unwrap();
         let [straight, drifting] = &shift.policies[..] else { panic!() };
         assert!(straight.error_on_own.mean() < 1e-4 && straight.drift.mean() < 1e-4);
