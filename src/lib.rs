@@ -6,7 +6,7 @@
 //!
 //! | level | modules |
 //! |---|---|
-//! | 0 | [`clock`], [`joints`], [`os`], [`rng`], [`storage`]: time, joint vectors, the system calls, randomness and files, all passed in as values |
+//! | 0 | [`clock`], [`joints`], [`os`], [`rng`], [`storage`], [`svg`]: time, joint vectors, the system calls, randomness and files, all passed in as values; pictures as text |
 //! | 1 | [`onnx`]: graphs, verification, differentiation, training steps · [`config`] · [`kinematics`] · [`episode`]: what is logged |
 //! | 2 | [`hal`]: port, wire, bus, servos, arm, emulator · [`engine`]: tract and ONNX Runtime · [`goal`]: when a goal is reached, hindsight relabelling |
 //! | 3 | [`policy`]: spec, bundle, store · [`env`](mod@env): goal-reaching environments and experts |
@@ -20,6 +20,7 @@ pub mod joints;
 pub mod os;
 pub mod rng;
 pub mod storage;
+pub mod svg;
 
 pub mod config;
 pub mod episode;

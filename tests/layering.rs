@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-const LEVELS: [(&str, u8); 18] = [
+const LEVELS: [(&str, u8); 19] = [
     ("clock", 0),
     ("joints", 0),
     ("os", 0),
     ("rng", 0),
     ("storage", 0),
+    ("svg", 0),
     ("config", 1),
     ("episode", 1),
     ("kinematics", 1),

@@ -9,6 +9,7 @@ use resvg::{tiny_skia, usvg};
 
 use crate::learn::evaluate::Rate;
 use crate::storage::Storage;
+use crate::svg::{line, rect, text};
 
 /// One goal and whether it was reached.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -308,44 +309,6 @@ fn rate<'a>(goals: impl Iterator<Item = &'a GoalOutcome>, after: bool) -> Rate {
     })
 }
 
-fn text(out: &mut String, (x, y): (f64, f64), size: u32, anchor: &str, fill: &str, words: &str) {
-    let _ = writeln!(
-        out,
-        "<text x=\"{x:.1}\" y=\"{y:.1}\" font-size=\"{size}\" text-anchor=\"{anchor}\" fill=\"{fill}\">{}</text>",
-        escape(words)
-    );
-}
-
-fn rect(out: &mut String, (x, y): (f64, f64), (width, height): (f64, f64), fill: &str) {
-    let _ = writeln!(
-        out,
-        "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" fill=\"{fill}\"/>"
-    );
-}
-
-fn line(out: &mut String, from: (f64, f64), to: (f64, f64), stroke: &str) {
-    let _ = writeln!(
-        out,
-        "<line x1=\"{:.1}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\" stroke=\"{stroke}\"/>",
-        from.0, from.1, to.0, to.1
-    );
-}
-
-/// Words as XML text; characters that XML does not have are left out.
-fn escape(words: &str) -> String {
-    let mut escaped = String::new();
-    for c in words.chars().filter(|c| !c.is_control()) {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            c => escaped.push(c),
-        }
-    }
-    escaped
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -403,6 +366,24 @@ mod tests {
         };
         let (with, without) = (ink(&with), ink(&without));
         assert!(with > without + 5000, "{with} pixels with text, {without} without");
+    }
+
+    #[test]
+    fn environments_show_what_happens_in_them() {
+        for name in ["bit_flip", "block_pusher", "four_rooms"] {
+            let mut env = crate::env::named(name).unwrap();
+            let mut rng = crate::rng::stream(5, crate::rng::Stream::HeldOut);
+            let goal = env.sample_goal(&mut rng);
+            env.reset(&goal, &mut rng).unwrap();
+            let before = env.scene();
+            let action = env.expert().unwrap();
+            env.step(&action).unwrap();
+            let scene = env.scene();
+            assert_ne!(scene.raster(64), before.raster(64), "{name}");
+            let [before, after] = [before, scene].map(|s| png(&s.to_svg(500.0)).unwrap());
+            assert_ne!(before, after, "{name}");
+            assert_eq!(tiny_skia::Pixmap::decode_png(&after).unwrap().width(), 500);
+        }
     }
 
     #[test]

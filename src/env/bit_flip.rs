@@ -6,7 +6,7 @@
 
 use rand::RngExt as _;
 
-use super::{ActionSpace, Ends, Env, EnvError, EnvSpec, check_action, check_goal};
+use super::{ActionSpace, Colour, Ends, Env, EnvError, EnvSpec, Scene, check_action, check_goal};
 use crate::rng::Rng;
 
 /// The environment.
@@ -87,6 +87,22 @@ impl Env for BitFlip {
     fn expert(&mut self) -> Result<Vec<f32>, EnvError> {
         let wrong = self.bits.iter().zip(&self.desired).position(|(bit, wished)| bit != wished);
         Ok(vec![wrong.unwrap_or(0) as f32])
+    }
+
+    /// The bits in a row over those wished for: dark where set, a dot in between where right.
+    fn scene(&self) -> Scene {
+        let mut scene = Scene::new([0.0, 0.0], [self.bits.len() as f32, 3.0]);
+        for (i, (bit, wished)) in self.bits.iter().zip(&self.desired).enumerate() {
+            let x = i as f32 + 0.5;
+            for (y, bit) in [(2.5, *bit), (0.5, *wished)] {
+                let fill = if bit > 0.5 { Colour::WALL } else { Colour::FAINT };
+                scene.square([x, y], 0.9, fill);
+            }
+            if bit == wished {
+                scene.circle([x, 1.5], 0.2, Colour::GOAL);
+            }
+        }
+        scene
     }
 }
 

@@ -14,13 +14,16 @@
 use rand::RngExt as _;
 
 use super::four_rooms::towards;
-use super::{ActionSpace, Ends, Env, EnvError, EnvSpec, check_action, check_goal};
+use super::{ActionSpace, Colour, Ends, Env, EnvError, EnvSpec, Scene, check_action, check_goal};
 use crate::rng::Rng;
 
 /// The largest commanded displacement along an axis (m).
 const STEP: f32 = 0.2;
-/// Between the centres in contact: half the block's edge and the point's radius (m).
-const CONTACT: f32 = 0.4;
+/// The block's edge and the point's radius (m).
+const EDGE: f32 = 0.6;
+const RADIUS: f32 = 0.1;
+/// Between the centres in contact (m).
+const CONTACT: f32 = 0.5 * EDGE + RADIUS;
 /// How far the block moves per commanded penetration.
 const YIELD: f32 = 0.29;
 /// A contact may be this inexact (m), so that a point can slide along the block.
@@ -134,6 +137,17 @@ impl Env for BlockPusher {
     fn expert(&mut self) -> Result<Vec<f32>, EnvError> {
         let [x, y, block_x, block_y] = self.desired;
         Ok(pusher::act(self.point(), self.block(), [x, y], [block_x, block_y]).to_vec())
+    }
+
+    /// From above: block and point, each over the place where it is wished.
+    fn scene(&self) -> Scene {
+        let [x, y, block_x, block_y] = self.desired;
+        let mut scene = Scene::new([-1.8; 2], [1.8; 2]);
+        scene.square([block_x, block_y], EDGE, Colour::OBJECT_GOAL);
+        scene.square(self.block(), EDGE, Colour::OBJECT);
+        scene.circle([x, y], RADIUS, Colour::GOAL);
+        scene.circle(self.point(), RADIUS, Colour::AGENT);
+        scene
     }
 }
 

@@ -10,7 +10,7 @@
 
 use rand::RngExt as _;
 
-use super::{ActionSpace, Ends, Env, EnvError, EnvSpec, check_action, check_goal};
+use super::{ActionSpace, Colour, Ends, Env, EnvError, EnvSpec, Scene, check_action, check_goal};
 use crate::rng::Rng;
 
 /// Cells along each side; the rows and columns 0, 12 and 24 are wall but for the doors.
@@ -140,6 +140,21 @@ impl Env for FourRooms {
         let target = planner::next(self.position, self.desired);
         Ok(towards(self.position, target).to_vec())
     }
+
+    /// From above; the point is drawn larger than it is, or it could not be seen.
+    fn scene(&self) -> Scene {
+        let (low, high) = (-0.5 - ORIGIN as f32, (CELLS - ORIGIN) as f32 - 0.5);
+        let mut scene = Scene::new([low; 2], [high; 2]);
+        scene.rectangle([low; 2], [high; 2], Colour::WALL);
+        let rooms = planner::RING.iter().step_by(2).copied();
+        rooms.clone().for_each(|room| scene.square(room, 11.0, Colour::WHITE));
+        // The way round the rooms, as wide as its doors.
+        scene.line(rooms.cycle().take(5), 1.0, Colour::WHITE);
+        scene.circle(self.desired, self.spec.tolerance, Colour::NEAR_GOAL);
+        scene.circle(self.desired, 0.4, Colour::GOAL);
+        scene.circle(self.position, 0.5, Colour::AGENT);
+        scene
+    }
 }
 
 /// The action that leads straight to a point as fast as it can be.
@@ -153,7 +168,7 @@ pub(super) fn towards(from: [f32; 2], to: [f32; 2]) -> [f32; 2] {
 mod planner {
     /// Rooms (even) and doors (odd) in the order in which one walks round. Each door lies straight
     /// between the centres of its rooms.
-    const RING: [[f32; 2]; 8] = [
+    pub(super) const RING: [[f32; 2]; 8] = [
         [-14.0, -14.0],
         [-8.0, -14.0],
         [-2.0, -14.0],

@@ -5,6 +5,8 @@ mod bit_flip;
 mod block_pusher;
 pub mod classic;
 mod four_rooms;
+mod scene;
+mod vectorised;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +17,8 @@ pub use bit_flip::BitFlip;
 pub use block_pusher::BlockPusher;
 pub use classic::{Acrobot, CartPole, Classic, MountainCar};
 pub use four_rooms::FourRooms;
+pub use scene::{Colour, Scene, Shape};
+pub use vectorised::Vectorised;
 
 /// Why an environment could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -162,6 +166,10 @@ pub trait Env: Send {
     /// There is none, or the goal is out of its reach.
     fn expert(&mut self) -> Result<Vec<f32>, EnvError> {
         Err(EnvError::NoExpert(self.spec().name))
+    }
+    /// What it looks like now; by default nothing is drawn.
+    fn scene(&self) -> Scene {
+        Scene::default()
     }
 }
 

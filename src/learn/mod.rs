@@ -5,11 +5,14 @@ pub mod bc;
 pub mod checkpoint;
 pub mod dataset;
 pub mod demonstrations;
+pub mod discriminator;
 pub mod evaluate;
 mod exploration;
 pub mod finetune;
 pub mod gcbc;
+pub mod goal_gail;
 pub mod her;
+pub mod imitation_reward;
 pub mod keypoints;
 mod label;
 pub mod learner;
@@ -27,7 +30,11 @@ use crate::goal::TrajectoryError;
 use crate::onnx::OnnxError;
 use crate::policy::PolicyError;
 
+pub use discriminator::{
+    AdversarialLoss, Discriminator, DiscriminatorReport, DiscriminatorSettings,
+};
 pub use exploration::Exploration;
+pub use imitation_reward::ImitationReward;
 pub use label::{Layout, Reach};
 pub use schedule::{Schedule, Shape};
 

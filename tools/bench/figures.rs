@@ -6,6 +6,7 @@
 
 mod acting;
 mod arm;
+mod envs;
 mod learning;
 mod loading;
 mod measure;
@@ -21,7 +22,7 @@ use regoal::storage::Disk;
 /// How the names of a benchmark's figures begin, and what measures them.
 type Benchmark = (&'static str, fn(&Setup) -> Vec<Figure>);
 
-const BENCHMARKS: [Benchmark; 15] = [
+const BENCHMARKS: [Benchmark; 17] = [
     ("train_step/mlp/32/", |setup| learning::mlp_steps(setup, 32, 1)),
     ("train_step/mlp/256/", |setup| learning::mlp_steps(setup, 256, 1)),
     ("train_step/mlp/256/2_threads/", |setup| learning::mlp_steps(setup, 256, 2)),
@@ -36,6 +37,8 @@ const BENCHMARKS: [Benchmark; 15] = [
     ("bus_cycle/feetech", arm::bus_cycle),
     ("relabel/256", |_| learning::relabel(256)),
     ("env/arm_reach", arm::env),
+    ("env/four_rooms", |_| envs::four_rooms()),
+    ("env/four_rooms/raster", |_| envs::raster()),
     ("tick/arm_reach", arm::tick),
 ];
 

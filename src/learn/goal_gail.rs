@@ -1,0 +1,359 @@
+//! Goal-conditioned adversarial imitation with hindsight: goalGAIL (Ding et al. 2019, algorithm 1).
+//!
+//! ```text
+//! input: demonstrations D, replay R <- {}, pi_theta, Q_phi, D_psi, delta
+//! repeat: R <- R + a rollout of pi towards a goal                              (Her::rollout)
+//!         repeat: (s, a, s', g) from R and from D
+//!                 g  <- an achieved goal of its future, in R and in D          (hindsight)
+//!                 r  <- (1 - delta) 1[s' = g] + delta w log D_psi(s, a, g)     (reward)
+//!                 phi, theta  <- update Q, pi                                  (OffPolicy)
+//!         repeat: psi <- min  -E_D[log D_psi] - E_R[log(1 - D_psi)]            (Discriminator)
+//!         anneal delta
+//! ```
+//!
+//! `relabel = 0` is Goal GAIL: adversarial imitation on `(s, a, g)` without hindsight. With
+//! `sees = "next_state"` the discriminator sees `(s, g, s')` and no action is ever imitated. Rewards
+//! are computed when a batch is drawn, with the discriminator as it is then, never stored.
+
+use serde::{Deserialize, Serialize};
+
+use super::LearnError;
+use super::checkpoint::Checkpoint;
+use super::discriminator::{Discriminator, DiscriminatorSettings};
+use super::her::{Her, HerSettings, Means};
+use super::imitation_reward::ImitationReward;
+use super::learner::{Figures, Learner};
+use super::off_policy::{Bounds, Ddpg, DdpgSettings};
+use super::rollout::{Noise, episode};
+use super::transitions::Transitions;
+use crate::engine::Engine;
+use crate::env::{Env, EnvSpec};
+use crate::goal::{Hindsight, ReplayBuffer};
+use crate::onnx::Graph;
+use crate::rng::{Rng, Stream, item, stream};
+
+/// What the discriminator sees beside state and goal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sees {
+    /// The action: `(s, g, a)`.
+    #[default]
+    Action,
+    /// The next state: `(s, g, s')`, so that demonstrations need no actions.
+    NextState,
+    /// The way to the next state: `(s, g, s' - s)`, which a step far smaller than the space drowns
+    /// in otherwise.
+    Motion,
+}
+
+/// Settings; the defaults are the released code's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GoalGailSettings {
+    /// Rollouts, hindsight, updates.
+    pub her: HerSettings,
+    /// Actor and critic.
+    pub ddpg: DdpgSettings,
+    /// The discriminator.
+    pub discriminator: DiscriminatorSettings,
+    /// Episodes of the expert.
+    pub demonstrations: usize,
+    /// Deviation of the noise on the expert's actions, in units of the largest action.
+    pub expert_noise: f32,
+    /// Share of the expert's actions drawn at random.
+    pub expert_random: f64,
+    /// Demonstrated transitions in each update, beside the agent's.
+    pub expert_batch: usize,
+    /// Share of demonstrated transitions that get another goal.
+    pub relabel_expert: f64,
+    /// What the discriminator sees.
+    pub sees: Sees,
+    /// Discriminator updates per update of the critic.
+    pub discriminator_updates: f64,
+    /// Whether the discriminator learns from relabelled rows of the agent, which it then scores.
+    pub discriminate_relabelled: bool,
+    /// Deviation of the noise on actions that the discriminator sees, of both sides.
+    pub action_noise: f32,
+    /// The share of the discriminator in the reward, at first: `delta`.
+    pub delta: f32,
+    /// What is left of `delta` after each thousand steps in the environment.
+    pub anneal: f32,
+    /// The weight `w` of the discriminator's reward.
+    pub scale: f32,
+    /// The discriminator's reward.
+    pub reward: ImitationReward,
+}
+
+impl Default for GoalGailSettings {
+    fn default() -> Self {
+        Self {
+            her: HerSettings::default(),
+            ddpg: DdpgSettings::default(),
+            discriminator: DiscriminatorSettings::default(),
+            demonstrations: 20,
+            expert_noise: 0.0,
+            expert_random: 0.0,
+            expert_batch: 96,
+            relabel_expert: 0.8,
+            sees: Sees::default(),
+            discriminator_updates: 0.5,
+            discriminate_relabelled: false,
+            action_noise: 0.15,
+            delta: 1.0,
+            anneal: 1.0,
+            scale: 0.1,
+            reward: ImitationReward::LogD,
+        }
+    }
+}
+
+/// The least that `log D` is: of a discriminator that is as sure as a single can say.
+const LEAST_LOG: f32 = -18.4;
+
+impl GoalGailSettings {
+    /// The returns there can be: success ends them, `log D` is never positive.
+    fn bounds(&self, gamma: f32) -> Bounds {
+        let indicator = self.delta < 1.0 || self.anneal < 1.0;
+        let imitation = self.delta * self.scale * LEAST_LOG / (1.0 - gamma);
+        let high = if indicator { 1.0 } else { 0.0 };
+        match self.reward {
+            ImitationReward::LogD => Bounds { low: imitation.min(0.0), high },
+            ImitationReward::MinusLogOneMinusD => Bounds { low: 0.0, high: high - imitation },
+            ImitationReward::Logit => Bounds { low: imitation, high: high - imitation },
+        }
+    }
+}
+
+/// The learner.
+pub struct GoalGail {
+    settings: GoalGailSettings,
+    her: Her,
+    demonstrations: ReplayBuffer,
+    discriminator: Option<Discriminator>,
+    delta: f32,
+    /// Discriminator updates that are due.
+    due: f64,
+    rewards: Vec<f32>,
+    rng: Rng,
+}
+
+impl GoalGail {
+    /// A learner with its own demonstrations by the environment's expert.
+    ///
+    /// # Errors
+    /// The environment has no expert or no continuous actions, or the engine cannot run the steps.
+    pub fn new(
+        engine: &Engine,
+        settings: &GoalGailSettings,
+        mut env: Box<dyn Env>,
+        seed: u64,
+    ) -> Result<Self, LearnError> {
+        let spec = env.spec().clone();
+        let demonstrations = demonstrate(settings, env.as_mut(), seed)?;
+        let gamma = settings.ddpg.gamma.unwrap_or(1.0 - 1.0 / spec.horizon as f32);
+        let expert_rows = if settings.demonstrations > 0 { settings.expert_batch } else { 0 };
+        let mut weights = stream(seed, Stream::Weights);
+        let learner = Ddpg::new(
+            engine,
+            &settings.ddpg,
+            &spec,
+            settings.her.batch + expert_rows,
+            settings.bounds(gamma),
+            &mut weights,
+        )?;
+        let inputs = settings.sees.size(&spec);
+        let adversarial = settings.delta > 0.0 && settings.demonstrations > 0;
+        let discriminator = adversarial
+            .then(|| Discriminator::new(engine, &settings.discriminator, inputs, &mut weights))
+            .transpose()?;
+        let mut her = Her::new(engine, &settings.her, env, Box::new(learner), seed);
+        her.observe(&demonstrations);
+        Ok(Self {
+            settings: settings.clone(),
+            her,
+            demonstrations,
+            discriminator,
+            delta: settings.delta,
+            due: 0.0,
+            rewards: Vec::new(),
+            rng: item(seed, Stream::Training, 1),
+        })
+    }
+
+    /// How demonstrations are relabelled.
+    fn expert_hindsight(&self) -> Hindsight {
+        Hindsight { probability: self.settings.relabel_expert, ..self.settings.her.hindsight() }
+    }
+
+    /// `(s, a, s', g)` of the agent, then of the demonstrations, each relabelled.
+    fn draw(&mut self, batch: &mut Transitions) {
+        let tolerance = self.her.env.spec().tolerance;
+        let (agent, expert) = (self.settings.her.hindsight(), self.expert_hindsight());
+        batch.clear();
+        let rows = self.settings.her.batch;
+        batch.draw(rows, &self.her.replay, &agent, tolerance, false, &mut self.rng);
+        let rows = self.settings.expert_batch;
+        batch.draw(rows, &self.demonstrations, &expert, tolerance, true, &mut self.rng);
+    }
+
+    /// `r <- (1 - delta) 1[s' = g] + delta w log D(s, a, g)`.
+    fn reward(&mut self, batch: &Transitions) -> Result<(), LearnError> {
+        let indicator = batch.success.iter().map(|success| (1.0 - self.delta) * success);
+        self.rewards.clear();
+        self.rewards.extend(indicator);
+        let Some(discriminator) = &mut self.discriminator else { return Ok(()) };
+        let (sees, noise) = (self.settings.sees, self.settings.action_noise);
+        let rows = sees.rows(batch, self.her.env.spec(), noise, &mut self.rng);
+        let mut logits = Vec::with_capacity(batch.len());
+        discriminator.logits(&rows, &mut logits)?;
+        let weight = self.delta * self.settings.scale;
+        for (reward, z) in self.rewards.iter_mut().zip(&logits) {
+            *reward += weight * self.settings.reward.of(*z).clamp(LEAST_LOG, -LEAST_LOG);
+        }
+        Ok(())
+    }
+
+    /// One step of the discriminator: demonstrations relabelled, the agent's rows by default not.
+    fn discriminate(&mut self) -> Result<Figures, LearnError> {
+        let (tolerance, expert) = (self.her.env.spec().tolerance, self.expert_hindsight());
+        let mut agent = self.settings.her.hindsight();
+        if !self.settings.discriminate_relabelled {
+            agent.probability = 0.0;
+        }
+        let Some(discriminator) = &mut self.discriminator else { return Ok(Vec::new()) };
+        let rows = self.settings.discriminator.batch;
+        let (sees, noise) = (self.settings.sees, self.settings.action_noise);
+        let (spec, rng) = (self.her.env.spec(), &mut self.rng);
+        let mut batch = Transitions::default();
+        batch.draw(rows, &self.demonstrations, &expert, tolerance, true, rng);
+        let shown = sees.rows(&batch, spec, noise, rng);
+        batch.clear();
+        batch.draw(rows, &self.her.replay, &agent, tolerance, false, rng);
+        let own = sees.rows(&batch, spec, noise, rng);
+        let report = discriminator.update(&shown, &own, rng)?;
+        Ok(vec![
+            ("discriminator_loss", f64::from(report.loss)),
+            ("d_expert", f64::from(report.expert)),
+            ("d_agent", f64::from(report.agent)),
+        ])
+    }
+}
+
+impl Sees {
+    /// Numbers in a row.
+    fn size(self, env: &EnvSpec) -> usize {
+        let beside = match self {
+            Self::Action => env.actions.size(),
+            Self::NextState | Self::Motion => env.observation,
+        };
+        env.observation + env.goal + beside
+    }
+
+    /// What the discriminator sees of a batch, `[B, size]`.
+    fn rows(self, batch: &Transitions, env: &EnvSpec, noise: f32, rng: &mut Rng) -> Vec<f32> {
+        let (o, g, a) = (env.observation, env.goal, env.actions.size());
+        let noise = Noise { gaussian: noise, random: 0.0 };
+        let mut rows = Vec::with_capacity(batch.len() * self.size(env));
+        for i in 0..batch.len() {
+            let state = &batch.observation[i * o..(i + 1) * o];
+            let next = &batch.next_observation[i * o..(i + 1) * o];
+            rows.extend_from_slice(state);
+            rows.extend_from_slice(&batch.goal[i * g..(i + 1) * g]);
+            match self {
+                Self::Action => {
+                    let start = rows.len();
+                    rows.extend_from_slice(&batch.action[i * a..(i + 1) * a]);
+                    noise.disturb(env.actions, &mut rows[start..], rng);
+                }
+                Self::NextState => rows.extend_from_slice(next),
+                Self::Motion => rows.extend(next.iter().zip(state).map(|(next, s)| next - s)),
+            }
+        }
+        rows
+    }
+}
+
+/// Episodes of the environment's expert, which stop at their goal: a tail of standing still would
+/// teach that experts stand still.
+fn demonstrate(
+    settings: &GoalGailSettings,
+    env: &mut dyn Env,
+    seed: u64,
+) -> Result<ReplayBuffer, LearnError> {
+    let space = env.spec().actions;
+    let noise = Noise { gaussian: settings.expert_noise, random: settings.expert_random };
+    let mut shown = ReplayBuffer::default();
+    for i in 0..settings.demonstrations as u64 {
+        let mut rng = item(seed, Stream::Demonstrations, i);
+        let goal = env.sample_goal(&mut rng);
+        let mut act = |env: &mut dyn Env, action: &mut [f32], rng: &mut Rng| {
+            action.copy_from_slice(&env.expert()?);
+            noise.disturb(space, action, rng);
+            Ok(())
+        };
+        shown.push(episode(env, &goal, true, &mut rng, &mut act)?);
+    }
+    Ok(shown)
+}
+
+impl Learner for GoalGail {
+    fn iterate(&mut self) -> Result<Figures, LearnError> {
+        let start = self.her.env_steps;
+        let (mut batch, mut means) = (Transitions::default(), Means::default());
+        while self.her.env_steps < start + self.settings.her.iteration {
+            let before = self.her.env_steps;
+            means.add(vec![("rollout_success", f64::from(u8::from(self.her.rollout()?)))]);
+            let normalizer = self.her.normalizer.vector();
+            while self.her.due >= 1.0 {
+                self.her.due -= 1.0;
+                self.draw(&mut batch);
+                self.reward(&batch)?;
+                means.add(self.her.learner.update(&batch, &self.rewards, &normalizer)?);
+                self.her.learner.follow(self.settings.her.tau);
+                self.due += self.settings.discriminator_updates;
+            }
+            if self.settings.her.tau_rollout > 0.0 {
+                self.her.learner.follow(self.settings.her.tau_rollout);
+            }
+            while self.due >= 1.0 {
+                self.due -= 1.0;
+                means.add(self.discriminate()?);
+            }
+            let thousands = (self.her.env_steps - before) as f32 / 1000.0;
+            self.delta *= self.settings.anneal.powf(thousands);
+        }
+        let mut figures = means.figures();
+        figures.push(("delta", f64::from(self.delta)));
+        Ok(figures)
+    }
+
+    fn env_steps(&self) -> u64 {
+        self.her.env_steps
+    }
+
+    fn policy(&self) -> Result<Graph, LearnError> {
+        Learner::policy(&self.her)
+    }
+
+    fn save(&self) -> Result<Checkpoint, LearnError> {
+        let mut kept = self.her.save()?;
+        if let Some(discriminator) = &self.discriminator {
+            kept.put_all("discriminator", discriminator.save()?);
+        }
+        kept.put("delta", [self.delta]);
+        kept.put_count("discriminator_due", self.due.to_bits());
+        kept.put_rng("own_rng", &self.rng);
+        Ok(kept)
+    }
+
+    fn restore(&mut self, kept: &Checkpoint) -> Result<(), LearnError> {
+        self.her.restore(kept)?;
+        if let Some(discriminator) = &mut self.discriminator {
+            discriminator.restore(&kept.part("discriminator"))?;
+        }
+        self.delta = kept.tensor("delta")?.first().copied().unwrap_or(0.0);
+        self.due = f64::from_bits(kept.count("discriminator_due")?);
+        self.rng = kept.rng("own_rng")?;
+        Ok(())
+    }
+}
