@@ -9,6 +9,7 @@ pub mod discriminator;
 pub mod evaluate;
 mod exploration;
 pub mod finetune;
+pub mod gail;
 pub mod gcbc;
 pub mod goal_gail;
 pub mod her;

@@ -103,7 +103,7 @@ impl Rows {
 
 /// `(s, g)` of a policy that is deployed, normalised: open batch, inputs `observation` and, with
 /// goals, `desired_goal`.
-fn deployed_sight(b: &mut Builder, env: &EnvSpec, vector: &[f32]) -> Value {
+pub(super) fn deployed_sight(b: &mut Builder, env: &EnvSpec, vector: &[f32]) -> Value {
     let seen = b.input("observation", &[Dim::Batch, Dim::Fixed(env.observation)]);
     let both = if env.goal > 0 {
         let goal = b.input("desired_goal", &[Dim::Batch, Dim::Fixed(env.goal)]);
