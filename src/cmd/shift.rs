@@ -46,11 +46,11 @@ pub fn report(
 
 /// One row for each policy and time.
 pub fn csv(shift: &Shift) -> String {
-    let mut out =
-        "policy,t,episodes,error_on_own_states,drift,expert_episodes,error_on_expert_states\n".into();
+    let mut out: String =
+        "policy,t,episodes,error_on_own_states,drift,expert_episodes,error_on_expert_states\n"
+            .into();
     for policy in &shift.policies {
-        let (own, drift, expert) =
-            (&policy.error_on_own, &policy.drift, &policy.error_on_expert);
+        let (own, drift, expert) = (&policy.error_on_own, &policy.drift, &policy.error_on_expert);
         let cells = |series: &OverTime| -> Vec<String> {
             series.means().map(|x| format!("{x:.6}")).collect()
         };
@@ -110,8 +110,18 @@ pub fn svg(env: &str, shift: &Shift) -> String {
         each.map(|(p, colour)| Line { values: of(p), colour, dim }).collect()
     };
     let errors = [lines(&there, true), lines(&error, false)].concat();
-    plot(&mut out, LEFTS[0], "Error of the action (strong: own states, pale: the expert's)", &errors);
-    plot(&mut out, LEFTS[1], "Distance to the expert's states (their deviations)", &lines(&drift, false));
+    plot(
+        &mut out,
+        LEFTS[0],
+        "Error of the action (strong: own states, pale: the expert's)",
+        &errors,
+    );
+    plot(
+        &mut out,
+        LEFTS[1],
+        "Distance to the expert's states (their deviations)",
+        &lines(&drift, false),
+    );
     legend(&mut out, shift);
     let window = Window::around(shift);
     for (i, (name, states, colour)) in groups(shift).enumerate() {
@@ -154,9 +164,7 @@ fn plot(out: &mut String, left: f64, title: &str, lines: &[Line]) {
         all().fold(1e-6, f64::max) * 1.05,
         lines.iter().map(|l| l.values.len()).max().unwrap_or(0).max(2) - 1,
     );
-    let place = |t: f64, x: f64| {
-        (left + PLOT.0 * t / last as f64, TOP + PLOT.1 * (1.0 - x / high))
-    };
+    let place = |t: f64, x: f64| (left + PLOT.0 * t / last as f64, TOP + PLOT.1 * (1.0 - x / high));
     svg::text(out, (left, TOP - 14.0), 16, "start", INK, title);
     for i in 0..=4 {
         let share = f64::from(i) / 4.0;
@@ -251,5 +259,53 @@ fn map(
         let at = (left + column * cell, top + side - (row + 1.0) * cell);
         svg::rect(out, at, (cell, cell), colour);
         out.push_str("</g>\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Engine;
+    use crate::env::FourRooms;
+    use crate::learn::bc::{Bc, BcSettings};
+    use crate::learn::demonstrations;
+    use crate::learn::learner::Learner as _;
+    use crate::learn::rollout::Noise;
+    use crate::rng::{Stream, stream};
+    use crate::storage::Memory;
+
+    /// A cloned policy after few steps, on two goals.
+    #[test]
+    fn the_report_is_a_picture_and_a_row_for_every_time_step() {
+        let (mut env, engine) = (FourRooms::new(), Engine::tract());
+        let mut rng = stream(1, Stream::Demonstrations);
+        let shown = demonstrations::collect(&mut env, 3, Noise::default(), &mut rng).unwrap();
+        let settings = BcSettings { hidden: vec![16], steps: 20, ..BcSettings::default() };
+        let mut bc = Bc::new(&engine, &settings, env.spec(), &shown, 1).unwrap();
+        bc.iterate().unwrap();
+        let actor = || Actor::new(&engine, &bc.policy().unwrap(), env.spec().actions).unwrap();
+        let mut policies = [("BC <raw>", actor()), ("the same", actor())];
+        let storage = Memory::default();
+        let folder = Path::new("report");
+        let shift = report(&storage, &mut env, &mut policies, (2, 0), folder).unwrap();
+        assert_eq!(shift.policies[0].error_on_own, shift.policies[1].error_on_own);
+        let file = |name: &str| storage.read(&folder.join(name)).unwrap();
+        let svg = String::from_utf8(file("shift.svg")).unwrap();
+        assert!(svg.contains("States of BC &lt;raw&gt;") && !svg.contains("NaN"), "{svg}");
+        assert_eq!(file("shift.png"), picture::png(&svg).unwrap());
+        let longest =
+            |p: &Profile| p.error_on_own.counts().len().max(p.error_on_expert.counts().len());
+        let rows = 1 + shift.policies.iter().map(longest).sum::<usize>();
+        let csv = String::from_utf8(file("shift.csv")).unwrap();
+        assert_eq!(csv.lines().count(), rows);
+        assert!(csv.lines().all(|line| line.split(',').count() == 7), "{csv}");
+    }
+
+    #[test]
+    fn policies_that_never_acted_are_drawn_as_nothing() {
+        let policies = vec![Profile { name: "none".into(), ..Profile::default() }];
+        let svg = svg("test", &Shift { policies, ..Shift::default() });
+        picture::png(&svg).unwrap();
+        assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
     }
 }

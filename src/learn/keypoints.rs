@@ -16,8 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Checkpoint, CheckpointError};
 use super::learner::{Figures, Learner};
+use super::rollout::{Noise, episode};
 use super::{LearnError, Schedule};
 use crate::engine::{Engine, Trainer};
+use crate::env::Env;
 use crate::onnx::{BcLoss, BehaviourCloning, Builder, Dim, Graph, OnnxError, Selection, Tensor};
 use crate::onnx::{TrainStep, Value, Verified};
 use crate::policy::tensor;
@@ -100,6 +102,33 @@ impl Pictures {
 
     fn action(&self, i: usize) -> &[f32] {
         &self.actions[i * self.action..(i + 1) * self.action]
+    }
+
+    /// What an environment's expert sees and does in episodes towards goals that are drawn, `size`
+    /// pixels wide. With noise it gets to states beside its way; what is kept is what it wanted there.
+    ///
+    /// # Errors
+    /// The environment has no expert, or failed.
+    pub fn watch(
+        env: &mut dyn Env,
+        episodes: usize,
+        size: usize,
+        noise: Noise,
+        rng: &mut Rng,
+    ) -> Result<Self, LearnError> {
+        let spec = env.spec().clone();
+        let mut seen = Self { size, action: spec.actions.size(), ..Self::default() };
+        for _ in 0..episodes {
+            let goal = env.sample_goal(rng);
+            episode(env, &goal, spec.goal > 0, rng, &mut |env, action, rng| {
+                seen.pixels.extend(env.scene().raster(size));
+                action.copy_from_slice(&env.expert()?);
+                seen.actions.extend_from_slice(action);
+                noise.disturb(spec.actions, action, rng);
+                Ok(())
+            })?;
+        }
+        Ok(seen)
     }
 
     /// The mean squared error, per number, of always answering the mean of the actions `range`.

@@ -48,7 +48,7 @@ fn trained(
     demonstrations: Vec<Trajectory>,
     settings: BcSettings,
 ) -> (Bc, Vec<Figures>) {
-    let mut bc = Bc::new(&Engine::tract(), spec, demonstrations, settings, 1).unwrap();
+    let mut bc = Bc::new(&Engine::tract(), &settings, spec, &demonstrations, 1).unwrap();
     let mut figures = Vec::new();
     while !bc.done() {
         figures.push(bc.iterate().unwrap());
@@ -131,7 +131,7 @@ fn a_restored_training_goes_on_with_the_same_bits() {
     let expert = |s: f32, rng: &mut Rng| s + 0.1 * normal(rng) as f32;
     let start = || {
         let settings = small(Likelihood::Gaussian);
-        Bc::new(&Engine::tract(), &env(NUMBER, 0), shown(10, expert), settings, 3).unwrap()
+        Bc::new(&Engine::tract(), &settings, &env(NUMBER, 0), &shown(10, expert), 3).unwrap()
     };
     let mut unbroken = start();
     unbroken.iterate().unwrap();
@@ -188,7 +188,7 @@ fn every_strategy_trains_and_gives_a_policy_that_takes_a_goal() {
 fn settings_that_do_not_fit_the_environment_are_refused() {
     let refused = |actions, settings| {
         let demonstrations = shown(2, |_, _| 0.0);
-        Bc::new(&Engine::tract(), &env(actions, 0), demonstrations, settings, 1).err().unwrap()
+        Bc::new(&Engine::tract(), &settings, &env(actions, 0), &demonstrations, 1).err().unwrap()
     };
     let choices = ActionSpace::Discrete { choices: 3 };
     for (actions, likelihood) in [
@@ -203,41 +203,29 @@ fn settings_that_do_not_fit_the_environment_are_refused() {
     assert_eq!(error, "hindsight needs an environment with goals: `test` has none");
 }
 
+/// With the full settings and 20 demonstrations 0.59 of the goals are reached without hindsight and
+/// 0.66 with it (6 seeds, `validation = 0`).
 #[test]
-fn measure() {
+fn cloned_from_20_demonstrations_it_finds_goals_in_four_rooms_that_nobody_showed() {
     use crate::env::{Env as _, FourRooms};
     use crate::learn::rollout::{Actor, Noise};
     use crate::learn::{demonstrations, evaluate};
-    let Ok(what) = std::env::var("MEASURE") else { return };
-    let engine = Engine::best(None, crate::engine::Device::Cpu).unwrap();
-    println!("{engine}");
-    for (name, change) in what.split(';').filter_map(|w| w.split_once(':')) {
-        let mut value = toml::Table::try_from(BcSettings::default()).unwrap();
-        let changes: toml::Table =
-            change.split('&').collect::<Vec<_>>().join("\n").parse().unwrap();
-        value.extend(changes);
-        let settings: BcSettings = value.try_into().unwrap();
-        let mut line = format!("{name}:");
-        for seed in 0..std::env::var("SEEDS").map_or(3, |s| s.parse().unwrap()) {
-            let mut env = FourRooms::new();
-            let mut rng = stream(seed, Stream::Demonstrations);
-            let shown = demonstrations::collect(&mut env, 20, Noise::default(), &mut rng).unwrap();
-            let mut bc = Bc::new(&engine, env.spec(), shown, settings.clone(), seed).unwrap();
-            let mut n = 0;
-            while !bc.done() {
-                bc.iterate().unwrap();
-                n += 1;
-            }
-            let mut actor = Actor::new(&engine, &bc.policy().unwrap(), env.spec().actions).unwrap();
-            let goals = evaluate::goals(&env, 100, 0);
-            let found = evaluate::run(&mut env, &mut actor, &goals, Noise::default(), 0).unwrap();
-            line += &format!(
-                " {:.3} (last {:.3}, {n} it, val {:.4})",
-                found.any.value(),
-                found.last.value(),
-                bc.best.loss
-            );
-        }
-        println!("{line}");
+    let (engine, mut env) = (Engine::tract(), FourRooms::new());
+    let mut rng = stream(1, Stream::Demonstrations);
+    let shown = demonstrations::collect(&mut env, 20, Noise::default(), &mut rng).unwrap();
+    let settings = BcSettings {
+        hidden: vec![64, 64],
+        steps: 1000,
+        batch: 128,
+        validation: 0.0,
+        ..BcSettings::goal_conditioned()
+    };
+    let mut bc = Bc::new(&engine, &settings, env.spec(), &shown, 1).unwrap();
+    while !bc.done() {
+        bc.iterate().unwrap();
     }
+    let mut actor = Actor::new(&engine, &bc.policy().unwrap(), env.spec().actions).unwrap();
+    let goals: Vec<_> = env.evaluation_goals().into_iter().step_by(8).collect();
+    let found = evaluate::run(&mut env, &mut actor, &goals, Noise::default(), 0).unwrap();
+    assert!(found.any.value() > 0.4, "{}", found.any);
 }
