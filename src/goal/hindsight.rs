@@ -31,6 +31,7 @@ pub enum Strategy {
 
 /// How a batch is relabelled.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Hindsight {
     /// Where the goals come from.
     pub strategy: Strategy,

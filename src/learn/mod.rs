@@ -2,6 +2,7 @@
 
 pub mod adversarial;
 mod batch;
+pub mod bc;
 pub mod checkpoint;
 pub mod dataset;
 pub mod demonstrations;
@@ -14,6 +15,7 @@ pub mod gcbc;
 pub mod goal_gail;
 pub mod her;
 pub mod imitation_reward;
+pub mod keypoints;
 mod label;
 pub mod learner;
 pub mod methods;
@@ -23,6 +25,7 @@ pub mod off_policy;
 pub mod rollout;
 mod schedule;
 pub mod settings;
+pub mod shift;
 pub mod trained;
 pub mod transitions;
 

@@ -119,6 +119,21 @@ impl Builder {
         self.op("Clip", &[x, min, max], vec![])
     }
 
+    /// The correlation of images `x` `[N, c, h, w]` with filters `w` `[m, c, kh, kw]`, every
+    /// `stride`-th place, `pad` zeros around the image, plus `bias` `[m]`.
+    pub fn conv(&mut self, x: Value, w: Value, bias: Value, stride: i64, pad: i64) -> Value {
+        let attributes = vec![
+            AttributeProto::ints("strides", &[stride; 2]),
+            AttributeProto::ints("pads", &[pad; 4]),
+        ];
+        self.op("Conv", &[x, w, bias], attributes)
+    }
+
+    /// `exp x`, divided by its sum over `axis`.
+    pub fn softmax(&mut self, x: Value, axis: i64) -> Value {
+        self.op("Softmax", &[x], vec![AttributeProto::int("axis", axis)])
+    }
+
     /// The inputs joined along `axis`.
     pub fn concat(&mut self, values: &[Value], axis: i64) -> Value {
         self.op("Concat", values, vec![AttributeProto::int("axis", axis)])
@@ -132,6 +147,11 @@ impl Builder {
     /// The mean over `axes`, all of them when empty.
     pub fn reduce_mean(&mut self, x: Value, axes: &[i64], keep: bool) -> Value {
         self.reduce("ReduceMean", x, axes, keep)
+    }
+
+    /// The largest over `axes`, all of them when empty.
+    pub fn reduce_max(&mut self, x: Value, axes: &[i64], keep: bool) -> Value {
+        self.reduce("ReduceMax", x, axes, keep)
     }
 
     /// Any reduction, with its axes where this opset has them.
