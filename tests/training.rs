@@ -4,11 +4,9 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 /// A training of a second: small networks, few steps.
-const SMALL: [&str; 18] = [
+const SMALL: [&str; 16] = [
     "--engine",
     "tract",
-    "--steps",
-    "900",
     "--eval-every",
     "300",
     "--eval-goals",
@@ -56,10 +54,12 @@ fn table(folder: &Path, run: &str) -> Vec<Vec<String>> {
 fn seeds_give_the_same_files_alone_or_beside_each_other_and_resumed_or_not() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    let train = |more: &[&str]| ok(at, &[&["train", "her"], &SMALL[..], more].concat());
-    train(&["--seeds", "2", "--jobs", "2", "--out", "both"]);
-    train(&["--seed", "1", "--out", "alone"]);
-    train(&["--seed", "1", "--steps", "300", "--out", "parts"]);
+    let train = |steps: &str, more: &[&str]| {
+        ok(at, &[&["train", "her", "--steps", steps], &SMALL[..], more].concat())
+    };
+    train("900", &["--seeds", "2", "--jobs", "2", "--out", "both"]);
+    train("900", &["--seed", "1", "--out", "alone"]);
+    train("300", &["--seed", "1", "--out", "parts"]);
     ok(at, &["train", "her", "--resume", "parts", "--steps", "900", "--engine", "tract"]);
     assert_eq!(table(at, "alone").len(), 5, "a head, and a row at 0, 300, 600 and 900 steps");
     for other in ["both/seed-1", "parts"] {
@@ -88,7 +88,11 @@ fn seeds_give_the_same_files_alone_or_beside_each_other_and_resumed_or_not() {
 fn a_run_is_repeated_by_its_own_file_and_says_each_evaluation_in_json() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    ok(at, &[&["train", "her"], &SMALL[..], &["--seed", "5", "--out", "first"]].concat());
+    ok(
+        at,
+        &[&["train", "her"], &SMALL[..], &["--steps", "900", "--seed", "5", "--out", "first"]]
+            .concat(),
+    );
     let config = ["train", "her", "--config", "first/run.toml", "--out", "second"];
     let said = ok(at, &[&config[..], &["--engine", "tract", "--json"]].concat());
     assert!(read(at, "first/policy.onnx") == read(at, "second/policy.onnx"));
