@@ -3,6 +3,8 @@
 use toml::Table;
 
 use super::LearnError;
+use super::bc::{Bc, BcSettings};
+use super::gail::{Gail, GailSettings};
 use super::goal_gail::{GoalGail, GoalGailSettings};
 use super::her::{Her, HerTraining};
 use super::learner::Learner;
@@ -57,6 +59,43 @@ impl Preset {
 /// All methods.
 pub const METHODS: &[Method] = &[
     Method {
+        name: "bc",
+        about: "behaviour cloning: the demonstrated actions are made likely",
+        steps: None,
+        presets: &[
+            preset!("bc", "gaussian"),
+            preset!("bc", "covariance"),
+            preset!("bc", "mixture"),
+            preset!("bc", "categorical"),
+        ],
+        resolve: settings::resolve::<BcSettings>,
+        build: clone,
+    },
+    Method {
+        name: "gcbc",
+        about: "goal-conditioned behaviour cloning with hindsight",
+        steps: None,
+        presets: &[preset!("gcbc", "future"), preset!("gcbc", "final"), preset!("gcbc", "near")],
+        resolve: |settings, from| {
+            let mut all = settings::table(&BcSettings::goal_conditioned(), from)?;
+            settings::lay_over(&mut all, settings);
+            settings::resolve::<BcSettings>(all, from)
+        },
+        build: clone,
+    },
+    Method {
+        name: "gail",
+        about: "generative adversarial imitation: policy gradient on the discriminator's reward",
+        steps: Some(300_000),
+        presets: &[preset!("gail", "ppo"), preset!("gail", "slide")],
+        resolve: settings::resolve::<GailSettings>,
+        build: |settings, mut env, engine, seed| {
+            let settings: GailSettings = settings::parse(settings, "settings")?;
+            let shown = settings.demonstrations.collect(env.as_mut(), seed)?;
+            Ok(Box::new(Gail::new(engine, &settings, env, &shown, seed)?))
+        },
+    },
+    Method {
         name: "her",
         about: "hindsight experience replay: a rollout succeeds at the goals it did achieve",
         steps: Some(150_000),
@@ -83,6 +122,18 @@ pub const METHODS: &[Method] = &[
         },
     },
 ];
+
+/// Clones the environment's expert.
+fn clone(
+    settings: Table,
+    mut env: Box<dyn Env>,
+    engine: &Engine,
+    seed: u64,
+) -> Result<Box<dyn Learner>, LearnError> {
+    let settings: BcSettings = settings::parse(settings, "settings")?;
+    let shown = settings.demonstrations.collect(env.as_mut(), seed)?;
+    Ok(Box::new(Bc::new(engine, &settings, env.spec(), &shown, seed)?))
+}
 
 /// The method of a name.
 pub fn named(name: &str) -> Option<&'static Method> {

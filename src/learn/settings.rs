@@ -89,9 +89,17 @@ pub fn resolve<S: Serialize + DeserializeOwned>(
     settings: Table,
     from: &str,
 ) -> Result<Table, SettingsError> {
+    table(&parse::<S>(settings, from)?, from)
+}
+
+/// Settings as a table.
+///
+/// # Errors
+/// They have no form in TOML.
+pub fn table(settings: &impl Serialize, from: &str) -> Result<Table, SettingsError> {
     let refused =
         |e: toml::ser::Error| SettingsError::Refused { from: from.into(), message: e.to_string() };
-    let mut all = Table::try_from(parse::<S>(settings, from)?).map_err(refused)?;
+    let mut all = Table::try_from(settings).map_err(refused)?;
     all.iter_mut().for_each(|(_, value)| shorten(value));
     Ok(all)
 }

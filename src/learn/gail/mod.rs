@@ -25,6 +25,7 @@ use self::distribution::Distribution;
 use self::ppo::Critic;
 use self::rollouts::{Pi, Rollouts, Standard, standardised};
 use super::checkpoint::Checkpoint;
+use super::demonstrations::DemonstrationSettings;
 use super::learner::{Figures, Learner};
 use super::network::{Activation, Init, Layers};
 use super::normalizer::Normalizer;
@@ -53,6 +54,8 @@ pub enum PolicyGradient {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GailSettings {
+    /// The expert's episodes.
+    pub demonstrations: DemonstrationSettings,
     /// Which policy gradient.
     pub gradient: PolicyGradient,
     /// The reward; by default what fits the environment.
@@ -91,6 +94,7 @@ pub struct GailSettings {
 impl Default for GailSettings {
     fn default() -> Self {
         Self {
+            demonstrations: DemonstrationSettings::default(),
             gradient: PolicyGradient::Ppo,
             reward: None,
             hidden: vec![64, 64],
