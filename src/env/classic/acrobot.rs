@@ -17,7 +17,7 @@ use std::f64::consts::{PI, TAU};
 
 use rand::RngExt as _;
 
-use super::{Ends, EnvSpec, System, spec};
+use super::{Colour, Ends, EnvSpec, Scene, System, spec};
 use crate::rng::Rng;
 
 /// The system; its state is theta1, theta2 (rad, -pi to pi), theta1', theta2' (rad/s).
@@ -69,6 +69,19 @@ impl System for Acrobot {
         let features = angles.into_iter().chain([omega1, omega2, omega1 * c2, omega2 * c2]);
         let torque: f64 = WEIGHTS.iter().zip(features).map(|(weight, x)| weight * x).sum();
         if torque > 0.0 { 2 } else { 0 }
+    }
+
+    /// Both links, and the line.
+    fn scene([theta1, theta2, ..]: [f64; 4]) -> Scene {
+        let mut scene = Scene::new([-2.2, -2.2], [2.2, 2.2]);
+        scene.line([[-2.2, 1.0], [2.2, 1.0]], 0.03, Colour::GOAL);
+        let end = |[x, y]: [f32; 2], angle: f64| [x + angle.sin() as f32, y - angle.cos() as f32];
+        let elbow = end([0.0, 0.0], theta1);
+        let tip = end(elbow, theta1 + theta2);
+        scene.line([[0.0, 0.0], elbow, tip], 0.16, Colour::AGENT);
+        scene.circle([0.0, 0.0], 0.1, Colour::WALL);
+        scene.circle(elbow, 0.1, Colour::OBJECT);
+        scene
     }
 }
 
