@@ -4,7 +4,7 @@
 //! gripper included (rad), the tip's position (m, base frame), the cube's (m). Action `[n]`: change
 //! of the goal positions (rad per tick), as in [`ArmReach`](super::ArmReach). Goal `[3]`: the cube's
 //! centre (m), half of them on the table. A step is a tick of the control loop, an episode at most
-//! 400; reached within the robot's tolerance.
+//! 250; reached within the robot's tolerance.
 //!
 //! The arm is the emulator behind the real codec, in virtual time, with the servos' own limits and
 //! noise; the table, the cube and the jaws are rigid bodies around it ([`World`]). The cube starts
@@ -35,7 +35,7 @@ use world::EDGE;
 /// The robot that the environment has by its name.
 const SHIPPED: &str = include_str!("../../firmware-config/emulated.toml");
 /// The time limit, in ticks.
-const HORIZON: usize = 400;
+const HORIZON: usize = 250;
 /// Cubes and goals lie this far from the shoulder's axis (m), and to each side of straight ahead
 /// (rad); goals in the air this high (m).
 const DISTANCE: std::ops::Range<f64> = 0.15..0.27;
@@ -108,9 +108,8 @@ impl ArmPick {
     /// The robot's kinematic model is unknown, it has no gripper, or the emulated arm does not open.
     pub fn new(robot: &RobotConfig) -> Result<Self, EnvError> {
         let chain = Chain::named(&robot.model)?;
-        let names = || robot.joint.iter().map(|j| j.name.clone()).collect();
         if robot.joint.len() <= chain.joints() {
-            return Err(EnvError::NoGripper(names()));
+            return Err(EnvError::NoGripper(robot.joint.iter().map(|j| j.name.clone()).collect()));
         }
         let home: JointVec<f64> = robot.joint.iter().map(|j| j.home_rad).collect();
         let joints = robot.joint.len();
@@ -123,7 +122,7 @@ impl ArmPick {
             tolerance: robot.control.goal_tolerance_m as f32,
             ends: Ends::Never,
         };
-        let world = World::new(&chain, &home, [0.0, -0.25], 0.0);
+        let world = World::new(&chain, &home, [0.0, -0.25]);
         let mut env = Self {
             bench: Bench::open(robot, &home, world, 0)?,
             robot: robot.clone(),
@@ -171,15 +170,15 @@ impl ArmPick {
         self.robot.joint.iter().map(|j| j.home_rad).collect()
     }
 
-    /// Draws a place where the hand can hold a cube at the height of `z` (m), and come to it.
-    fn place(&self, z: f64, rng: &mut Rng) -> Vector3<f64> {
-        let home = self.home();
+    /// Draws a place where the hand can hold a cube, on the table or in the air (m).
+    fn place(&self, on_table: bool, rng: &mut Rng) -> Vector3<f64> {
+        let (home, shoulder) = (self.home(), world::shoulder(&self.chain));
         loop {
-            let side = rng.random_range(-TO_EACH_SIDE..TO_EACH_SIDE);
+            let z = if on_table { 0.5 * EDGE } else { rng.random_range(HEIGHT) };
+            let side: f64 = rng.random_range(-TO_EACH_SIDE..TO_EACH_SIDE);
             let distance = rng.random_range(DISTANCE);
-            let axis = self.chain.axes(&home).first().map_or(Vector3::zeros(), |(at, _)| *at);
-            let place =
-                Vector3::new(axis.x + distance * side.sin(), axis.y - distance * side.cos(), z);
+            let x = shoulder.x + distance * side.sin();
+            let place = Vector3::new(x, shoulder.y - distance * side.cos(), z);
             if expert::in_reach(&self.chain, &place, &home) {
                 return place;
             }
@@ -193,11 +192,8 @@ impl Env for ArmPick {
     }
 
     fn sample_goal(&self, rng: &mut Rng) -> Vec<f32> {
-        let z = match rng.random::<bool>() {
-            true => 0.5 * EDGE,
-            false => rng.random_range(HEIGHT),
-        };
-        self.place(z, rng).iter().map(|x| *x as f32).collect()
+        let on_table = rng.random();
+        self.place(on_table, rng).iter().map(|x| *x as f32).collect()
     }
 
     /// A new arm near home in a new world.
@@ -205,13 +201,12 @@ impl Env for ArmPick {
         check_goal(&self.spec, goal)?;
         self.desired = stack(goal.iter().copied());
         let wished = point(&self.desired);
-        let mut cube = self.place(0.5 * EDGE, rng);
+        let mut cube = self.place(true, rng);
         while (cube - wished).xy().norm() < APART {
-            cube = self.place(0.5 * EDGE, rng);
+            cube = self.place(true, rng);
         }
         self.sent = start_pose(&self.robot, rng);
-        let ray = expert::ray(&self.chain, &cube);
-        let world = World::new(&self.chain, &self.sent, [cube.x, cube.y], ray.y.atan2(ray.x));
+        let world = World::new(&self.chain, &self.sent, [cube.x, cube.y]);
         self.bench = Bench::open(&self.robot, &self.sent, world, seed_from(rng))?;
         self.switch_on()
     }

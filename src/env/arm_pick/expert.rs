@@ -1,9 +1,9 @@
 //! The scripted expert: above the cube, down, close, carry. An action from what is measured now,
 //! nothing remembered.
 
-use nalgebra::{Matrix3, Rotation3, SMatrix, SVector, Vector3};
+use nalgebra::{SMatrix, SVector, UnitQuaternion, Vector3};
 
-use super::world::{CLOSED, EDGE, grasp};
+use super::world::{CLOSED, EDGE, grasp, ray};
 use crate::joints::{JointVec, stack};
 use crate::kinematics::Chain;
 
@@ -18,7 +18,7 @@ const FOUND: f64 = 5e-4;
 /// How far the jaws are open on the way down (rad).
 const OPEN: f64 = 0.6;
 /// A gripper held off by more than this (rad) has something between its jaws.
-const SQUEEZED: f64 = 0.25;
+const SQUEEZED: f64 = 0.1;
 /// The hand comes from this high above the cube, and carries it this high over the table (m).
 const ABOVE: f64 = 0.05;
 /// Straight above the cube, and at it, are within this (m).
@@ -38,7 +38,7 @@ pub(super) fn inverse(chain: &Chain, goal: &Vector3<f64>, start: &[f64]) -> (Joi
         let hand = chain.hand(&q);
         let at = hand * nalgebra::Point3::from(grasp());
         let off = goal - at.coords;
-        let tilt = TILT * (upright * hand.rotation.to_rotation_matrix().inverse()).scaled_axis();
+        let tilt = TILT * (upright * hand.rotation.inverse()).scaled_axis();
         let residual = SVector::<f64, 6>::from_fn(|i, _| if i < 3 { off[i] } else { tilt[i - 3] });
         error = residual.norm();
         if error < 0.1 * FOUND {
@@ -65,16 +65,9 @@ pub(super) fn in_reach(chain: &Chain, goal: &Vector3<f64>, start: &[f64]) -> boo
     inverse(chain, goal, start).1 < FOUND
 }
 
-/// The direction from the shoulder's axis to a point, on the table.
-pub(super) fn ray(chain: &Chain, to: &Vector3<f64>) -> Vector3<f64> {
-    let axis = chain.axes(&[]).first().map_or(Vector3::zeros(), |(point, _)| *point);
-    let ray = (to - axis).component_mul(&Vector3::new(1.0, 1.0, 0.0));
-    ray.try_normalize(1e-9).unwrap_or(-Vector3::y())
-}
-
-fn pointing_down(chain: &Chain, goal: &Vector3<f64>) -> Rotation3<f64> {
+fn pointing_down(chain: &Chain, goal: &Vector3<f64>) -> UnitQuaternion<f64> {
     let (x, z) = (ray(chain, goal), Vector3::z());
-    Rotation3::from_matrix_unchecked(Matrix3::from_columns(&[x, z.cross(&x), z]))
+    UnitQuaternion::from_basis_unchecked(&[x, z.cross(&x), z])
 }
 
 /// What the expert sees (rad, m).
@@ -117,7 +110,8 @@ impl Sight<'_> {
         let at = self.between_jaws(self.measured);
         let off = self.cube - at;
         let aside = off.xy().norm();
-        let squeezed = self.gripper(self.measured) - self.gripper(self.sent) > SQUEEZED;
+        let sent = self.gripper(self.sent);
+        let squeezed = sent < CLOSED + 0.01 && self.gripper(self.measured) - sent > SQUEEZED;
         if squeezed && off.norm() < EDGE {
             return (self.carry() - off, CLOSED);
         }
@@ -132,7 +126,7 @@ impl Sight<'_> {
     fn carry(&self) -> Vector3<f64> {
         let mut to = self.goal;
         if (to - self.cube).xy().norm() > EDGE {
-            to.z = to.z.max(ABOVE);
+            to.z = ABOVE;
             if to.z - self.cube.z > 0.5 * EDGE {
                 (to.x, to.y) = (self.cube.x, self.cube.y);
             }

@@ -10,8 +10,9 @@
 
 use nalgebra::{Isometry3, Vector3};
 use rapier3d::prelude::{
-    Collider, ColliderBuilder, FrictionModel, ImpulseJointHandle, MotorModel, PhysicsWorld, Pose,
-    RevoluteJointBuilder, RigidBodyBuilder, RigidBodyHandle, Rotation, Vector,
+    Collider, ColliderBuilder, FrictionModel, ImpulseJointHandle, JointAxis, MassProperties,
+    MotorModel, PhysicsWorld, Pose, RevoluteJointBuilder, RigidBodyBuilder, RigidBodyHandle,
+    Rotation, Vector,
 };
 
 use crate::hal::Surroundings;
@@ -25,6 +26,9 @@ const CUBE_MASS: f32 = 0.03;
 const FRICTION: f32 = 1.0;
 /// What counts as small here (m): contacts may be wrong by 0.005 of it.
 const LENGTH_UNIT: f32 = 0.1;
+/// How stiff contacts are (Hz). At a quarter of it, the library's own choice, a held cube creeps.
+const CONTACT_FREQUENCY: f32 = 120.0;
+const SOLVER_ITERATIONS: usize = 8;
 
 /// The inner face of the fixed jaw lies at this `x` of the hand (m), and ends at this `z`.
 pub(super) const FACE: f64 = -0.0079;
@@ -38,12 +42,16 @@ const HINGE: [f64; 3] = [0.0202, 0.0188, -0.0234];
 const HINGE_AXIS: Vector = Vector::new(0.0, -1.0, 0.0);
 /// The jaws' faces meet at this angle (rad).
 pub(super) const CLOSED: f64 = -0.174_533;
+/// The moving jaw opens so far (rad).
+const OPEN: f32 = 1.745_33;
 /// The moving jaw's mass (kg).
 const JAW_MASS: f32 = 0.012;
 /// The gripper's servo: N m/rad, N m s/rad, and at most half of its 3 N m, as it is configured.
 const STIFFNESS: f32 = 3.0;
-const DAMPING: f32 = 0.05;
+const DAMPING: f32 = 0.1;
 const TORQUE: f32 = 1.5;
+/// What its motor's inertia is behind the gears (kg m²). With much less a held cube slips.
+const MOTOR_INERTIA: f32 = 1e-3;
 
 /// The world.
 pub struct World {
@@ -59,12 +67,16 @@ pub struct World {
 
 impl World {
     /// An arm at joint angles `pose` (rad, the chain's joints, then the gripper), and a cube on the
-    /// table at `cube` (m), turned by `yaw` (rad).
-    pub fn new(chain: &Chain, pose: &[f64], cube: [f64; 2], yaw: f64) -> Self {
+    /// table at `cube` (m), its sides along the ray from the shoulder's axis.
+    pub fn new(chain: &Chain, pose: &[f64], cube: [f64; 2]) -> Self {
         let mut physics = PhysicsWorld::new();
         physics.gravity = Vector::new(0.0, 0.0, -9.81);
         physics.integration_parameters.length_unit = LENGTH_UNIT;
         physics.integration_parameters.friction_model = FrictionModel::Coulomb;
+        physics.integration_parameters.contact_softness.natural_frequency = CONTACT_FREQUENCY;
+        physics.integration_parameters.num_solver_iterations = SOLVER_ITERATIONS;
+        // Recycled contacts let a cube creep out of moving jaws.
+        physics.integration_parameters.contact_recycling = false;
         let table = ColliderBuilder::cuboid(2.0, 2.0, 0.05).translation(vector([0.0, 0.0, -0.05]));
         physics.insert(RigidBodyBuilder::fixed(), table.friction(FRICTION));
         let arm: JointVec<f64> = stack(pose.iter().copied().take(chain.joints()));
@@ -74,17 +86,20 @@ impl World {
         let (hand, _) = physics.insert(body, fixed_jaw());
         physics.insert_collider(palm(), Some(hand));
         let anchor = vector(HINGE);
-        let body = RigidBodyBuilder::dynamic().can_sleep(false);
-        let (jaw, _) =
-            physics.insert(body.pose(at * Pose::new(anchor, gripper * HINGE_AXIS)), moving_jaw());
+        let place = at * Pose::new(anchor, gripper * HINGE_AXIS);
+        let body = RigidBodyBuilder::dynamic().can_sleep(false).pose(place);
+        let (jaw, _) = physics.insert(body.additional_mass_properties(jaw_mass()), moving_jaw());
         let joint = RevoluteJointBuilder::new(HINGE_AXIS)
             .local_anchor1(anchor)
             .contacts_enabled(false)
             .motor_model(MotorModel::ForceBased)
             .motor_position(gripper, STIFFNESS, DAMPING)
+            .limits([CLOSED as f32, OPEN])
             .motor_max_force(TORQUE);
         let hinge = physics.insert_impulse_joint(hand, jaw, joint);
-        let place = Pose::new(vector([cube[0], cube[1], 0.5 * EDGE]), Vector::Z * yaw as f32);
+        let cube = Vector3::new(cube[0], cube[1], 0.5 * EDGE);
+        let ray = ray(chain, &cube);
+        let place = Pose::new(vector(cube.into()), Vector::Z * ray.y.atan2(ray.x) as f32);
         let body = RigidBodyBuilder::dynamic().can_sleep(false).pose(place);
         let shape = boxed([0.5 * EDGE; 3]).mass(CUBE_MASS).friction(FRICTION);
         let (cube, _) = physics.insert(body, shape);
@@ -140,8 +155,7 @@ impl Surroundings for World {
         if let (Some(hinge), Some(wanted)) =
             (self.physics.impulse_joints.get_mut(self.hinge, true), gripper.first())
         {
-            let axis = rapier3d::prelude::JointAxis::AngX;
-            hinge.data.set_motor_position(axis, *wanted as f32, STIFFNESS, DAMPING);
+            hinge.data.set_motor_position(JointAxis::AngX, *wanted as f32, STIFFNESS, DAMPING);
         }
         self.physics.integration_parameters.dt = step as f32;
         self.physics.step();
@@ -196,11 +210,28 @@ fn moving_jaw() -> Collider {
     let [root, tip] = moving_jaw_ends();
     let jaw = boxed([0.5 * THICKNESS, HALF_WIDTH, 0.5 * (FINGER_ROOT - FINGERTIP)]);
     let place = Pose::new(0.5 * (root + tip), -CLOSED as f32 * HINGE_AXIS);
-    jaw.position(place).mass(JAW_MASS).friction(FRICTION).build()
+    jaw.position(place).density(0.0).friction(FRICTION).build()
+}
+
+/// The moving jaw and the motor that turns it.
+fn jaw_mass() -> MassProperties {
+    let [root, tip] = moving_jaw_ends();
+    MassProperties::new(0.5 * (root + tip), JAW_MASS, Vector::splat(MOTOR_INERTIA))
 }
 
 /// The place between the jaws where a cube is held, in the hand (m): a finger's width above the
 /// tips, and as far off the fixed jaw as leaves room to come down beside it.
 pub(super) fn grasp() -> Vector3<f64> {
     Vector3::new(FACE + 0.5 * EDGE + 0.003, 0.0, FINGERTIP + 0.5 * EDGE)
+}
+
+/// The direction from the shoulder's axis to a point, along the table.
+pub(super) fn ray(chain: &Chain, to: &Vector3<f64>) -> Vector3<f64> {
+    let way = (to - shoulder(chain)).component_mul(&Vector3::new(1.0, 1.0, 0.0));
+    way.try_normalize(1e-9).unwrap_or(-Vector3::y())
+}
+
+/// A point of the axis that the whole arm turns about (m).
+pub(super) fn shoulder(chain: &Chain) -> Vector3<f64> {
+    chain.axes(&[]).first().map_or(Vector3::zeros(), |(point, _)| *point)
 }
