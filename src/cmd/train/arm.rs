@@ -27,7 +27,7 @@ use crate::rng::{self, Stream};
 /// Settings of the method on an arm. A scripted expert demonstrates reaching in the emulator, on the
 /// arm's right side only; the policy clones it, with hindsight goals. The result is a folder with
 /// `policy.onnx`, the demonstrations (one MCAP file each) and the loss per epoch.
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, Clone, ClapArgs)]
 pub struct ArmArgs {
     /// Scripted demonstrations
     #[arg(long, default_value_t = 20, conflicts_with = "env")]
