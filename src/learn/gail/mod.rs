@@ -50,7 +50,7 @@ pub enum PolicyGradient {
     Reinforce,
 }
 
-/// Settings of the method.
+/// Settings of the method; discount and lambda are those of Ho & Ermon's code.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GailSettings {
@@ -99,11 +99,11 @@ impl Default for GailSettings {
             reward: None,
             hidden: vec![64, 64],
             activation: Activation::Tanh,
-            steps: 2048,
-            gamma: 0.99,
-            lambda: 0.95,
+            steps: 4096,
+            gamma: 0.995,
+            lambda: 0.97,
             epochs: 10,
-            minibatch: 64,
+            minibatch: 256,
             clip: 0.2,
             entropy: 0.0,
             lr: 3e-4,
