@@ -32,9 +32,7 @@ pub enum Verb {
     #[command(subcommand)]
     Episodes(cmd::episodes::Args),
     Finetune(cmd::finetune::Args),
-    /// Trains a policy from nothing
-    #[command(subcommand)]
-    Train(Train),
+    Train(Box<cmd::train::Args>),
     /// Looks at policy files
     #[command(subcommand)]
     Policy(Policy),
@@ -45,13 +43,6 @@ pub enum Verb {
     Completions(cmd::completions::Args),
     #[command(hide = true)]
     TryLoad(cmd::try_load::Args),
-}
-
-/// The learning methods.
-#[derive(Debug, clap::Subcommand)]
-#[allow(missing_docs, reason = "as for the verbs")]
-pub enum Train {
-    Gcbc(cmd::train::Args),
 }
 
 /// What to do with a policy file.
@@ -78,7 +69,7 @@ impl Verb {
             Self::Stop(args) => cmd::stop::run(args, context),
             Self::Episodes(args) => cmd::episodes::run(args, context),
             Self::Finetune(args) => cmd::finetune::run(args, context),
-            Self::Train(Train::Gcbc(args)) => cmd::train::run(args, context),
+            Self::Train(args) => cmd::train::run(args, context),
             Self::Policy(Policy::Inspect(args)) => cmd::policy::inspect::run(args, context),
             Self::Policy(Policy::Verify(args)) => cmd::policy::verify::run(args, context),
             Self::Policy(Policy::Bench(args)) => cmd::policy::bench::run(args, context),

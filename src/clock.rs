@@ -57,6 +57,12 @@ pub trait Clock: Send + Sync {
     fn sleep_until(&self, deadline: Time);
 }
 
+/// Processor time that this process has used in all its threads.
+pub fn processor_time() -> Duration {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(used.tv_sec.max(0) as u64, used.tv_nsec as u32)
+}
+
 /// The machine's clocks: `CLOCK_MONOTONIC` with absolute sleeps, and the date.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;

@@ -300,8 +300,8 @@ fn parse_error(text: &str, path: &Path, error: &toml::de::Error) -> ConfigError 
     ConfigError::Parse { path: path.into(), line, message }
 }
 
-/// The valid key most like the unknown one, both read from serde's message.
-fn nearest_key(message: &str) -> Option<String> {
+/// The valid key most like the unknown one, both read from serde's message of an unknown field.
+pub fn nearest_key(message: &str) -> Option<String> {
     let rest = message.strip_prefix("unknown field ")?;
     let mut names = rest.split('`').skip(1).step_by(2);
     let unknown = names.next()?;

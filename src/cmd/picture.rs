@@ -55,9 +55,9 @@ const PANEL: f64 = 520.0;
 const TALLEST: f64 = 460.0;
 const LEFTS: [f64; 2] = [70.0, 650.0];
 
-const INK: &str = "#1f2328";
-const FAINT: &str = "#656d76";
-const GRID: &str = "#e4e7eb";
+pub(super) const INK: &str = "#1f2328";
+pub(super) const FAINT: &str = "#656d76";
+pub(super) const GRID: &str = "#e4e7eb";
 const REACHED: &str = "#1a7f37";
 const MISSED: &str = "#c4320a";
 const SHADE: &str = "#e6f0fb";

@@ -17,6 +17,22 @@ impl Bar {
         Self(bar)
     }
 
+    /// A bar over many steps, with the time that is left.
+    pub fn of_steps(what: &str, steps: u64) -> Self {
+        let bar = ProgressBar::new(steps);
+        let style = ProgressStyle::with_template(
+            "  {prefix} {bar:24.green} {human_pos} of {human_len} steps, {eta} left, {msg}",
+        );
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_prefix(what.to_owned());
+        Self(bar)
+    }
+
+    /// A line that stays, on standard error, with or without a terminal.
+    pub fn note(&self, line: &str) {
+        self.0.suspend(|| eprintln!("{line}"));
+    }
+
     /// So many are done.
     pub fn set(&self, done: usize, message: &str) {
         self.0.set_position(done as u64);

@@ -1,4 +1,40 @@
 //! Environments, with goals or without, and their scripted experts.
+//!
+//! # An environment of one's own
+//!
+//! Implement [`Env`] for a type of yours; everything in [`learn`](../learn/index.html) takes a
+//! `&mut dyn Env`. `tools/examples/own_env.rs` is one from its equations to a trained policy: `cargo
+//! run --release --example own_env`.
+//!
+//! 1. **Say what it is**: [`EnvSpec`], made once and returned by [`Env::spec`]. Observations and
+//!    goals are rows of `f32` of a fixed length, in SI units, not normalised: learners do that, and
+//!    keep the normaliser inside the policy. Actions are numbers in `-limit ..= limit`, or one of
+//!    some choices, whose index stands in a row of one number.
+//! 2. **Let it move**: [`Env::reset`] starts an episode towards a goal, [`Env::step`] does one step.
+//!    Check rows there, for each is an error of yours to tell ([`EnvError::Action`],
+//!    [`EnvError::Goal`]); clamp actions beyond the limit. Count no steps: whoever runs the episode
+//!    stops at the horizon.
+//! 3. **Draw from what is passed in** only: start states from the generator of `reset`, goals from
+//!    that of [`Env::sample_goal`]. No clock, no thread, no `HashMap` order may decide anything; then
+//!    the same seed gives the same policy, byte for byte. A motion with noise keeps a generator of
+//!    its own, seeded in `reset` ([`seed_from`](crate::rng::seed_from)).
+//! 4. **With goals**: [`Env::achieved_goal`] is where it is now, in the goal's own space, and the
+//!    goal counts as reached within the spec's tolerance (Euclidean). That is the reward, and all
+//!    that hindsight needs. Draw only goals that can be reached. Do not end at the goal: learners cut
+//!    episodes there where their method wants it, and a success that must be held is judged by the
+//!    steps after it. Where the task fixes the goals of its success rate, name them
+//!    ([`Env::evaluation_goals`]).
+//! 5. **Without goals**: the goal's length is 0, goal rows are empty, and [`Env::reward`] says what a
+//!    step was worth. [`classic`] has three of these.
+//! 6. **Say what ends an episode early**: [`Env::ended`], and its reason as [`Ends`]. Imitation
+//!    chooses the sign of its reward by it: under a positive reward an agent keeps away from any
+//!    end, which is right for failures; under a negative one it hurries there, which is right for
+//!    success.
+//! 7. **An expert** ([`Env::expert`]) makes demonstrations without a human: the action here and now,
+//!    a function of the state where possible, so that a policy can be cloned from it. Without one,
+//!    demonstrations must come from elsewhere, and the default says so in an error.
+//!
+//! To have it on the command line, add its name to [`NAMES`] and [`named`].
 
 mod arm_reach;
 mod bit_flip;

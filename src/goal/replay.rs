@@ -101,6 +101,19 @@ impl Trajectory {
         self.actions.len() / self.a.max(1)
     }
 
+    /// The episode up to the first time after its start at which the desired goal was reached; all
+    /// of it where it never was.
+    #[must_use]
+    pub fn until_reached(mut self, tolerance: f32) -> Self {
+        let reached_at = |t: &usize| reached(self.achieved_goal(*t), &self.desired_goal, tolerance);
+        if let Some(end) = (1..=self.last()).find(reached_at) {
+            self.observations.truncate((end + 1) * self.o);
+            self.achieved_goals.truncate((end + 1) * self.desired_goal.len());
+            self.actions.truncate(end * self.a);
+        }
+        self
+    }
+
     /// The observation at time `t <= T`.
     pub fn observation(&self, t: usize) -> &[f32] {
         &self.observations[t * self.o..(t + 1) * self.o]
@@ -258,6 +271,16 @@ mod tests {
                 .count();
             prop_assert!((relabelled as f64 / f64::from(n) - p).abs() < 0.06);
         }
+    }
+
+    #[test]
+    fn what_comes_after_the_goal_is_cut_off() {
+        let rows: Vec<[f32; 1]> = (0..6).map(|t| [t as f32]).collect();
+        let episode = |goal| Trajectory::new(&rows, &rows, &rows[..5], &[goal]).unwrap();
+        let cut = episode(3.0).until_reached(0.5);
+        assert_eq!((cut.last(), cut.achieved_goal(3)), (3, &[3.0][..]));
+        assert_eq!(cut.parts().map(<[f32]>::len), [4, 4, 3, 1]);
+        assert_eq!(episode(9.0).until_reached(0.5), episode(9.0));
     }
 
     #[test]

@@ -23,6 +23,7 @@ use self::head::Head;
 pub use self::head::Likelihood;
 use self::rows::Rows;
 use super::checkpoint::Checkpoint;
+use super::demonstrations::DemonstrationSettings;
 use super::learner::{Figures, Learner};
 use super::network::{Activation, Init, Layers, Mlp};
 use super::normalizer;
@@ -40,6 +41,8 @@ use rand::seq::SliceRandom as _;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BcSettings {
+    /// The expert's episodes.
+    pub demonstrations: DemonstrationSettings,
     /// What the policy says of an action; by default a Gaussian of fixed covariance, or a
     /// categorical distribution where actions are choices.
     pub likelihood: Option<Likelihood>,
@@ -72,6 +75,7 @@ pub struct BcSettings {
 impl Default for BcSettings {
     fn default() -> Self {
         Self {
+            demonstrations: DemonstrationSettings::default(),
             likelihood: None,
             hidden: vec![256, 256],
             activation: Activation::Relu,

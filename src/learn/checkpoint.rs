@@ -1,5 +1,7 @@
 //! Everything that decides how a training goes on, as one file.
 
+mod bytes;
+
 use std::collections::BTreeMap;
 
 use crate::goal::{ReplayBuffer, Trajectory};
@@ -60,6 +62,11 @@ impl Checkpoint {
     /// There is none.
     pub fn count(&self, name: &str) -> Result<u64, CheckpointError> {
         self.counts.get(name).copied().ok_or_else(|| CheckpointError::Missing(name.into()))
+    }
+
+    /// All counts by name, in the order of their names.
+    pub fn counts(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.counts.iter().map(|(name, count)| (name.as_str(), *count))
     }
 
     /// Keeps where a generator stands.

@@ -4,8 +4,38 @@ use super::LearnError;
 use super::rollout::{Noise, episode};
 use crate::env::Env;
 use crate::goal::Trajectory;
-use crate::rng::{Rng, seed_from};
+use crate::rng::{Rng, Stream, seed_from, stream};
 use rand::SeedableRng as _;
+use serde::{Deserialize, Serialize};
+
+/// What is demonstrated.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DemonstrationSettings {
+    /// Episodes of the expert.
+    pub episodes: usize,
+    /// Deviation of the noise on the expert's actions, in units of the largest action.
+    pub noise: f32,
+    /// Share of the expert's actions drawn at random.
+    pub random: f64,
+}
+
+impl Default for DemonstrationSettings {
+    fn default() -> Self {
+        Self { episodes: 20, noise: 0.0, random: 0.0 }
+    }
+}
+
+impl DemonstrationSettings {
+    /// The demonstrations of a seed: the same for every method.
+    ///
+    /// # Errors
+    /// As [`collect`].
+    pub fn collect(&self, env: &mut dyn Env, seed: u64) -> Result<Vec<Trajectory>, LearnError> {
+        let noise = Noise { gaussian: self.noise, random: self.random };
+        collect(env, self.episodes, noise, &mut stream(seed, Stream::Demonstrations))
+    }
+}
 
 /// Episodes of the expert; where there are goals they stop when the goal is reached. With `noise` the
 /// expert is sub-optimal: Gaussian noise on its actions, and random actions in their place. The
@@ -37,7 +67,6 @@ pub fn collect(
 mod tests {
     use super::*;
     use crate::env::named;
-    use crate::rng::{Stream, stream};
 
     fn steps(noise: Noise) -> usize {
         let mut env = named("four_rooms").unwrap();

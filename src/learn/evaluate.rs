@@ -114,7 +114,7 @@ fn trial(
     // Steps in a row that end within the tolerance.
     let (mut any, mut row, mut gained) = (false, 0, 0.0);
     for _ in 0..spec.horizon {
-        actor.act(env, &mut action)?;
+        actor.act(env, &mut action, rng)?;
         noise.disturb(spec.actions, &mut action, rng);
         env.step(&action)?;
         gained += f64::from(env.reward());

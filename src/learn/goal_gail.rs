@@ -19,12 +19,13 @@ use serde::{Deserialize, Serialize};
 
 use super::LearnError;
 use super::checkpoint::Checkpoint;
+use super::demonstrations::DemonstrationSettings;
 use super::discriminator::{Discriminator, DiscriminatorSettings};
 use super::her::{Her, HerSettings, Means};
 use super::imitation_reward::ImitationReward;
 use super::learner::{Figures, Learner};
-use super::off_policy::{Bounds, Ddpg, DdpgSettings};
-use super::rollout::{Noise, episode};
+use super::off_policy::{Bounds, OffPolicySettings};
+use super::rollout::Noise;
 use super::transitions::Transitions;
 use crate::engine::Engine;
 use crate::env::{Env, EnvSpec};
@@ -53,15 +54,11 @@ pub struct GoalGailSettings {
     /// Rollouts, hindsight, updates.
     pub her: HerSettings,
     /// Actor and critic.
-    pub ddpg: DdpgSettings,
+    pub learner: OffPolicySettings,
     /// The discriminator.
     pub discriminator: DiscriminatorSettings,
-    /// Episodes of the expert.
-    pub demonstrations: usize,
-    /// Deviation of the noise on the expert's actions, in units of the largest action.
-    pub expert_noise: f32,
-    /// Share of the expert's actions drawn at random.
-    pub expert_random: f64,
+    /// The expert's episodes; none leaves HER.
+    pub demonstrations: DemonstrationSettings,
     /// Demonstrated transitions in each update, beside the agent's.
     pub expert_batch: usize,
     /// Share of demonstrated transitions that get another goal.
@@ -88,11 +85,9 @@ impl Default for GoalGailSettings {
     fn default() -> Self {
         Self {
             her: HerSettings::default(),
-            ddpg: DdpgSettings::default(),
+            learner: OffPolicySettings::default(),
             discriminator: DiscriminatorSettings::default(),
-            demonstrations: 20,
-            expert_noise: 0.0,
-            expert_random: 0.0,
+            demonstrations: DemonstrationSettings::default(),
             expert_batch: 96,
             relabel_expert: 0.8,
             sees: Sees::default(),
@@ -149,24 +144,21 @@ impl GoalGail {
         seed: u64,
     ) -> Result<Self, LearnError> {
         let spec = env.spec().clone();
-        let demonstrations = demonstrate(settings, env.as_mut(), seed)?;
-        let gamma = settings.ddpg.gamma.unwrap_or(1.0 - 1.0 / spec.horizon as f32);
-        let expert_rows = if settings.demonstrations > 0 { settings.expert_batch } else { 0 };
+        let mut demonstrations = ReplayBuffer::default();
+        let shown = settings.demonstrations.collect(env.as_mut(), seed)?;
+        shown.into_iter().for_each(|episode| demonstrations.push(episode));
+        let shown = demonstrations.transitions() > 0;
+        let gamma = settings.learner.gamma(&spec);
+        let expert_rows = if shown { settings.expert_batch } else { 0 };
         let mut weights = stream(seed, Stream::Weights);
-        let learner = Ddpg::new(
-            engine,
-            &settings.ddpg,
-            &spec,
-            settings.her.batch + expert_rows,
-            settings.bounds(gamma),
-            &mut weights,
-        )?;
+        let (rows, bounds) = (settings.her.batch + expert_rows, settings.bounds(gamma));
+        let learner = settings.learner.build(engine, &spec, rows, bounds, &mut weights)?;
         let inputs = settings.sees.size(&spec);
-        let adversarial = settings.delta > 0.0 && settings.demonstrations > 0;
+        let adversarial = settings.delta > 0.0 && shown;
         let discriminator = adversarial
             .then(|| Discriminator::new(engine, &settings.discriminator, inputs, &mut weights))
             .transpose()?;
-        let mut her = Her::new(engine, &settings.her, env, Box::new(learner), seed);
+        let mut her = Her::around(engine, &settings.her, env, learner, seed);
         her.observe(&demonstrations);
         Ok(Self {
             settings: settings.clone(),
@@ -271,29 +263,6 @@ impl Sees {
         }
         rows
     }
-}
-
-/// Episodes of the environment's expert, which stop at their goal: a tail of standing still would
-/// teach that experts stand still.
-fn demonstrate(
-    settings: &GoalGailSettings,
-    env: &mut dyn Env,
-    seed: u64,
-) -> Result<ReplayBuffer, LearnError> {
-    let space = env.spec().actions;
-    let noise = Noise { gaussian: settings.expert_noise, random: settings.expert_random };
-    let mut shown = ReplayBuffer::default();
-    for i in 0..settings.demonstrations as u64 {
-        let mut rng = item(seed, Stream::Demonstrations, i);
-        let goal = env.sample_goal(&mut rng);
-        let mut act = |env: &mut dyn Env, action: &mut [f32], rng: &mut Rng| {
-            action.copy_from_slice(&env.expert()?);
-            noise.disturb(space, action, rng);
-            Ok(())
-        };
-        shown.push(episode(env, &goal, true, &mut rng, &mut act)?);
-    }
-    Ok(shown)
 }
 
 impl Learner for GoalGail {

@@ -15,12 +15,12 @@ use super::LearnError;
 use super::checkpoint::Checkpoint;
 use super::learner::{Figures, Learner};
 use super::normalizer::Normalizer;
-use super::off_policy::OffPolicy;
+use super::off_policy::{Bounds, OffPolicy, OffPolicySettings};
 use super::rollout::{Actor, Noise, episode};
 use super::transitions::Transitions;
 use crate::engine::Engine;
 use crate::env::Env;
-use crate::goal::{Hindsight, ReplayBuffer, Strategy};
+use crate::goal::{Hindsight, ReplayBuffer, Strategy, reached};
 use crate::onnx::Graph;
 use crate::rng::{Rng, Stream, stream};
 
@@ -39,7 +39,8 @@ pub struct HerSettings {
     pub relabel: f64,
     /// Where those goals come from.
     pub strategy: Strategy,
-    /// Whether a rollout stops at its goal: what comes after is never learned from.
+    /// Whether a rollout stops at its goal, or goes on to the horizon as in the released code. What
+    /// comes after the goal is never learned from.
     pub cut: bool,
     /// Deviation of the exploration noise, in units of the largest action.
     pub noise: f32,
@@ -90,9 +91,35 @@ pub struct Her {
     pub(super) rng: Rng,
 }
 
+/// What `train her` is told.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HerTraining {
+    /// Rollouts, hindsight, updates.
+    pub her: HerSettings,
+    /// The learner under it.
+    pub learner: OffPolicySettings,
+}
+
 impl Her {
-    /// The loop around a learner.
+    /// The loop with a new learner; rewards are 1 at the goal, which ends the return.
+    ///
+    /// # Errors
+    /// The learner does not fit the environment's actions, or the engine cannot run its steps.
     pub fn new(
+        engine: &Engine,
+        training: &HerTraining,
+        env: Box<dyn Env>,
+        seed: u64,
+    ) -> Result<Self, LearnError> {
+        let (rows, bounds) = (training.her.batch, Bounds { low: 0.0, high: 1.0 });
+        let mut weights = stream(seed, Stream::Weights);
+        let learner = training.learner.build(engine, env.spec(), rows, bounds, &mut weights)?;
+        Ok(Self::around(engine, &training.her, env, learner, seed))
+    }
+
+    /// The loop around a learner.
+    pub(super) fn around(
         engine: &Engine,
         settings: &HerSettings,
         env: Box<dyn Env>,
@@ -116,13 +143,13 @@ impl Her {
 
     /// Adds one rollout of the policy, with noise; true when it reached its goal.
     pub(super) fn rollout(&mut self) -> Result<bool, LearnError> {
-        let policy = self.learner.policy(&self.normalizer.vector())?;
+        let policy = self.learner.explorer(&self.normalizer.vector())?;
         let space = self.env.spec().actions;
         let mut actor = Actor::new(&self.engine, &policy, space)?;
         let noise = Noise { gaussian: self.settings.noise, random: self.settings.random };
         let goal = self.env.sample_goal(&mut self.exploration);
         let mut act = |env: &mut dyn Env, action: &mut [f32], rng: &mut Rng| {
-            actor.act(env, action)?;
+            actor.act(env, action, rng)?;
             noise.disturb(space, action, rng);
             Ok(())
         };
@@ -131,8 +158,8 @@ impl Her {
         self.env_steps += trajectory.last() as u64;
         self.due += trajectory.last() as f64 * self.settings.updates_per_step;
         let tolerance = self.env.spec().tolerance;
-        let reached =
-            crate::goal::reached(trajectory.achieved_goal(trajectory.last()), &goal, tolerance);
+        let trajectory = trajectory.until_reached(tolerance);
+        let reached = reached(trajectory.achieved_goal(trajectory.last()), &goal, tolerance);
         self.replay.push(trajectory);
         let newest =
             std::slice::from_ref(&self.replay.trajectories()[self.replay.trajectories().len() - 1]);

@@ -24,6 +24,12 @@ pub trait Learner {
     /// Steps taken in the environment so far.
     fn env_steps(&self) -> u64;
 
+    /// What a training is as long as: steps in the environment, or steps of training where a method
+    /// takes no other.
+    fn steps(&self) -> u64 {
+        self.env_steps()
+    }
+
     /// The policy as it would be deployed: `observation [N, o]` and, with goals, `desired_goal
     /// [N, g]` to `action [N, a]`, no noise, the normaliser inside. Discrete actions: one score per
     /// choice, of which the largest is taken.

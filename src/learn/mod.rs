@@ -1,5 +1,6 @@
 //! Learning: goal-conditioned behaviour cloning with hindsight, fine-tuning, evaluation.
 
+pub mod adversarial;
 mod batch;
 pub mod bc;
 pub mod checkpoint;
@@ -17,11 +18,13 @@ pub mod imitation_reward;
 pub mod keypoints;
 mod label;
 pub mod learner;
+pub mod methods;
 pub mod network;
 pub mod normalizer;
 pub mod off_policy;
 pub mod rollout;
 mod schedule;
+pub mod settings;
 pub mod shift;
 pub mod trained;
 pub mod transitions;
@@ -83,6 +86,9 @@ pub enum LearnError {
     /// A checkpoint does not fit.
     #[error(transparent)]
     Checkpoint(#[from] checkpoint::CheckpointError),
+    /// The settings are wrong.
+    #[error(transparent)]
+    Settings(#[from] settings::SettingsError),
     /// The environment failed.
     #[error(transparent)]
     Env(#[from] crate::env::EnvError),

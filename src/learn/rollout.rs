@@ -14,6 +14,8 @@ pub struct Actor {
     session: Session,
     space: ActionSpace,
     output: Vec<f32>,
+    /// What a policy that draws is given, `[a]`; empty for others.
+    noise: Vec<f32>,
 }
 
 impl Actor {
@@ -27,17 +29,27 @@ impl Actor {
             ActionSpace::Continuous { size, .. } => size,
             ActionSpace::Discrete { choices } => choices,
         };
-        Ok(Self { session, space, output: vec![0.0; outputs] })
+        let draws = session.inputs().iter().any(|input| input.name == "noise");
+        let noise = vec![0.0; if draws { space.size() } else { 0 }];
+        Ok(Self { session, space, output: vec![0.0; outputs], noise })
     }
 
-    /// The action for what `env` shows now, without noise: `action` `[a]`.
+    /// The action for what `env` shows now, `action` `[a]`: the same each time, or drawn where the
+    /// policy draws.
     ///
     /// # Errors
     /// The engine failed, or the policy is of another environment.
-    pub fn act(&mut self, env: &dyn Env, action: &mut [f32]) -> Result<(), LearnError> {
-        let rows = [env.observation(), env.desired_goal()];
-        let inputs = if rows[1].is_empty() { &rows[..1] } else { &rows[..] };
-        self.session.run_into(inputs, &mut self.output)?;
+    pub fn act(
+        &mut self,
+        env: &dyn Env,
+        action: &mut [f32],
+        rng: &mut Rng,
+    ) -> Result<(), LearnError> {
+        self.noise.fill_with(|| normal(rng) as f32);
+        let rows = [env.observation(), env.desired_goal(), &self.noise];
+        let mut given: heapless::Vec<&[f32], 3> = heapless::Vec::new();
+        given.extend(rows.into_iter().filter(|row| !row.is_empty()));
+        self.session.run_into(&given, &mut self.output)?;
         match self.space {
             ActionSpace::Continuous { .. } => action.copy_from_slice(&self.output),
             ActionSpace::Discrete { .. } => action.fill(largest(&self.output) as f32),

@@ -14,7 +14,7 @@
 
 use rand::RngExt as _;
 
-use super::{Ends, EnvSpec, System, spec};
+use super::{Colour, Ends, EnvSpec, Scene, System, spec};
 use crate::rng::Rng;
 
 /// The system; its state is x (m), x' (m/s), theta (rad), theta' (rad/s), theta from upright.
@@ -67,5 +67,18 @@ impl System for CartPole {
     fn expert(state: [f64; 4]) -> usize {
         let force: f64 = GAINS.iter().zip(state).map(|(gain, x)| gain * x).sum();
         usize::from(force > 0.0)
+    }
+
+    /// The cart on its track, and the pole.
+    fn scene([x, _, theta, _]: [f64; 4]) -> Scene {
+        let end = TRACK as f32 + 0.4;
+        let mut scene = Scene::new([-end, -0.6], [end, 1.4]);
+        scene.line([[-TRACK as f32, 0.0], [TRACK as f32, 0.0]], 0.03, Colour::FAINT);
+        let hinge = [x as f32, 0.15];
+        scene.rectangle([hinge[0] - 0.25, -0.15], [hinge[0] + 0.25, 0.15], Colour::AGENT);
+        let (sin, cos) = (2.0 * HALF_LENGTH * theta.sin(), 2.0 * HALF_LENGTH * theta.cos());
+        let tip = [hinge[0] + sin as f32, hinge[1] + cos as f32];
+        scene.line([hinge, tip], 0.08, Colour::OBJECT);
+        scene
     }
 }

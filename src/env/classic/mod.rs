@@ -18,7 +18,7 @@ mod mountain_car;
 #[cfg(test)]
 mod tests;
 
-use super::{ActionSpace, Ends, Env, EnvError, EnvSpec, check_action};
+use super::{ActionSpace, Colour, Ends, Env, EnvError, EnvSpec, Scene, check_action, check_goal};
 use crate::rng::Rng;
 
 pub use acrobot::Acrobot;
@@ -44,6 +44,8 @@ pub trait System: Send + 'static {
     fn reward(state: Self::State) -> f32;
     /// The expert's choice.
     fn expert(state: Self::State) -> usize;
+    /// What a state looks like (m, or the hill's units).
+    fn scene(state: Self::State) -> Scene;
 }
 
 /// A system as an environment.
@@ -84,9 +86,7 @@ impl<S: System> Env for Classic<S> {
     }
 
     fn reset(&mut self, goal: &[f32], rng: &mut Rng) -> Result<(), EnvError> {
-        if !goal.is_empty() {
-            return Err(EnvError::Goal { expected: 0, found: goal.len() });
-        }
+        check_goal(&S::SPEC, goal)?;
         self.state = S::start(rng);
         self.observe();
         Ok(())
@@ -121,6 +121,10 @@ impl<S: System> Env for Classic<S> {
 
     fn expert(&mut self) -> Result<Vec<f32>, EnvError> {
         Ok(vec![S::expert(self.state) as f32])
+    }
+
+    fn scene(&self) -> Scene {
+        S::scene(self.state)
     }
 }
 

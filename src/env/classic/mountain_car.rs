@@ -19,7 +19,7 @@ use std::sync::OnceLock;
 
 use rand::RngExt as _;
 
-use super::{Ends, EnvSpec, System, spec};
+use super::{Colour, Ends, EnvSpec, Scene, System, spec};
 use crate::rng::Rng;
 
 /// The system; its state is position and velocity (the hill's own units, per step).
@@ -62,6 +62,20 @@ impl System for MountainCar {
     fn expert(state: [f64; 2]) -> usize {
         static COST: OnceLock<Cost> = OnceLock::new();
         COST.get_or_init(Cost::iterate).best(state).0
+    }
+
+    /// The car on the hill sin(3x), and the top.
+    fn scene([x, _]: [f64; 2]) -> Scene {
+        let on_hill = |x: f64| [x as f32, (3.0 * x).sin() as f32];
+        let mut scene = Scene::new([WALL as f32, -1.2], [RIGHT_END as f32, 1.3]);
+        let share = |i: u32| f64::from(i) / 100.0;
+        let hill = (0..=100).map(|i| on_hill(WALL + (RIGHT_END - WALL) * share(i)));
+        scene.line(hill, 0.02, Colour::WALL);
+        let [top, height] = on_hill(TOP);
+        scene.line([[top, height], [top, height + 0.2]], 0.02, Colour::GOAL);
+        let [x, y] = on_hill(x);
+        scene.circle([x, y + 0.04], 0.05, Colour::AGENT);
+        scene
     }
 }
 

@@ -79,9 +79,25 @@ fn expert<S: System>() -> f64 {
 fn every_expert_is_at_least_as_good_as_that_of_the_gail_paper() {
     assert_eq!(expert::<CartPole>(), 200.0);
     let (mountain_car, acrobot) = (expert::<MountainCar>(), expert::<Acrobot>());
-    println!("{mountain_car} {acrobot}");
+    println!("cart_pole 200, mountain_car {mountain_car}, acrobot {acrobot}");
     assert!(mountain_car > -98.8, "{mountain_car}");
     assert!(acrobot > -75.2, "{acrobot}");
+}
+
+/// The number of pixels that two states' pictures differ in, of 32 x 32.
+fn repainted<S: System>(a: S::State, b: S::State) -> usize {
+    let [a, b] = [a, b].map(|state| Classic::<S>::at(state).scene().raster(32));
+    a.chunks(3).zip(b.chunks(3)).filter(|(a, b)| a != b).count()
+}
+
+#[test]
+fn what_moves_is_seen_to_move() {
+    assert!(repainted::<CartPole>([0.0; 4], [0.5, 0.0, 0.0, 0.0]) > 10);
+    assert!(repainted::<CartPole>([0.0; 4], [0.0, 0.0, 0.2, 0.0]) > 3);
+    assert!(repainted::<MountainCar>([-0.5, 0.0], [0.0, 0.0]) > 3);
+    assert!(repainted::<Acrobot>([0.0; 4], [0.5, 0.0, 0.0, 0.0]) > 10);
+    assert!(repainted::<Acrobot>([0.0; 4], [0.0, 1.0, 0.0, 0.0]) > 10);
+    assert_eq!(repainted::<Acrobot>([0.5, 1.0, 0.0, 0.0], [0.5, 1.0, 3.0, 3.0]), 0);
 }
 
 #[test]

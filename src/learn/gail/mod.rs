@@ -25,6 +25,7 @@ use self::distribution::Distribution;
 use self::ppo::Critic;
 use self::rollouts::{Pi, Rollouts, Standard, standardised};
 use super::checkpoint::Checkpoint;
+use super::demonstrations::DemonstrationSettings;
 use super::learner::{Figures, Learner};
 use super::network::{Activation, Init, Layers};
 use super::normalizer::Normalizer;
@@ -53,6 +54,8 @@ pub enum PolicyGradient {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GailSettings {
+    /// The expert's episodes.
+    pub demonstrations: DemonstrationSettings,
     /// Which policy gradient.
     pub gradient: PolicyGradient,
     /// The reward; by default what fits the environment.
@@ -81,7 +84,8 @@ pub struct GailSettings {
     pub clip_norm: f32,
     /// First deviation of continuous actions, in units of the largest.
     pub deviation: f32,
-    /// The discriminator.
+    /// The discriminator. A table given in part takes the rest from [`DiscriminatorSettings`]' own
+    /// defaults, whose penalty is larger.
     pub discriminator: DiscriminatorSettings,
     /// Its steps per iteration.
     pub discriminator_updates: usize,
@@ -90,6 +94,7 @@ pub struct GailSettings {
 impl Default for GailSettings {
     fn default() -> Self {
         Self {
+            demonstrations: DemonstrationSettings::default(),
             gradient: PolicyGradient::Ppo,
             reward: None,
             hidden: vec![64, 64],
@@ -104,7 +109,11 @@ impl Default for GailSettings {
             lr: 3e-4,
             clip_norm: 0.5,
             deviation: 0.6,
-            discriminator: DiscriminatorSettings::default(),
+            // Rows are standardised: a slope of one per deviation need not be held as hard.
+            discriminator: DiscriminatorSettings {
+                gradient_penalty: 1.0,
+                ..DiscriminatorSettings::default()
+            },
             discriminator_updates: 16,
         }
     }

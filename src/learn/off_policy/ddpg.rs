@@ -15,7 +15,7 @@
 use rand::SeedableRng as _;
 use serde::{Deserialize, Serialize};
 
-use super::{Bounds, OffPolicy, Rows, deployed_sight};
+use super::{Bounds, OffPolicy, Rows, deployed_sight, scaled};
 use crate::engine::Engine;
 use crate::env::{ActionSpace, EnvSpec};
 use crate::learn::LearnError;
@@ -67,6 +67,15 @@ impl Default for DdpgSettings {
             target_noise: 0.0,
             policy_delay: 1,
         }
+    }
+}
+
+impl DdpgSettings {
+    /// The same with TD3's three changes, as far as they are not set already.
+    #[must_use]
+    pub fn td3(self) -> Self {
+        let target_noise = if self.target_noise > 0.0 { self.target_noise } else { 0.2 };
+        Self { twin: true, target_noise, policy_delay: self.policy_delay.max(2), ..self }
     }
 }
 
@@ -168,12 +177,12 @@ impl Sizes {
     fn act(&self, b: &mut Builder, actor: &Layers, sight: Value) -> Value {
         let y = actor.apply(b, sight);
         let y = b.tanh(y);
-        if self.limit == 1.0 { y } else { scaled(b, y, self.limit) }
+        scaled(b, y, self.limit)
     }
 
     /// `Q(s, g, a)`, `[B, 1]`; actions in units of the largest.
     fn value(&self, b: &mut Builder, critic: &Layers, sight: Value, action: Value) -> Value {
-        let action = if self.limit == 1.0 { action } else { scaled(b, action, 1.0 / self.limit) };
+        let action = scaled(b, action, 1.0 / self.limit);
         let x = b.concat(&[sight, action], 1);
         critic.apply(b, x)
     }
@@ -258,11 +267,6 @@ impl Sizes {
 
 const TARGETS: [&str; 2] = ["critic_target0", "critic_target1"];
 
-fn scaled(b: &mut Builder, x: Value, factor: f32) -> Value {
-    let factor = b.scalar(factor);
-    b.mul(x, factor)
-}
-
 impl OffPolicy for Ddpg {
     fn update(
         &mut self,
@@ -327,8 +331,8 @@ impl OffPolicy for Ddpg {
         let y = actor.apply(&mut b, sight);
         let y = b.tanh(y);
         let action = match self.env.actions {
-            ActionSpace::Continuous { limit, .. } if limit != 1.0 => scaled(&mut b, y, limit),
-            _ => y,
+            ActionSpace::Continuous { limit, .. } => scaled(&mut b, y, limit),
+            ActionSpace::Discrete { .. } => y,
         };
         b.output("action", action);
         Ok(b.finish()?)

@@ -4,6 +4,8 @@
 //! one network answers for all goals, and a transition may be learned from with any of them.
 
 mod ddpg;
+mod dqn;
+mod sac;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,10 +13,14 @@ use super::checkpoint::Checkpoint;
 use super::learner::Figures;
 use super::transitions::Transitions;
 use super::{LearnError, normalizer};
+use crate::engine::Engine;
 use crate::env::EnvSpec;
 use crate::onnx::{Builder, Dim, Value};
+use crate::rng::Rng;
 
 pub use ddpg::{Ddpg, DdpgSettings};
+pub use dqn::{Dqn, DqnSettings};
+pub use sac::{Sac, SacSettings};
 
 /// A learner from any transitions.
 pub trait OffPolicy {
@@ -39,6 +45,15 @@ pub trait OffPolicy {
     /// The graph cannot be built.
     fn policy(&self, normalizer: &[f32]) -> Result<crate::onnx::Graph, LearnError>;
 
+    /// The policy that explores: where it draws its actions, the draws are a last input `noise`
+    /// `[N, a]` from the standard normal distribution.
+    ///
+    /// # Errors
+    /// The graph cannot be built.
+    fn explorer(&self, normalizer: &[f32]) -> Result<crate::onnx::Graph, LearnError> {
+        self.policy(normalizer)
+    }
+
     /// All that decides how it goes on.
     ///
     /// # Errors
@@ -50,6 +65,69 @@ pub trait OffPolicy {
     /// # Errors
     /// The checkpoint is another learner's.
     fn restore(&mut self, kept: &Checkpoint) -> Result<(), LearnError>;
+}
+
+/// Which learner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Deep Q-learning, for choices.
+    Dqn,
+    /// Deep deterministic policy gradient.
+    #[default]
+    Ddpg,
+    /// The same with twin critics, smoothed targets and an actor that waits.
+    Td3,
+    /// Soft actor-critic.
+    Sac,
+}
+
+/// A learner and its settings.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OffPolicySettings {
+    /// Which learner.
+    pub kind: Kind,
+    /// Of DQN.
+    pub dqn: DqnSettings,
+    /// Of DDPG and TD3.
+    pub ddpg: DdpgSettings,
+    /// Of SAC.
+    pub sac: SacSettings,
+}
+
+impl OffPolicySettings {
+    /// The learner for batches of `rows`, whose returns lie within `bounds`.
+    ///
+    /// # Errors
+    /// The learner does not fit the environment's actions, or the engine cannot run its steps.
+    pub fn build(
+        &self,
+        engine: &Engine,
+        env: &EnvSpec,
+        rows: usize,
+        bounds: Bounds,
+        rng: &mut Rng,
+    ) -> Result<Box<dyn OffPolicy>, LearnError> {
+        Ok(match self.kind {
+            Kind::Dqn => Box::new(Dqn::new(engine, &self.dqn, env, rows, bounds, rng)?),
+            Kind::Ddpg => Box::new(Ddpg::new(engine, &self.ddpg, env, rows, bounds, rng)?),
+            Kind::Td3 => {
+                Box::new(Ddpg::new(engine, &self.ddpg.clone().td3(), env, rows, bounds, rng)?)
+            }
+            Kind::Sac => Box::new(Sac::new(engine, &self.sac, env, rows, bounds, rng)?),
+        })
+    }
+
+    /// The discount for an environment.
+    pub fn gamma(&self, env: &EnvSpec) -> f32 {
+        let own = match self.kind {
+            Kind::Dqn => self.dqn.gamma,
+            Kind::Ddpg | Kind::Td3 => self.ddpg.gamma,
+            Kind::Sac => self.sac.gamma,
+        };
+        own.unwrap_or(1.0 - 1.0 / env.horizon as f32)
+    }
 }
 
 /// Bounds of a critic's targets: what a return cannot be below or above is a mistake of the critic.
@@ -99,6 +177,15 @@ impl Rows {
         let both = goal.map_or(seen, |goal| b.concat(&[seen, goal], 1));
         normalizer::apply(b, self.normalizer, both)
     }
+}
+
+/// `factor x`.
+fn scaled(b: &mut Builder, x: Value, factor: f32) -> Value {
+    if factor == 1.0 {
+        return x;
+    }
+    let factor = b.scalar(factor);
+    b.mul(x, factor)
 }
 
 /// `(s, g)` of a policy that is deployed, normalised: open batch, inputs `observation` and, with

@@ -1,0 +1,206 @@
+//! `regoal train gcbc`: scripted demonstrations, goal-conditioned behaviour cloning, a policy file.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use clap::Args as ClapArgs;
+
+use super::plan::SOFTWARE;
+use super::write;
+use crate::cmd::progress::Bar;
+use crate::cmd::tuning::Rates;
+use crate::cmd::{Context, episodes, simulate};
+use crate::config::RobotConfig;
+use crate::engine::Engine;
+use crate::env::{ArmReach, Env as _};
+use crate::episode::Split;
+use crate::goal::ReplayBuffer;
+use crate::kinematics::Chain;
+use crate::learn::dataset;
+use crate::learn::evaluate::Rate;
+use crate::learn::gcbc::{self, Data, Gcbc, Normalizer};
+use crate::onnx::Verified;
+use crate::policy::{ActionKind, GoalSpace, ObservationTerm, PolicySpec, Tensors};
+use crate::rng::{self, Stream};
+
+/// Settings of the method on an arm. A scripted expert demonstrates reaching in the emulator, on the
+/// arm's right side only; the policy clones it, with hindsight goals. The result is a folder with
+/// `policy.onnx`, the demonstrations (one MCAP file each) and the loss per epoch.
+#[derive(Debug, ClapArgs)]
+pub struct ArmArgs {
+    /// Scripted demonstrations
+    #[arg(long, default_value_t = 20, conflicts_with = "env")]
+    pub demonstrations: usize,
+    /// Learning rates
+    #[command(flatten)]
+    pub rates: Rates,
+    /// Units of each hidden layer
+    #[arg(long, value_delimiter = ',', default_values_t = [256, 256], conflicts_with = "env")]
+    pub hidden: Vec<usize>,
+    /// Held-out goals to evaluate on
+    #[arg(long, default_value_t = 200, conflicts_with = "env")]
+    pub goals: usize,
+}
+
+/// Training steps unless said otherwise.
+const STEPS: u64 = 3000;
+
+/// What was asked for.
+struct Wish<'a> {
+    out: PathBuf,
+    steps: usize,
+    seed: u64,
+    arm: &'a ArmArgs,
+}
+
+impl<'a> Wish<'a> {
+    fn of(args: &'a super::Args) -> Result<Self> {
+        let foreign = [
+            ("--preset", args.preset.is_some()),
+            ("--set", !args.set.is_empty()),
+            ("--relabel", args.relabel.is_some()),
+            ("--discriminator", args.discriminator.is_some()),
+            ("--seeds", args.seeds.is_some()),
+            ("--jobs", args.jobs.is_some()),
+            ("--eval-every", args.eval_every.is_some()),
+            ("--eval-goals", args.eval_goals.is_some()),
+            ("--json", args.json),
+        ];
+        for (flag, given) in foreign {
+            ensure!(!given, "expected --env beside {flag}: gcbc without it trains for an arm");
+        }
+        let out = args.out.clone().unwrap_or_else(|| "reach".into());
+        ensure!(!out.exists(), "{} exists: choose another --out, or remove it", out.display());
+        let steps = usize::try_from(args.steps.unwrap_or(STEPS))?;
+        Ok(Self { out, steps, seed: args.seed.unwrap_or(0), arm: &args.arm })
+    }
+
+    fn provenance(&self, robot: &RobotConfig) -> Provenance {
+        [
+            ("method".into(), "gcbc".into()),
+            ("demonstrations".into(), self.arm.demonstrations.into()),
+            ("steps".into(), self.steps.into()),
+            ("seed".into(), self.seed.into()),
+            ("max_delta".into(), robot.max_delta().into()),
+            ("software".into(), SOFTWARE.into()),
+        ]
+        .into()
+    }
+}
+
+/// Facts about a policy's origin by name.
+type Provenance = BTreeMap<String, serde_json::Value>;
+
+/// Trains for the arm.
+///
+/// # Errors
+/// The configuration is wrong, the folder exists, or training fails.
+pub(super) fn run(args: &super::Args, context: &Context) -> Result<()> {
+    let wish = Wish::of(args)?;
+    let robot = RobotConfig::load(context.storage.as_ref(), &args.robot)?;
+    let engine = args.engine.open()?;
+    let folder = wish.out.join("demonstrations");
+    let shown =
+        simulate::demonstrate(context, &robot, wish.arm.demonstrations, wish.seed, &folder)?;
+    eprintln!("{} demonstrations, {} of them reached their goal", shown.n, shown.successes);
+
+    let spec = spec(&robot, Tensors::default(), wish.provenance(&robot));
+    let episodes = episodes::read_all(context.storage.as_ref(), std::slice::from_ref(&folder))?;
+    let mut demonstrations = ReplayBuffer::default();
+    dataset::extend(&mut demonstrations, &episodes, Split::Training, &spec)?;
+    let env = ArmReach::new(&robot, horizon(&robot), wish.seed)?;
+    let mut weights = rng::stream(wish.seed, Stream::Weights);
+    let normalizer = normalizer(&robot, &env);
+    let policy = gcbc::network(&spec, &normalizer, &wish.arm.hidden, &mut weights)?;
+
+    let schedule = wish.arm.rates.schedule();
+    let method = Gcbc { steps: wish.steps, schedule, ..Gcbc::default() };
+    let data = Data { demonstrations: &demonstrations, attempts: &ReplayBuffer::default() };
+    let bar = Bar::new("training", wish.steps);
+    let mut on_progress = |p: gcbc::Progress| {
+        bar.set(p.step, &format!("loss {:.4}", p.loss));
+        context.check().is_ok()
+    };
+    let mut batches = rng::stream(wish.seed, Stream::Training);
+    let fit = method.fit(&engine, &policy, data, &mut batches, &mut on_progress);
+    bar.finish();
+    context.check()?;
+    let fit = fit?;
+    let file = policy.with_parameters(&fit.parameters)?.to_bytes();
+    write(context, &wish.out.join("policy.onnx"), &file)?;
+    write(context, &wish.out.join("losses.csv"), losses_csv(&fit.losses).as_bytes())?;
+
+    let rate = evaluate(context, &robot, &engine, &file, &wish)?;
+    println!("{}: held-out goals reached in the environment: {rate}", wish.out.display());
+    Ok(())
+}
+
+/// What a policy of the environment `arm_reach` is for.
+pub(super) fn spec(robot: &RobotConfig, tensors: Tensors, provenance: Provenance) -> PolicySpec {
+    let joints = Chain::named(&robot.model).map_or(0, |chain| chain.joints());
+    PolicySpec {
+        version: if tensors == Tensors::default() { 1 } else { 2 },
+        model: robot.model.clone(),
+        joints: robot.joint.iter().take(joints).map(|j| j.name.clone()).collect(),
+        rate_hz: robot.control.rate_hz,
+        observation: vec![ObservationTerm::JointPosition, ObservationTerm::SentPosition],
+        goal_space: GoalSpace::EndEffectorPosition,
+        action: ActionKind::JointDelta,
+        tensors,
+        chunk: None,
+        state: Vec::new(),
+        provenance,
+    }
+}
+
+fn normalizer(robot: &RobotConfig, env: &ArmReach) -> Normalizer {
+    let half = |j: &crate::config::JointConfig| (0.25 * (j.max_rad - j.min_rad)) as f32;
+    let (mean, deviation) = env.workspace().moments();
+    Normalizer {
+        joint_range: robot.joint.iter().take(env.chain().joints()).map(half).collect(),
+        goal_mean: mean.to_vec(),
+        goal_deviation: deviation.to_vec(),
+    }
+}
+
+/// Ticks that a goal may take.
+pub(super) fn horizon(robot: &RobotConfig) -> usize {
+    (robot.control.goal_timeout_s * robot.control.rate_hz) as usize
+}
+
+/// Success on held-out goals in the environment: the policy's last distance.
+fn evaluate(
+    context: &Context,
+    robot: &RobotConfig,
+    engine: &Engine,
+    policy: &[u8],
+    wish: &Wish<'_>,
+) -> Result<Rate> {
+    let mut env = ArmReach::new(robot, horizon(robot), wish.seed)?;
+    let mut session = engine.load(&Verified::from_bytes(policy)?)?;
+    let mut action = vec![0.0; env.spec().actions.size()];
+    let mut rate = Rate::default();
+    for i in 0..wish.arm.goals as u64 {
+        context.check()?;
+        let mut rng = rng::item(wish.seed, Stream::HeldOut, i);
+        let goal = env.sample_goal(&mut rng);
+        env.reset(&goal, &mut rng)?;
+        for _ in 0..env.spec().horizon {
+            let inputs = [env.observation(), env.achieved_goal(), env.desired_goal()];
+            session.run_into(&inputs, &mut action)?;
+            env.step(&action)?;
+        }
+        let success =
+            crate::goal::reached(env.achieved_goal(), env.desired_goal(), env.spec().tolerance);
+        rate.n += 1;
+        rate.successes += usize::from(success);
+    }
+    Ok(rate)
+}
+
+/// Loss per epoch as a table.
+pub fn losses_csv(losses: &[f32]) -> String {
+    let rows = losses.iter().enumerate().map(|(i, loss)| format!("{},{loss}\n", i + 1));
+    std::iter::once("epoch,loss\n".to_owned()).chain(rows).collect()
+}

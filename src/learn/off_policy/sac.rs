@@ -1,0 +1,369 @@
+//! Soft actor-critic with automatic temperature (Haarnoja et al. 2018), on universal values.
+//!
+//! ```text
+//! a'     ~  pi(s', g)
+//! y      <- clip(r + gamma (1 - success) (min_i Q_i'(s', g, a') - alpha log pi(a' | s', g)))
+//! phi    <- min  sum_i mean (Q_i(s, g, a) - y)²
+//! theta  <- min  mean alpha log pi(a | s, g) - min_i Q_i(s, g, a),   a ~ pi(s, g)
+//! alpha  <- such that the entropy of pi is -dim(a)
+//! ```
+//!
+//! `pi` is a Gaussian squashed by tanh: `a = limit tanh(mu + sigma eps)`. Its log density is taken in
+//! units of the largest action, so that one target entropy fits every environment.
+
+use rand::SeedableRng as _;
+use serde::{Deserialize, Serialize};
+
+use super::{Bounds, OffPolicy, Rows, deployed_sight, scaled};
+use crate::engine::{Engine, Session};
+use crate::env::{ActionSpace, EnvSpec};
+use crate::learn::LearnError;
+use crate::learn::checkpoint::Checkpoint;
+use crate::learn::learner::Figures;
+use crate::learn::network::{Activation, Init, Layers, Mlp};
+use crate::learn::trained::{Trained, cut, follow};
+use crate::learn::transitions::Transitions;
+use crate::onnx::{AdamW, Builder, Dim, Graph, Value, Verified};
+use crate::rng::{Rng, normal, seed_from};
+
+/// Settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SacSettings {
+    /// Units of each hidden layer.
+    pub hidden: Vec<usize>,
+    /// Learning rate of actor, critics and temperature.
+    pub lr: f32,
+    /// Discount; by default `1 - 1 / horizon`.
+    pub gamma: Option<f32>,
+    /// The first temperature `alpha`.
+    pub temperature: f32,
+    /// Whether the temperature follows the entropy.
+    pub automatic: bool,
+}
+
+impl Default for SacSettings {
+    fn default() -> Self {
+        Self { hidden: vec![256, 256], lr: 1e-3, gamma: None, temperature: 0.1, automatic: true }
+    }
+}
+
+/// Actor, twin critics and their targets, temperature.
+pub struct Sac {
+    settings: SacSettings,
+    env: EnvSpec,
+    critics: Vec<Mlp>,
+    actor: Trained,
+    critic: Trained,
+    critic_target: Vec<f32>,
+    /// From the actor's weights, states and noise to the mean log density.
+    entropy: Session,
+    log_alpha: f32,
+    /// `eps`, `[B, a]`.
+    noise: Vec<f32>,
+    rng: Rng,
+}
+
+/// Log standard deviations stay within these.
+const LOG_STD: [f32; 2] = [-20.0, 2.0];
+
+struct Sizes {
+    rows: usize,
+    a: usize,
+    limit: f32,
+    gamma: f32,
+    bounds: Bounds,
+    critics: Vec<Mlp>,
+    actor: Mlp,
+}
+
+/// Actions and their log density.
+struct Drawn {
+    action: Value,
+    /// `[B, 1]`.
+    log_density: Value,
+}
+
+impl Sac {
+    /// A learner for batches of `rows`, whose returns lie within `bounds`.
+    ///
+    /// # Errors
+    /// The environment has discrete actions, or the engine cannot run the steps.
+    pub fn new(
+        engine: &Engine,
+        settings: &SacSettings,
+        env: &EnvSpec,
+        rows: usize,
+        bounds: Bounds,
+        rng: &mut Rng,
+    ) -> Result<Self, LearnError> {
+        let ActionSpace::Continuous { size: a, limit } = env.actions else {
+            return Err(LearnError::Unfit {
+                method: "SAC",
+                needs: "continuous actions",
+                env: env.name,
+                found: format!("{:?}", env.actions),
+            });
+        };
+        let sight = env.observation + env.goal;
+        let sizes = Sizes {
+            rows,
+            a,
+            limit,
+            gamma: settings.gamma.unwrap_or(1.0 - 1.0 / env.horizon as f32),
+            bounds,
+            critics: vec![Mlp::new(sight + a, &settings.hidden, 1, Activation::Relu); 2],
+            actor: Mlp::new(sight, &settings.hidden, 2 * a, Activation::Relu),
+        };
+        let first = sizes.actor.draw(Init::Xavier, rng);
+        let critic_target: Vec<f32> =
+            sizes.critics.iter().flat_map(|mlp| mlp.draw(Init::Xavier, rng)).collect();
+        let adam = AdamW::default();
+        let (mlps, weights) = (&sizes.critics, critic_target.clone());
+        let critic =
+            Trained::joint(engine, mlps, weights, adam, |b, q| sizes.critic_loss(b, q, env))?;
+        let actor =
+            Trained::new(engine, &sizes.actor, first, adam, |b, pi| sizes.actor_loss(b, pi, env))?;
+        Ok(Self {
+            entropy: engine.load(&sizes.entropy(env)?)?,
+            settings: settings.clone(),
+            env: env.clone(),
+            critics: sizes.critics,
+            actor,
+            critic,
+            critic_target,
+            log_alpha: settings.temperature.ln(),
+            noise: vec![0.0; rows * a],
+            rng: Rng::seed_from_u64(seed_from(rng)),
+        })
+    }
+
+    fn draw_noise(&mut self) {
+        let rng = &mut self.rng;
+        self.noise.fill_with(|| normal(rng) as f32);
+    }
+
+    /// The policy, with noise `[N, a]` as a further input, or at its mode.
+    fn graph(&self, normalizer: &[f32], drawn: bool) -> Result<Graph, LearnError> {
+        let mut b = Builder::new();
+        let ActionSpace::Continuous { size, limit } = self.env.actions else {
+            return Err(LearnError::NoData("actions".into()));
+        };
+        let sight = deployed_sight(&mut b, &self.env, normalizer);
+        let actor = self.actor.mlps()[0].trained(&mut b, "actor", self.actor.weights())?;
+        let [mean, deviation] = gaussian(&mut b, &actor, sight, size);
+        let u = if drawn {
+            let noise = b.input("noise", &[Dim::Batch, Dim::Fixed(size)]);
+            let noise = b.mul(noise, deviation);
+            b.add(mean, noise)
+        } else {
+            mean
+        };
+        let y = b.tanh(u);
+        let action = scaled(&mut b, y, limit);
+        b.output("action", action);
+        Ok(b.finish()?)
+    }
+}
+
+/// `mu` and `sigma`, `[B, a]` each.
+fn gaussian(b: &mut Builder, actor: &Layers, sight: Value, a: usize) -> [Value; 2] {
+    let y = actor.apply(b, sight);
+    let a = a as i64;
+    let (mean, log_std) = (b.slice(y, 1, 0, a), b.slice(y, 1, a, 2 * a));
+    let log_std = b.clip(log_std, LOG_STD[0], LOG_STD[1]);
+    [mean, b.exp(log_std)]
+}
+
+impl Sizes {
+    fn draw(&self, b: &mut Builder, actor: &Layers, sight: Value, noise: Value) -> Drawn {
+        let [mean, deviation] = gaussian(b, actor, sight, self.a);
+        let away = b.mul(deviation, noise);
+        let u = b.add(mean, away);
+        // log N(u) = -(eps² + log 2 pi) / 2 - log sigma; log(1 - tanh² u) = 2 (log 2 - u -
+        // softplus(-2 u)), which does not underflow.
+        let square = b.mul(noise, noise);
+        let half = scaled(b, square, -0.5);
+        let log_std = b.log(deviation);
+        let gauss = b.sub(half, log_std);
+        let twice = scaled(b, u, -2.0);
+        let soft = b.softplus(twice);
+        let both = b.add(u, soft);
+        let slope = scaled(b, both, 2.0);
+        let sum = b.add(gauss, slope);
+        let constant = -0.5 * std::f32::consts::TAU.ln() - 2.0 * std::f32::consts::LN_2;
+        let constant = b.scalar(constant);
+        let each = b.add(sum, constant);
+        let log_density = b.reduce_sum(each, &[1], true);
+        let y = b.tanh(u);
+        Drawn { action: scaled(b, y, self.limit), log_density }
+    }
+
+    /// `min_i Q_i(s, g, a)`, `[B, 1]`.
+    fn least(&self, b: &mut Builder, critics: &[Layers], sight: Value, action: Value) -> Value {
+        let values: Vec<Value> =
+            critics.iter().map(|critic| self.value(b, critic, sight, action)).collect();
+        values.into_iter().reduce(|x, y| b.min(x, y)).unwrap_or(sight)
+    }
+
+    fn value(&self, b: &mut Builder, critic: &Layers, sight: Value, action: Value) -> Value {
+        let action = scaled(b, action, 1.0 / self.limit);
+        let x = b.concat(&[sight, action], 1);
+        critic.apply(b, x)
+    }
+
+    fn given(&self, b: &mut Builder, names: [&str; 2]) -> Vec<Layers> {
+        self.critics.iter().zip(names).map(|(mlp, name)| mlp.given(b, name)).collect()
+    }
+
+    fn critic_loss(&self, b: &mut Builder, critics: &[Layers], env: &EnvSpec) -> Value {
+        let rows = Rows::new(b, env, self.rows);
+        let [now, next] = rows.sights(b);
+        let action = rows.input(b, "action", self.a);
+        let (reward, success) = (rows.input(b, "reward", 1), rows.input(b, "success", 1));
+        let (noise, alpha) = (rows.input(b, "noise", self.a), b.input("alpha", &[]));
+        let actor = self.actor.given(b, "actor");
+        let drawn = self.draw(b, &actor, next, noise);
+        let targets = self.given(b, TARGETS);
+        let worth = self.least(b, &targets, next, drawn.action);
+        let entropy = b.mul(alpha, drawn.log_density);
+        let soft = b.sub(worth, entropy);
+        let one = b.scalar(1.0);
+        let goes_on = b.sub(one, success);
+        let discounted = scaled(b, soft, self.gamma);
+        let future = b.mul(goes_on, discounted);
+        let y = b.add(reward, future);
+        let y = b.clip(y, self.bounds.low, self.bounds.high);
+        let errors: Vec<Value> = critics
+            .iter()
+            .map(|critic| {
+                let q = self.value(b, critic, now, action);
+                let error = b.sub(q, y);
+                let square = b.mul(error, error);
+                b.reduce_mean(square, &[], false)
+            })
+            .collect();
+        errors.into_iter().reduce(|x, y| b.add(x, y)).unwrap_or(one)
+    }
+
+    fn actor_loss(&self, b: &mut Builder, actor: &Layers, env: &EnvSpec) -> Value {
+        let rows = Rows::new(b, env, self.rows);
+        let sight = rows.sight(b);
+        let (noise, alpha) = (rows.input(b, "noise", self.a), b.input("alpha", &[]));
+        let drawn = self.draw(b, actor, sight, noise);
+        let critics = self.given(b, CRITICS);
+        let worth = self.least(b, &critics, sight, drawn.action);
+        let entropy = b.mul(alpha, drawn.log_density);
+        let loss = b.sub(entropy, worth);
+        b.reduce_mean(loss, &[], false)
+    }
+
+    /// From the actor's weights to the mean log density of what it does.
+    fn entropy(&self, env: &EnvSpec) -> Result<Verified, LearnError> {
+        let mut b = Builder::new();
+        let rows = Rows::new(&mut b, env, self.rows);
+        let sight = rows.sight(&mut b);
+        let noise = rows.input(&mut b, "noise", self.a);
+        let actor = self.actor.given(&mut b, "actor");
+        let drawn = self.draw(&mut b, &actor, sight, noise);
+        let mean = b.reduce_mean(drawn.log_density, &[], false);
+        b.output("mean", mean);
+        Ok(b.finish()?.try_into()?)
+    }
+}
+
+const TARGETS: [&str; 2] = ["critic_target0", "critic_target1"];
+const CRITICS: [&str; 2] = ["critic0", "critic1"];
+
+impl OffPolicy for Sac {
+    fn update(
+        &mut self,
+        batch: &Transitions,
+        rewards: &[f32],
+        normalizer: &[f32],
+    ) -> Result<Figures, LearnError> {
+        let alpha = [self.log_alpha.exp()];
+        self.draw_noise();
+        let goal = (self.env.goal > 0).then_some(("goal", &batch.goal[..]));
+        let mut inputs = vec![
+            ("normalizer", normalizer),
+            ("observation", &batch.observation),
+            ("next_observation", &batch.next_observation),
+            ("action", &batch.action),
+            ("reward", rewards),
+            ("success", &batch.success),
+            ("noise", &self.noise),
+            ("alpha", &alpha),
+            ("actor", self.actor.weights()),
+        ];
+        inputs.extend(goal);
+        inputs.extend(TARGETS.into_iter().zip(cut(&self.critics, &self.critic_target)));
+        let critic_loss = self.critic.step(&inputs, self.settings.lr)?.loss;
+
+        self.draw_noise();
+        let mut inputs = vec![
+            ("normalizer", normalizer),
+            ("observation", &batch.observation[..]),
+            ("noise", &self.noise),
+            ("alpha", &alpha),
+        ];
+        inputs.extend(goal);
+        inputs.extend(CRITICS.into_iter().zip(cut(&self.critics, self.critic.weights())));
+        let actor_loss = self.actor.step(&inputs, self.settings.lr)?.loss;
+
+        let (rows, o, g) = (batch.len(), self.env.observation, self.env.goal);
+        let (size, weights) = (normalizer.len(), self.actor.weights());
+        let dims = [[rows, o], [rows, g], [rows, self.env.actions.size()]];
+        let mut inputs = vec![
+            ("normalizer", std::slice::from_ref(&size), normalizer),
+            ("observation", &dims[0][..], &batch.observation[..]),
+            ("noise", &dims[2], &self.noise),
+        ];
+        let count = [weights.len()];
+        inputs.push(("actor", &count, weights));
+        inputs.extend(goal.map(|(name, goal)| (name, &dims[1][..], goal)));
+        let found = self.entropy.run(&inputs)?;
+        let log_density = found.first().and_then(|t| t.data.first()).copied().unwrap_or(0.0);
+        if self.settings.automatic {
+            let target = -(self.env.actions.size() as f32);
+            self.log_alpha += self.settings.lr * (log_density + target).clamp(-10.0, 10.0);
+        }
+        Ok(vec![
+            ("critic_loss", f64::from(critic_loss)),
+            ("actor_loss", f64::from(actor_loss)),
+            ("entropy", f64::from(-log_density)),
+            ("alpha", f64::from(alpha[0])),
+        ])
+    }
+
+    fn follow(&mut self, tau: f32) {
+        follow(&mut self.critic_target, self.critic.weights(), tau);
+    }
+
+    fn policy(&self, normalizer: &[f32]) -> Result<Graph, LearnError> {
+        self.graph(normalizer, false)
+    }
+
+    fn explorer(&self, normalizer: &[f32]) -> Result<Graph, LearnError> {
+        self.graph(normalizer, true)
+    }
+
+    fn save(&self) -> Result<Checkpoint, LearnError> {
+        let mut kept = Checkpoint::default();
+        kept.put_all("actor", self.actor.save()?);
+        kept.put_all("critic", self.critic.save()?);
+        kept.put("critic_target", self.critic_target.clone());
+        kept.put("log_alpha", [self.log_alpha]);
+        kept.put_rng("rng", &self.rng);
+        Ok(kept)
+    }
+
+    fn restore(&mut self, kept: &Checkpoint) -> Result<(), LearnError> {
+        self.actor.restore(&kept.part("actor"))?;
+        self.critic.restore(&kept.part("critic"))?;
+        self.critic_target = kept.tensor("critic_target")?.to_vec();
+        self.log_alpha = kept.tensor("log_alpha")?.first().copied().unwrap_or(0.0);
+        self.rng = kept.rng("rng")?;
+        Ok(())
+    }
+}
