@@ -95,6 +95,8 @@ pub fn measure(
         |(name, _): &(&str, Actor)| Profile { name: (*name).into(), ..Profile::default() };
     let mut profiles: Vec<Profile> = policies.iter().map(profile).collect();
     let start = |i: usize| rng::item(seed, Stream::HeldOut, (goals.len() + i) as u64);
+    // For policies that draw their actions.
+    let mut drawn = rng::stream(seed, Stream::Exploration);
     let mut paths = Vec::new();
     for (i, goal) in goals.iter().enumerate() {
         let mut path = Vec::new();
@@ -102,7 +104,7 @@ pub fn measure(
             path.push(env.observation().to_vec());
             let mut action = vec![0.0; expert.len()];
             for (profile, (_, actor)) in profiles.iter_mut().zip(policies.iter_mut()) {
-                actor.act(env, &mut action)?;
+                actor.act(env, &mut action, &mut drawn)?;
                 profile.error_on_expert.add(t, error(env.spec(), &action, expert));
             }
             Ok(expert.to_vec())
@@ -114,7 +116,7 @@ pub fn measure(
         for (i, goal) in goals.iter().enumerate() {
             let arrived = episode(env, goal, &mut start(i), |env, t, expert| {
                 let mut action = vec![0.0; expert.len()];
-                actor.act(env, &mut action)?;
+                actor.act(env, &mut action, &mut drawn)?;
                 profile.error_on_own.add(t, error(env.spec(), &action, expert));
                 profile.drift.add(t, nearest(env.observation(), &paths[i], &unit));
                 profile.states.push(first_two(env.observation()));

@@ -142,7 +142,7 @@ const EXAMPLES: &str = "Examples:
   regoal train her --env four_rooms --steps 50000         one run, in the folder her-four_rooms
   regoal train her --preset best --seeds 5 --jobs 2 --out runs/her
   regoal train her --list-presets
-  regoal train her --set her.relabel=0.5 --set ddpg.actor_lr=3e-4 --out runs/half
+  regoal train her --set her.relabel=0.5 --set learner.ddpg.actor_lr=3e-4 --out runs/half
   regoal train goalgail --preset best --relabel 0 --discriminator ss
   regoal train her --config runs/half/run.toml --seed 7 --out runs/again
   regoal train her --resume runs/her                      goes on after Ctrl-C
@@ -309,8 +309,8 @@ fn list_presets(method: &str) -> Result<()> {
         .with_context(|| format!("{method} on an arm has no presets: its options are in --help"))?;
     for preset in method.presets {
         say(format_args!("{}\n  {}", preset.name, preset.about()))?;
-        let settings = preset.text.lines().skip(1).filter(|line| !line.trim().is_empty());
-        settings.map(|line| say(format_args!("    {line}"))).collect::<Result<(), _>>()?;
+        let mut settings = preset.text.lines().skip(1).filter(|line| !line.trim().is_empty());
+        settings.try_for_each(|line| say(format_args!("    {line}")))?;
     }
     say("\nAll settings, as they are without a preset:")?;
     let all = (method.resolve)(toml::Table::new(), "defaults")?.to_string();
