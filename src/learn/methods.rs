@@ -37,8 +37,11 @@ pub struct Method {
     /// Completes settings: see [`settings::resolve`].
     pub resolve: fn(Table, &str) -> Result<Table, SettingsError>,
     /// Makes the learner.
-    pub build: fn(Table, Box<dyn Env>, &Engine, u64) -> Result<Box<dyn Learner>, LearnError>,
+    pub build: Build,
 }
+
+/// Makes a learner of complete settings, an environment, an engine and a seed.
+pub type Build = fn(Table, Box<dyn Env>, &Engine, u64) -> Result<Box<dyn Learner>, LearnError>;
 
 /// Settings by name: a TOML text whose first line, a comment, says what they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

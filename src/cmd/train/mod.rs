@@ -324,8 +324,8 @@ fn list_presets(method: &str) -> Result<()> {
         .with_context(|| format!("{method} on an arm has no presets: its options are in --help"))?;
     for preset in method.presets {
         say(format_args!("{}\n  {}", preset.name, preset.about()))?;
-        let settings = preset.text.lines().skip(1).filter(|line| !line.trim().is_empty());
-        settings.map(|line| say(format_args!("    {line}"))).collect::<Result<(), _>>()?;
+        let mut settings = preset.text.lines().skip(1).filter(|line| !line.trim().is_empty());
+        settings.try_for_each(|line| say(format_args!("    {line}")))?;
     }
     say("\nAll settings, as they are without a preset:")?;
     let all = (method.resolve)(toml::Table::new(), "defaults")?.to_string();
