@@ -6,6 +6,8 @@ mod curve;
 mod events;
 mod export;
 mod folder;
+mod gan;
+mod keypoints;
 mod plan;
 mod report;
 mod row;
@@ -155,6 +157,7 @@ const EXAMPLES: &str = "Examples:
   regoal train her --config runs/half/run.toml --seed 7 --out runs/again
   regoal train her --resume runs/her                      goes on after Ctrl-C
   regoal train bc --env cart_pole --set demonstrations.episodes=1 --report
+  regoal train gan                                        the slide's question: k = 1, 5, convergence
   regoal train --compare runs/her runs/half --out her     her.svg, her.png and a table
   regoal train --evaluate runs/her/seed-0/best.onnx --eval-goals 200
   regoal train gcbc --out models/reach                    a policy for the arm of --robot
@@ -163,11 +166,17 @@ const EXAMPLES: &str = "Examples:
 /// The method that trains for an arm where no environment is named.
 const GCBC: &str = "gcbc";
 
+/// What is no run of a method: a report, and a policy that sees pictures.
+const LESSONS: [(&str, &str); 2] = [
+    ("gan", "prints what a better discriminator costs the generator, on a known distribution"),
+    ("keypoints", "behaviour cloning from pictures, through a spatial softmax"),
+];
+
 fn method_names() -> PossibleValuesParser {
-    let arm = PossibleValue::new(GCBC).help("goal-conditioned behaviour cloning with hindsight");
-    let all = METHODS.iter().map(|m| PossibleValue::new(m.name).help(m.about));
-    let arm = methods::named(GCBC).is_none().then_some(arm);
-    PossibleValuesParser::new(arm.into_iter().chain(all))
+    let methods = METHODS.iter().map(|m| (m.name, m.about));
+    PossibleValuesParser::new(
+        methods.chain(LESSONS).map(|(name, about)| PossibleValue::new(name).help(about)),
+    )
 }
 
 /// Runs the verb.
@@ -183,6 +192,11 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         let how = (args.metric, args.json);
         return compare::compare(&args.compare, how, &stem, context);
     };
+    match method {
+        "gan" => return gan::run(args, context),
+        "keypoints" => return keypoints::run(args, context),
+        _ => {}
+    }
     if args.list_presets {
         return list_presets(method);
     }
