@@ -16,6 +16,31 @@ pub mod data_type {
     pub const FLOAT16: i32 = 10;
     pub const DOUBLE: i32 = 11;
     pub const BFLOAT16: i32 = 16;
+
+    /// What ONNX calls a data type.
+    pub fn called(code: i32) -> String {
+        const NAMES: [&str; 17] = [
+            "undefined",
+            "float",
+            "uint8",
+            "int8",
+            "uint16",
+            "int16",
+            "int32",
+            "int64",
+            "string",
+            "bool",
+            "float16",
+            "double",
+            "uint32",
+            "uint64",
+            "complex64",
+            "complex128",
+            "bfloat16",
+        ];
+        let name = usize::try_from(code).ok().and_then(|code| NAMES.get(code));
+        name.map_or_else(|| format!("ONNX data type {code}"), |name| (*name).to_owned())
+    }
 }
 
 /// `AttributeProto.AttributeType`.
