@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use clap::Args as ClapArgs;
 
 use super::engine::EngineArgs;
-use super::tuning::Rates;
+use super::tuning::{Descent, Rates};
 use super::{Context, simulate};
 use crate::config::RobotConfig;
 use crate::engine::Engine;
@@ -44,6 +44,9 @@ pub struct Args {
     /// Learning rates
     #[command(flatten)]
     pub rates: Rates,
+    /// How parameters follow their gradient
+    #[command(flatten)]
+    pub descent: Descent,
     /// Units of each hidden layer
     #[arg(long, value_delimiter = ',', default_values_t = [256, 256])]
     pub hidden: Vec<usize>,
@@ -63,6 +66,8 @@ pub struct Args {
 /// # Errors
 /// The configuration is wrong, the folder exists, or training fails.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
+    let method = Gcbc { steps: args.steps, schedule: args.rates.schedule(), ..Gcbc::default() };
+    let method = args.descent.apply(method)?;
     let robot = RobotConfig::load(context.storage.as_ref(), &args.robot)?;
     let engine = args.engine.open()?;
     anyhow::ensure!(
@@ -84,7 +89,6 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let normalizer = normalizer(&robot, &env);
     let policy = gcbc::network(&spec, &normalizer, &args.hidden, &mut weights)?;
 
-    let method = Gcbc { steps: args.steps, schedule: args.rates.schedule(), ..Gcbc::default() };
     let data = Data { demonstrations: &demonstrations, attempts: &ReplayBuffer::default() };
     let bar = super::progress::Bar::new("training", args.steps);
     let mut on_progress = |p: gcbc::Progress| {

@@ -10,6 +10,7 @@ pub mod gcbc;
 mod label;
 pub mod learner;
 pub mod network;
+mod rule;
 mod schedule;
 pub mod trained;
 
@@ -20,6 +21,7 @@ use crate::policy::PolicyError;
 
 pub use exploration::Exploration;
 pub use label::{Layout, Reach};
+pub use rule::Rule;
 pub use schedule::{Schedule, Shape};
 
 /// Why learning stopped.
