@@ -6,6 +6,7 @@
 #![allow(missing_docs)]
 
 use prost::Message;
+use prost::bytes::Bytes;
 
 /// `TensorProto.DataType`.
 pub mod data_type {
@@ -206,8 +207,9 @@ pub struct TensorProto {
     pub int64_data: Vec<i64>,
     #[prost(string, optional, tag = "8")]
     pub name: Option<String>,
-    #[prost(bytes = "vec", optional, tag = "9")]
-    pub raw_data: Option<Vec<u8>>,
+    /// Shared between the copies of a graph: weights are most of it.
+    #[prost(bytes = "bytes", optional, tag = "9")]
+    pub raw_data: Option<Bytes>,
     #[prost(double, repeated, tag = "10")]
     pub double_data: Vec<f64>,
     #[prost(uint64, repeated, tag = "11")]

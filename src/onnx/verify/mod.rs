@@ -220,7 +220,7 @@ mod tests {
                 "operator `com.microsoft::Tanh` is not supported",
             ),
             (
-                |g| g.initializer[0].raw_data = Some(vec![0; 23]),
+                |g| g.initializer[0].raw_data = Some(vec![0; 23].into()),
                 "tensor `w`: expected 24 of data for dims [3, 2], found 23",
             ),
             (|g| g.initializer[0].dims = vec![-1, 2], "tensor `w`: expected dims of at least 0"),
