@@ -66,6 +66,16 @@ fn wrong_input_ends_with_its_exit_code_and_says_what_to_do() {
         (&["stop", "--socket", "a", "--robot", "b"], 2, "cannot be used with"),
         (&["episodes", "ls", "/nowhere"], 1, "error: cannot list /nowhere"),
         (&["policy", "inspect", "/nowhere.onnx"], 1, "/nowhere.onnx"),
+        (
+            &["finetune", "--policy", "p", "--episodes", "e", "--out", "o", "--momentum", "0.5"],
+            1,
+            "expected --optimiser sgd with --momentum",
+        ),
+        (
+            &["finetune", "--policy", "p", "--episodes", "e", "--out", "o", "--ema", "1"],
+            2,
+            "expected a number of at least 0 and below 1, found 1",
+        ),
         (&["runtime", "install", "--from", "/nowhere.whl"], 1, "/nowhere.whl"),
         (&["train", "hre"], 2, "[possible values: "),
         (&["train", "her", "--env", "fourrooms"], 1, "did you mean `four_rooms`?"),

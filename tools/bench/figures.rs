@@ -6,6 +6,7 @@
 
 mod acting;
 mod arm;
+mod beside;
 mod envs;
 mod learning;
 mod loading;
@@ -22,10 +23,11 @@ use regoal::storage::Disk;
 /// How the names of a benchmark's figures begin, and what measures them.
 type Benchmark = (&'static str, fn(&Setup) -> Vec<Figure>);
 
-const BENCHMARKS: [Benchmark; 17] = [
+const BENCHMARKS: [Benchmark; 18] = [
     ("train_step/mlp/32/", |setup| learning::mlp_steps(setup, 32, 1)),
     ("train_step/mlp/256/", |setup| learning::mlp_steps(setup, 256, 1)),
     ("train_step/mlp/256/2_threads/", |setup| learning::mlp_steps(setup, 256, 2)),
+    ("train_step/mlp/256/beside/", beside::beside),
     ("train_step/mlp/1024/", |setup| learning::mlp_steps(setup, 1024, 1)),
     ("train_step/act/32/", |setup| learning::exported_steps(setup, "act", 32)),
     ("train_step/cnn/32/", |setup| learning::exported_steps(setup, "cnn", 32)),

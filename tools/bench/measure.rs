@@ -26,6 +26,8 @@ pub struct Figure {
 pub enum Unit {
     Samples,
     Steps,
+    /// Over the processor time of the thread that makes them.
+    StepsOfThread,
     Microseconds,
     FileSizes,
 }
@@ -35,6 +37,7 @@ impl Unit {
         match self {
             Self::Samples => "samples/s",
             Self::Steps => "steps/s",
+            Self::StepsOfThread => "steps/CPU s",
             Self::Microseconds => "us",
             Self::FileSizes => "file sizes",
         }

@@ -9,7 +9,7 @@ use clap::Args as ClapArgs;
 use super::plan::SOFTWARE;
 use super::write;
 use crate::cmd::progress::Bar;
-use crate::cmd::tuning::Rates;
+use crate::cmd::tuning::{Descent, Rates};
 use crate::cmd::{Context, episodes, simulate};
 use crate::config::RobotConfig;
 use crate::engine::Engine;
@@ -35,6 +35,9 @@ pub struct ArmArgs {
     /// Learning rates
     #[command(flatten)]
     pub rates: Rates,
+    /// How parameters follow their gradient
+    #[command(flatten)]
+    pub descent: Descent,
     /// Units of each hidden layer
     #[arg(long, value_delimiter = ',', default_values_t = [256, 256], conflicts_with = "env")]
     pub hidden: Vec<usize>,
@@ -116,6 +119,7 @@ pub(super) fn run(args: &super::Args, context: &Context) -> Result<()> {
 
     let schedule = wish.arm.rates.schedule();
     let method = Gcbc { steps: wish.steps, schedule, ..Gcbc::default() };
+    let method = wish.arm.descent.apply(method)?;
     let data = Data { demonstrations: &demonstrations, attempts: &ReplayBuffer::default() };
     let bar = Bar::new("training", wish.steps);
     let mut on_progress = |p: gcbc::Progress| {
