@@ -142,7 +142,7 @@ const EXAMPLES: &str = "Examples:
   regoal train her --env four_rooms --steps 50000         one run, in the folder her-four_rooms
   regoal train her --preset best --seeds 5 --jobs 2 --out runs/her
   regoal train her --list-presets
-  regoal train her --set her.relabel=0.5 --set ddpg.actor_lr=3e-4 --out runs/half
+  regoal train her --set her.relabel=0.5 --set learner.ddpg.actor_lr=3e-4 --out runs/half
   regoal train goalgail --preset best --relabel 0 --discriminator ss
   regoal train her --config runs/half/run.toml --seed 7 --out runs/again
   regoal train her --resume runs/her                      goes on after Ctrl-C
