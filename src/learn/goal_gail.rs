@@ -28,7 +28,7 @@ use super::off_policy::{Bounds, OffPolicySettings};
 use super::rollout::Noise;
 use super::transitions::Transitions;
 use crate::engine::Engine;
-use crate::env::{Env, EnvSpec};
+use crate::env::{ActionSpace, Env, EnvSpec};
 use crate::goal::{Hindsight, ReplayBuffer};
 use crate::onnx::Graph;
 use crate::rng::{Rng, Stream, item, stream};
@@ -57,7 +57,7 @@ pub struct GoalGailSettings {
     pub learner: OffPolicySettings,
     /// The discriminator.
     pub discriminator: DiscriminatorSettings,
-    /// The expert's episodes; none leaves HER.
+    /// The expert's episodes; none leaves HER, with `delta` 0.
     pub demonstrations: DemonstrationSettings,
     /// Demonstrated transitions in each update, beside the agent's.
     pub expert_batch: usize,
@@ -136,7 +136,8 @@ impl GoalGail {
     /// A learner with its own demonstrations by the environment's expert.
     ///
     /// # Errors
-    /// The environment has no expert or no continuous actions, or the engine cannot run the steps.
+    /// The environment has no expert or no goals, the learner does not fit its actions, or the engine
+    /// cannot run the steps.
     pub fn new(
         engine: &Engine,
         settings: &GoalGailSettings,
@@ -148,24 +149,27 @@ impl GoalGail {
         let shown = settings.demonstrations.collect(env.as_mut(), seed)?;
         shown.into_iter().for_each(|episode| demonstrations.push(episode));
         let shown = demonstrations.transitions() > 0;
+        let mut settings = settings.clone();
+        if !shown {
+            settings.delta = 0.0;
+        }
         let gamma = settings.learner.gamma(&spec);
         let expert_rows = if shown { settings.expert_batch } else { 0 };
         let mut weights = stream(seed, Stream::Weights);
         let (rows, bounds) = (settings.her.batch + expert_rows, settings.bounds(gamma));
         let learner = settings.learner.build(engine, &spec, rows, bounds, &mut weights)?;
         let inputs = settings.sees.size(&spec);
-        let adversarial = settings.delta > 0.0 && shown;
-        let discriminator = adversarial
+        let discriminator = (settings.delta > 0.0)
             .then(|| Discriminator::new(engine, &settings.discriminator, inputs, &mut weights))
             .transpose()?;
-        let mut her = Her::around(engine, &settings.her, env, learner, seed);
+        let mut her = Her::around(engine, &settings.her, env, learner, seed)?;
         her.observe(&demonstrations);
         Ok(Self {
-            settings: settings.clone(),
+            delta: settings.delta,
+            settings,
             her,
             demonstrations,
             discriminator,
-            delta: settings.delta,
             due: 0.0,
             rewards: Vec::new(),
             rng: item(seed, Stream::Training, 1),
@@ -235,13 +239,16 @@ impl Sees {
     /// Numbers in a row.
     fn size(self, env: &EnvSpec) -> usize {
         let beside = match self {
-            Self::Action => env.actions.size(),
+            Self::Action => match env.actions {
+                ActionSpace::Continuous { size, .. } => size,
+                ActionSpace::Discrete { choices } => choices,
+            },
             Self::NextState | Self::Motion => env.observation,
         };
         env.observation + env.goal + beside
     }
 
-    /// What the discriminator sees of a batch, `[B, size]`.
+    /// What the discriminator sees of a batch, `[B, size]`; choices are one-hot.
     fn rows(self, batch: &Transitions, env: &EnvSpec, noise: f32, rng: &mut Rng) -> Vec<f32> {
         let (o, g, a) = (env.observation, env.goal, env.actions.size());
         let noise = Noise { gaussian: noise, random: 0.0 };
@@ -253,8 +260,14 @@ impl Sees {
             rows.extend_from_slice(&batch.goal[i * g..(i + 1) * g]);
             match self {
                 Self::Action => {
+                    let action = &batch.action[i * a..(i + 1) * a];
+                    if let ActionSpace::Discrete { choices } = env.actions {
+                        let chosen = |choice| f32::from(u8::from(choice as f32 == action[0]));
+                        rows.extend((0..choices).map(chosen));
+                        continue;
+                    }
                     let start = rows.len();
-                    rows.extend_from_slice(&batch.action[i * a..(i + 1) * a]);
+                    rows.extend_from_slice(action);
                     noise.disturb(env.actions, &mut rows[start..], rng);
                 }
                 Self::NextState => rows.extend_from_slice(next),
@@ -269,7 +282,7 @@ impl Learner for GoalGail {
     fn iterate(&mut self) -> Result<Figures, LearnError> {
         let start = self.her.env_steps;
         let (mut batch, mut means) = (Transitions::default(), Means::default());
-        while self.her.env_steps < start + self.settings.her.iteration {
+        while self.her.env_steps < start + self.settings.her.iteration.max(1) {
             let before = self.her.env_steps;
             means.add(vec![("rollout_success", f64::from(u8::from(self.her.rollout()?)))]);
             let normalizer = self.her.normalizer.vector();
@@ -326,3 +339,6 @@ impl Learner for GoalGail {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

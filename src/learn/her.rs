@@ -105,7 +105,8 @@ impl Her {
     /// The loop with a new learner; rewards are 1 at the goal, which ends the return.
     ///
     /// # Errors
-    /// The learner does not fit the environment's actions, or the engine cannot run its steps.
+    /// The environment has no goals, the learner does not fit its actions, or the engine cannot run
+    /// its steps.
     pub fn new(
         engine: &Engine,
         training: &HerTraining,
@@ -115,7 +116,7 @@ impl Her {
         let (rows, bounds) = (training.her.batch, Bounds { low: 0.0, high: 1.0 });
         let mut weights = stream(seed, Stream::Weights);
         let learner = training.learner.build(engine, env.spec(), rows, bounds, &mut weights)?;
-        Ok(Self::around(engine, &training.her, env, learner, seed))
+        Self::around(engine, &training.her, env, learner, seed)
     }
 
     /// The loop around a learner.
@@ -125,9 +126,14 @@ impl Her {
         env: Box<dyn Env>,
         learner: Box<dyn OffPolicy>,
         seed: u64,
-    ) -> Self {
-        let inputs = env.spec().observation + env.spec().goal;
-        Self {
+    ) -> Result<Self, LearnError> {
+        let (spec, found) = (env.spec(), "none".to_owned());
+        if spec.goal == 0 {
+            let (method, needs) = ("hindsight experience replay", "goals");
+            return Err(LearnError::Unfit { method, needs, env: spec.name, found });
+        }
+        let inputs = spec.observation + spec.goal;
+        Ok(Self {
             settings: settings.clone(),
             engine: engine.clone(),
             env,
@@ -138,7 +144,7 @@ impl Her {
             due: 0.0,
             exploration: stream(seed, Stream::Exploration),
             rng: stream(seed, Stream::Training),
-        }
+        })
     }
 
     /// Adds one rollout of the policy, with noise; true when it reached its goal.
@@ -160,12 +166,10 @@ impl Her {
         let tolerance = self.env.spec().tolerance;
         let trajectory = trajectory.until_reached(tolerance);
         let reached = reached(trajectory.achieved_goal(trajectory.last()), &goal, tolerance);
+        let mut newest = ReplayBuffer::default();
+        newest.push(trajectory.clone());
+        self.observe(&newest);
         self.replay.push(trajectory);
-        let newest =
-            std::slice::from_ref(&self.replay.trajectories()[self.replay.trajectories().len() - 1]);
-        let mut fresh = ReplayBuffer::default();
-        newest.iter().cloned().for_each(|t| fresh.push(t));
-        self.observe(&fresh);
         Ok(reached)
     }
 
@@ -185,7 +189,7 @@ impl Her {
 
 impl Learner for Her {
     fn iterate(&mut self) -> Result<Figures, LearnError> {
-        let until = self.env_steps + self.settings.iteration;
+        let until = self.env_steps + self.settings.iteration.max(1);
         let (mut batch, mut reached, mut rollouts) = (Transitions::default(), 0, 0);
         let mut means = Means::default();
         while self.env_steps < until {

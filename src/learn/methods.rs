@@ -102,7 +102,13 @@ pub const METHODS: &[Method] = &[
         name: "her",
         about: "hindsight experience replay: a rollout succeeds at the goals it did achieve",
         steps: Some(150_000),
-        presets: &[preset!("her", "paper"), preset!("her", "best"), preset!("her", "no-hindsight")],
+        presets: &[
+            preset!("her", "paper"),
+            preset!("her", "best"),
+            preset!("her", "no-hindsight"),
+            preset!("her", "bits"),
+            preset!("her", "bits-no-hindsight"),
+        ],
         resolve: settings::resolve::<HerTraining>,
         build: |settings, env, engine, seed| {
             let settings = settings::parse(settings, "settings")?;
@@ -117,6 +123,7 @@ pub const METHODS: &[Method] = &[
             preset!("goalgail", "paper"),
             preset!("goalgail", "slide"),
             preset!("goalgail", "best"),
+            preset!("goalgail", "noisy-expert"),
         ],
         resolve: settings::resolve::<GoalGailSettings>,
         build: |settings, env, engine, seed| {
