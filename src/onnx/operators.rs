@@ -62,12 +62,16 @@ pub fn operators() -> impl Iterator<Item = Operator> {
 
 /// The operator with nearly this name, in whatever case.
 fn nearest(op: &str) -> Option<&'static str> {
-    let op = op.to_lowercase();
+    // Comparing takes the product of the lengths, and a file may hold any name.
+    let op = (op.len() <= LONGEST).then(|| op.to_lowercase())?;
     let likeness = |name: &str| strsim::jaro_winkler(&op, &name.to_lowercase());
     let scored = operators().map(|o| (likeness(o.name), o.name));
     let close = scored.filter(|(score, _)| *score > CLOSE);
     close.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
 }
+
+/// Bytes of a name that may be meant.
+const LONGEST: usize = 64;
 
 /// The least similarity of a name that may be meant: above what short names have by chance.
 const CLOSE: f64 = 0.84;
@@ -280,6 +284,7 @@ mod tests {
             ("If", None),
             ("SequenceAt", None),
             ("", None),
+            (&"Relu".repeat(1 << 20), None),
         ];
         for (op, expected) in cases {
             assert_eq!(nearest(op), expected, "{op}");
