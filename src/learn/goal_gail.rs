@@ -222,11 +222,12 @@ impl GoalGail {
         Ok(())
     }
 
-    /// One step of the discriminator: demonstrations relabelled, the agent's rows by default not.
+    /// One step of the discriminator: demonstrations relabelled, the agent's rows by default not. A
+    /// `report` of how it tells them apart costs a twentieth of the step.
     ///
     /// # Errors
     /// The engine failed or the loss diverged.
-    pub fn discriminate(&mut self) -> Result<Figures, LearnError> {
+    pub fn discriminate(&mut self, report: bool) -> Result<Figures, LearnError> {
         let (tolerance, expert) = (self.her.env.spec().tolerance, self.expert_hindsight());
         let mut agent = self.settings.her.hindsight();
         if !self.settings.discriminate_relabelled {
@@ -242,6 +243,10 @@ impl GoalGail {
         batch.clear();
         batch.draw(rows, &self.her.replay, &agent, tolerance, false, rng);
         let own = sees.rows(&batch, spec, noise, rng);
+        if !report {
+            let loss = discriminator.step(&shown, &own, rng)?;
+            return Ok(vec![("discriminator_loss", f64::from(loss))]);
+        }
         let report = discriminator.update(&shown, &own, rng)?;
         Ok(vec![
             ("discriminator_loss", f64::from(report.loss)),
@@ -302,7 +307,7 @@ impl Learner for GoalGail {
             }
             while self.due >= 1.0 {
                 self.due -= 1.0;
-                means.add(self.discriminate()?);
+                means.add(self.discriminate(self.due < 1.0)?);
             }
             let thousands = (self.her.env_steps - before) as f32 / 1000.0;
             self.delta *= self.settings.anneal.powf(thousands);

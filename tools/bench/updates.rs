@@ -51,7 +51,7 @@ pub fn goalgail(setup: &Setup) -> Vec<Figure> {
         let pairs = cpu_rate(|| {
             goal_gail.update().unwrap();
             goal_gail.update().unwrap();
-            goal_gail.discriminate().unwrap();
+            goal_gail.discriminate(false).unwrap();
         });
         Some([2.0 * pairs])
     });
