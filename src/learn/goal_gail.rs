@@ -128,6 +128,7 @@ pub struct GoalGail {
     delta: f32,
     /// Discriminator updates that are due.
     due: f64,
+    batch: Transitions,
     rewards: Vec<f32>,
     rng: Rng,
 }
@@ -171,6 +172,7 @@ impl GoalGail {
             demonstrations,
             discriminator,
             due: 0.0,
+            batch: Transitions::default(),
             rewards: Vec::new(),
             rng: item(seed, Stream::Training, 1),
         })
@@ -181,10 +183,24 @@ impl GoalGail {
         Hindsight { probability: self.settings.relabel_expert, ..self.settings.her.hindsight() }
     }
 
+    /// One update of actor and critic; the target networks follow.
+    ///
+    /// # Errors
+    /// The engine failed or the loss diverged.
+    pub fn update(&mut self) -> Result<Figures, LearnError> {
+        self.draw();
+        self.reward()?;
+        let normalizer = self.her.normalizer.vector();
+        let figures = self.her.learner.update(&self.batch, &self.rewards, &normalizer)?;
+        self.her.learner.follow(self.settings.her.tau);
+        Ok(figures)
+    }
+
     /// `(s, a, s', g)` of the agent, then of the demonstrations, each relabelled.
-    fn draw(&mut self, batch: &mut Transitions) {
+    fn draw(&mut self) {
         let tolerance = self.her.env.spec().tolerance;
         let (agent, expert) = (self.settings.her.hindsight(), self.expert_hindsight());
+        let batch = &mut self.batch;
         batch.clear();
         let rows = self.settings.her.batch;
         batch.draw(rows, &self.her.replay, &agent, tolerance, false, &mut self.rng);
@@ -193,7 +209,8 @@ impl GoalGail {
     }
 
     /// `r <- (1 - delta) 1[s' = g] + delta w log D(s, a, g)`.
-    fn reward(&mut self, batch: &Transitions) -> Result<(), LearnError> {
+    fn reward(&mut self) -> Result<(), LearnError> {
+        let batch = &self.batch;
         let indicator = batch.success.iter().map(|success| (1.0 - self.delta) * success);
         self.rewards.clear();
         self.rewards.extend(indicator);
@@ -209,8 +226,12 @@ impl GoalGail {
         Ok(())
     }
 
-    /// One step of the discriminator: demonstrations relabelled, the agent's rows by default not.
-    fn discriminate(&mut self) -> Result<Figures, LearnError> {
+    /// One step of the discriminator: demonstrations relabelled, the agent's rows by default not. A
+    /// `report` of how it tells them apart costs a twentieth of the step.
+    ///
+    /// # Errors
+    /// The engine failed or the loss diverged.
+    pub fn discriminate(&mut self, report: bool) -> Result<Figures, LearnError> {
         let (tolerance, expert) = (self.her.env.spec().tolerance, self.expert_hindsight());
         let mut agent = self.settings.her.hindsight();
         if !self.settings.discriminate_relabelled {
@@ -226,6 +247,10 @@ impl GoalGail {
         batch.clear();
         batch.draw(rows, &self.her.replay, &agent, tolerance, false, rng);
         let own = sees.rows(&batch, spec, noise, rng);
+        if !report {
+            let loss = discriminator.step(&shown, &own, rng)?;
+            return Ok(vec![("discriminator_loss", f64::from(loss))]);
+        }
         let report = discriminator.update(&shown, &own, rng)?;
         Ok(vec![
             ("discriminator_loss", f64::from(report.loss)),
@@ -281,17 +306,13 @@ impl Sees {
 impl Learner for GoalGail {
     fn iterate(&mut self) -> Result<Figures, LearnError> {
         let start = self.her.env_steps;
-        let (mut batch, mut means) = (Transitions::default(), Means::default());
+        let mut means = Means::default();
         while self.her.env_steps < start + self.settings.her.iteration.max(1) {
             let before = self.her.env_steps;
             means.add(vec![("rollout_success", f64::from(u8::from(self.her.rollout()?)))]);
-            let normalizer = self.her.normalizer.vector();
             while self.her.due >= 1.0 {
                 self.her.due -= 1.0;
-                self.draw(&mut batch);
-                self.reward(&batch)?;
-                means.add(self.her.learner.update(&batch, &self.rewards, &normalizer)?);
-                self.her.learner.follow(self.settings.her.tau);
+                means.add(self.update()?);
                 self.due += self.settings.discriminator_updates;
             }
             if self.settings.her.tau_rollout > 0.0 {
@@ -299,7 +320,7 @@ impl Learner for GoalGail {
             }
             while self.due >= 1.0 {
                 self.due -= 1.0;
-                means.add(self.discriminate()?);
+                means.add(self.discriminate(self.due < 1.0)?);
             }
             let thousands = (self.her.env_steps - before) as f32 / 1000.0;
             self.delta *= self.settings.anneal.powf(thousands);

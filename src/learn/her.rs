@@ -89,6 +89,7 @@ pub struct Her {
     pub(super) due: f64,
     pub(super) exploration: Rng,
     pub(super) rng: Rng,
+    batch: Transitions,
 }
 
 /// What `train her` is told.
@@ -144,6 +145,7 @@ impl Her {
             due: 0.0,
             exploration: stream(seed, Stream::Exploration),
             rng: stream(seed, Stream::Training),
+            batch: Transitions::default(),
         })
     }
 
@@ -173,6 +175,21 @@ impl Her {
         Ok(reached)
     }
 
+    /// One update on a batch of the rollouts so far, relabelled; the target networks follow.
+    ///
+    /// # Errors
+    /// The engine failed or the loss diverged.
+    pub fn update(&mut self) -> Result<Figures, LearnError> {
+        let (hindsight, tolerance) = (self.settings.hindsight(), self.env.spec().tolerance);
+        let (rows, rng) = (self.settings.batch, &mut self.rng);
+        self.batch.clear();
+        self.batch.draw(rows, &self.replay, &hindsight, tolerance, false, rng);
+        let (batch, normalizer) = (&self.batch, self.normalizer.vector());
+        let figures = self.learner.update(batch, &batch.success, &normalizer)?;
+        self.learner.follow(self.settings.tau);
+        Ok(figures)
+    }
+
     /// Takes episodes into the normaliser, with goals as they are learned with.
     pub(super) fn observe(&mut self, episodes: &ReplayBuffer) {
         let mut seen = Transitions::default();
@@ -190,20 +207,14 @@ impl Her {
 impl Learner for Her {
     fn iterate(&mut self) -> Result<Figures, LearnError> {
         let until = self.env_steps + self.settings.iteration.max(1);
-        let (mut batch, mut reached, mut rollouts) = (Transitions::default(), 0, 0);
+        let (mut reached, mut rollouts) = (0, 0);
         let mut means = Means::default();
         while self.env_steps < until {
             reached += u32::from(self.rollout()?);
             rollouts += 1;
-            let normalizer = self.normalizer.vector();
             while self.due >= 1.0 {
                 self.due -= 1.0;
-                batch.clear();
-                let (hindsight, tolerance) = (self.settings.hindsight(), self.env.spec().tolerance);
-                let (rows, rng) = (self.settings.batch, &mut self.rng);
-                batch.draw(rows, &self.replay, &hindsight, tolerance, false, rng);
-                means.add(self.learner.update(&batch, &batch.success, &normalizer)?);
-                self.learner.follow(self.settings.tau);
+                means.add(self.update()?);
             }
             if self.settings.tau_rollout > 0.0 {
                 self.learner.follow(self.settings.tau_rollout);

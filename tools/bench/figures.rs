@@ -12,6 +12,7 @@ mod learning;
 mod loading;
 mod measure;
 mod peers;
+mod updates;
 
 use std::path::{Path, PathBuf};
 
@@ -23,7 +24,7 @@ use regoal::storage::Disk;
 /// How the names of a benchmark's figures begin, and what measures them.
 type Benchmark = (&'static str, fn(&Setup) -> Vec<Figure>);
 
-const BENCHMARKS: [Benchmark; 18] = [
+const BENCHMARKS: [Benchmark; 22] = [
     ("train_step/mlp/32/", |setup| learning::mlp_steps(setup, 32, 1)),
     ("train_step/mlp/256/", |setup| learning::mlp_steps(setup, 256, 1)),
     ("train_step/mlp/256/2_threads/", |setup| learning::mlp_steps(setup, 256, 2)),
@@ -42,6 +43,10 @@ const BENCHMARKS: [Benchmark; 18] = [
     ("env/four_rooms", |_| envs::four_rooms()),
     ("env/four_rooms/raster", |_| envs::raster()),
     ("tick/arm_reach", arm::tick),
+    ("update/ddpg_her/256", |setup| updates::ddpg_her(setup, 256)),
+    ("update/ddpg_her/64", |setup| updates::ddpg_her(setup, 64)),
+    ("update/goalgail/256", updates::goalgail),
+    ("update/gail/256", updates::gail),
 ];
 
 /// What benchmarks share.
@@ -57,6 +62,11 @@ struct Setup {
 impl Setup {
     fn engines(&self) -> impl Iterator<Item = &Engine> {
         self.ort.iter().chain([&self.tract])
+    }
+
+    /// ONNX Runtime, or tract where that is not installed.
+    fn best(&self) -> &Engine {
+        self.ort.as_ref().unwrap_or(&self.tract)
     }
 
     fn new() -> Self {

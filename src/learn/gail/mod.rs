@@ -208,12 +208,14 @@ impl Gail {
             };
             (0..rows).flat_map(one).collect()
         };
-        let mut report = None;
-        for _ in 0..self.settings.discriminator_updates {
+        for left in (0..self.settings.discriminator_updates).rev() {
             let (expert, agent) = (draw(&self.expert, &mut self.rng), draw(judged, &mut self.rng));
-            report = Some(self.discriminator.update(&expert, &agent, &mut self.rng)?);
+            if left == 0 {
+                return Ok(Some(self.discriminator.update(&expert, &agent, &mut self.rng)?));
+            }
+            self.discriminator.step(&expert, &agent, &mut self.rng)?;
         }
-        Ok(report)
+        Ok(None)
     }
 
     /// `r(s, g, a)` of each step, times `1 - gamma`.
@@ -407,5 +409,7 @@ fn free(policy: &Trained) -> &[f32] {
 
 /// Rows of `size` numbers by their places.
 fn gather(from: &[f32], size: usize, rows: &[usize]) -> Vec<f32> {
-    rows.iter().flat_map(|i| &from[i * size..(i + 1) * size]).copied().collect()
+    let mut gathered = Vec::with_capacity(rows.len() * size);
+    rows.iter().for_each(|i| gathered.extend_from_slice(&from[i * size..(i + 1) * size]));
+    gathered
 }
