@@ -9,8 +9,8 @@ use common::engines;
 use rand::RngExt as _;
 use regoal::engine::Engine;
 use regoal::onnx::{
-    Adapter, BehaviourCloning, Builder, Dim, Fate, Graph, Selection, Tensor, TrainStep, Value,
-    Verified,
+    AdamW, Adapter, BehaviourCloning, Builder, Dim, Fate, Graph, Optimiser, Selection, Sgd, Tensor,
+    TrainStep, Value, Verified,
 };
 use regoal::rng::{Rng, Stream, normal, stream};
 
@@ -381,6 +381,41 @@ fn adapters_and_whole_parameters_asked_for_by_name_are_trained_together() {
     assert_eq!(fate("gemm.bias"), Fate::Trained);
     assert_eq!(fate("turned.weight"), Fate::Asked("t*".into()));
     assert_eq!(fate("norm.weight"), Fate::NotAsked);
+}
+
+#[test]
+fn every_optimiser_keeps_the_average_of_the_parameters_on_the_way() {
+    let draw = |rng: &mut Rng| {
+        let x = rng.random_range(-1.0..1.0f32);
+        (vec![x], vec![(2.0 * x).sin()])
+    };
+    let policy = network(1, &[("action", 1)]);
+    let sgd = Sgd { nesterov: true, ema: Some(0.9), ..Sgd::default() };
+    let adam = AdamW { ema: Some(0.9), ..AdamW::default() };
+    for optimiser in [Optimiser::from(sgd), adam.into()] {
+        let how = BehaviourCloning { optimiser, ..cloning("mse", &["action"]) };
+        let step = TrainStep::behaviour_cloning(&policy, &how).unwrap();
+        for engine in engines() {
+            let mut trainer = engine.train(&step, 1).unwrap();
+            let mut rng = stream(3, Stream::Training);
+            let mut average = trainer.parameters().unwrap();
+            for _ in 0..20 {
+                let (x, y): (Vec<_>, Vec<_>) = (0..BATCH).map(|_| draw(&mut rng)).unzip();
+                let (x, y) = (x.concat(), y.concat());
+                let batch = [("x", &x[..]), ("target_action", &y), ("weight", &[1.0; BATCH])];
+                trainer.step(&batch, 0.05).unwrap();
+                for (name, now) in trainer.parameters().unwrap() {
+                    let average = average.get_mut(&name).unwrap().data.iter_mut();
+                    average.zip(now.data).for_each(|(a, p)| *a = 0.9 * *a + 0.1 * p);
+                }
+            }
+            for (name, found) in trainer.averaged().unwrap() {
+                for (a, b) in found.data.iter().zip(&average[&name].data) {
+                    assert!((a - b).abs() < 1e-5, "{engine}: {name}: {a}, not {b}");
+                }
+            }
+        }
+    }
 }
 
 #[test]

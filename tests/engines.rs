@@ -79,7 +79,7 @@ impl Batch {
 
 fn cloning(batch: usize) -> BehaviourCloning {
     let adam = AdamW { weight_decay: 0.01, clip_norm: Some(1.0), ..AdamW::default() };
-    BehaviourCloning { batch, adam, ..BehaviourCloning::default() }
+    BehaviourCloning { batch, optimiser: adam.into(), ..BehaviourCloning::default() }
 }
 
 fn worst_relative(a: &Tensor, b: &Tensor) -> f32 {

@@ -8,9 +8,9 @@ use regoal::engine::Engine;
 use regoal::env::{ArmReach, Env as _};
 use regoal::episode::{Episode, Source, Split, list};
 use regoal::goal::{ReplayBuffer, reached};
-use regoal::learn::dataset;
 use regoal::learn::finetune::{Experience, finetune};
 use regoal::learn::gcbc::Gcbc;
+use regoal::learn::{Rule, Schedule, dataset};
 use regoal::onnx::{Builder, Dim, Tensor, Verified, splice, splice_metadata};
 use regoal::policy::{
     Chunk, ChunkMode, METADATA_KEY, ObservationTerm, Policy, PolicyError, PolicySpec, Store,
@@ -89,6 +89,53 @@ fn fine_tuning_keeps_the_architecture_and_the_normaliser_and_names_its_base() {
     assert_eq!(report.candidate, id_of(&candidate).to_string());
     assert_eq!(tune(3).0, candidate, "the same seed gives the same file");
     assert_ne!(tune(4).0, candidate);
+}
+
+#[test]
+fn an_average_of_the_weights_is_what_is_written() {
+    let (base, spec) = policy();
+    let experience = Experience::of(&demonstrations(), &spec).unwrap();
+    let tuned = |steps, ema| {
+        let method = Gcbc { steps, ema, batch: 64, ..Gcbc::default() };
+        let (file, report) =
+            finetune(&method, &Engine::tract(), &base, &experience, 3, &mut |_| true).unwrap();
+        let weights = Verified::from_bytes(&file).unwrap().parameters().unwrap();
+        (weights["layer0.weight"].data.clone(), report.losses)
+    };
+    let start = Verified::from_bytes(&base).unwrap().parameters().unwrap();
+    let start = &start["layer0.weight"].data;
+    let (last, losses) = tuned(1, None);
+    let (average, same) = tuned(1, Some(0.75));
+    assert_eq!(losses, same, "the average must not change the training");
+    assert_ne!(&last, start);
+    for ((start, last), average) in start.iter().zip(&last).zip(&average) {
+        assert!((0.75 * start + 0.25 * last - average).abs() < 1e-7, "{start} {last} {average}");
+    }
+}
+
+#[test]
+fn momentum_learns_at_a_rate_for_losses_in_shares_of_the_largest_action() {
+    let (base, spec) = policy();
+    // It knows the demonstrations, so it forgets its last layer first.
+    let mut last = Verified::from_bytes(&base).unwrap().parameters().unwrap();
+    last.retain(|name, _| name == "layer2.weight");
+    last.values_mut().for_each(|weight| weight.data.fill(0.0));
+    let base = splice(&base, &last).unwrap();
+    let experience = Experience::of(&demonstrations(), &spec).unwrap();
+    let last_loss = |peak, nesterov| {
+        let schedule = Schedule { peak, ..Schedule::default() };
+        let rule = Rule::Sgd { momentum: 0.9, nesterov };
+        let method = Gcbc { steps: 60, batch: 64, rule, schedule, ..Gcbc::default() };
+        let (_, report) =
+            finetune(&method, &Engine::tract(), &base, &experience, 3, &mut |_| true).unwrap();
+        *report.losses.last().unwrap()
+    };
+    // The same batches, with steps 400 times too small: as if the loss were in squared radians.
+    let still = last_loss(0.02 / 400.0, false);
+    for nesterov in [false, true] {
+        let learned = last_loss(0.02, nesterov);
+        assert!(learned < 0.5 * still, "loss {learned}, not below {still}");
+    }
 }
 
 #[test]

@@ -5,10 +5,12 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Output};
 
+use prost::Message as _;
 use regoal::config::RobotConfig;
 use regoal::engine::Engine;
 use regoal::joints::{JointVec, stack};
-use regoal::onnx::{Builder, Dim, Graph, Tensor};
+use regoal::onnx::proto::ModelProto;
+use regoal::onnx::{Builder, Dim, Graph, OnnxError, Tensor, Verified};
 use regoal::policy::{
     ActionKind, Chunk, ChunkMode, GoalSpace, METADATA_KEY, Observation, ObservationTerm, Policy,
     PolicySpec, StateTensor, Tensors, VERSION, with_spec,
@@ -216,6 +218,34 @@ fn an_ensemble_is_the_mean_of_the_chunks_that_reach_a_tick() {
     let found: Vec<f32> = (1..=4).map(|t| policy.act(&observation(t)).unwrap()[0]).collect();
     // At tick 3: 10 + 2, 20 + 1, 30 + 0 of the chunks of ticks 1, 2 and 3.
     assert_eq!(found, [10.0, 15.5, 21.0, 31.0]);
+}
+
+#[test]
+fn the_listed_operators_are_those_that_a_file_may_hold() {
+    let output = regoal(&["policy", "inspect", "--operators", "--json"]);
+    let facts: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let listed: Vec<&str> = facts["operators"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|o| o["operator"].as_str().unwrap())
+        .collect();
+    assert!(listed.len() > 100 && listed.is_sorted());
+    assert_eq!(facts["opsets"], serde_json::json!([13, 22]));
+    let refused = |op: &str| {
+        let mut model = ModelProto::decode(foreign().to_bytes().as_slice()).unwrap();
+        model.graph.as_mut().unwrap().node[0].op_type = Some(op.into());
+        let verified = Verified::from_bytes(&model.encode_to_vec());
+        verified.is_err_and(|error| matches!(error, OnnxError::UnknownOp { .. }))
+    };
+    let unlisted = ["Loop", "NonZero", "Multinomial", "Resize", "StringNormalizer"];
+    assert!(listed.iter().all(|op| !refused(op)));
+    assert!(unlisted.iter().all(|op| refused(op) && !listed.contains(op)));
+    let text = text(&regoal(&["policy", "inspect", "--operators"]).stdout);
+    for op in listed {
+        let lines = text.lines().filter(|l| l.split_whitespace().next() == Some(op)).count();
+        assert_eq!(lines, 1, "{op}");
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ const SMALL: [&str; 16] = [
     "--eval-goals",
     "3",
     "--set",
-    "ddpg.hidden=[8]",
+    "learner.ddpg.hidden=[8]",
     "--set",
     "her.iteration=300",
     "--set",

@@ -9,7 +9,7 @@ use clap::Args as ClapArgs;
 use super::engine::EngineArgs;
 use super::progress::Bar;
 use super::try_load::isolated;
-use super::tuning::{Rates, Tuning};
+use super::tuning::{Descent, Rates, Tuning};
 use super::{Context, episodes, train};
 use crate::learn::finetune::{Experience, FinetuneReport, finetune};
 use crate::learn::gcbc::{Gcbc, Progress};
@@ -44,6 +44,9 @@ pub struct Args {
     /// Learning rates
     #[command(flatten)]
     pub rates: Rates,
+    /// How parameters follow their gradient
+    #[command(flatten)]
+    pub descent: Descent,
     /// What is minimised, and over which parameters
     #[command(flatten)]
     pub tuning: Tuning,
@@ -96,6 +99,8 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
 /// # Errors
 /// As [`run`].
 pub fn tune(args: &Args, context: &Context) -> Result<FinetuneReport> {
+    let method = Gcbc { steps: args.steps, schedule: args.rates.schedule(), ..Gcbc::default() };
+    let method = args.descent.apply(args.tuning.apply(method, args.seed))?;
     let base = read(context, &args.policy)?;
     let spec = PolicySpec::of(&*Verified::from_bytes(&base)?)
         .with_context(|| format!("{}", args.policy.display()))?;
@@ -106,8 +111,6 @@ pub fn tune(args: &Args, context: &Context) -> Result<FinetuneReport> {
     if args.demonstrations_only {
         experience = experience.demonstrations_only();
     }
-    let method = Gcbc { steps: args.steps, schedule: args.rates.schedule(), ..Gcbc::default() };
-    let method = args.tuning.apply(method, args.seed);
     let bar = Bar::new("fine-tuning", args.steps);
     let mut on_progress = |p: Progress| {
         bar.set(p.step, &format!("loss {:.4}", p.loss));

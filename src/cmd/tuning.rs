@@ -1,9 +1,10 @@
 //! Arguments of learning that several verbs take.
 
-use clap::Args;
+use anyhow::{Result, ensure};
+use clap::{Args, ValueEnum};
 
 use crate::learn::gcbc::Gcbc;
-use crate::learn::{Schedule, Shape};
+use crate::learn::{Rule, Schedule, Shape};
 use crate::onnx::{Adapter, BcLoss, Selection};
 
 /// Learning rates.
@@ -18,6 +19,55 @@ pub struct Rates {
     /// Steps over which the learning rate first rises from 0
     #[arg(long, value_name = "STEPS", default_value_t = 0)]
     pub warmup: usize,
+}
+
+/// How parameters follow their gradient.
+#[derive(Debug, Clone, Args)]
+pub struct Descent {
+    /// The optimiser; sgd needs a larger learning rate, such as 0.1
+    #[arg(long, value_enum, default_value_t)]
+    pub optimiser: Kind,
+    /// Decay of sgd's velocity, 0.9 by default and 0 for none
+    #[arg(long, value_name = "DECAY", value_parser = below_1)]
+    pub momentum: Option<f64>,
+    /// Let sgd look ahead along its velocity
+    #[arg(long)]
+    pub nesterov: bool,
+    /// Write the moving average of the weights with this decay, such as 0.999, instead of the last ones
+    #[arg(long, value_name = "DECAY", value_parser = below_1)]
+    pub ema: Option<f64>,
+}
+
+/// The optimisers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Kind {
+    /// Adam with decoupled weight decay
+    #[default]
+    Adamw,
+    /// Gradient descent with momentum
+    Sgd,
+}
+
+impl Descent {
+    /// The method with what was asked for.
+    ///
+    /// # Errors
+    /// A setting of another optimiser.
+    pub fn apply(&self, method: Gcbc) -> Result<Gcbc> {
+        let nesterov = self.nesterov;
+        let rule = match self.optimiser {
+            Kind::Adamw => {
+                let own = self.momentum.is_none() && !nesterov;
+                ensure!(
+                    own,
+                    "expected --optimiser sgd with --momentum and --nesterov, found adamw"
+                );
+                Rule::AdamW
+            }
+            Kind::Sgd => Rule::Sgd { momentum: self.momentum.unwrap_or(0.9), nesterov },
+        };
+        Ok(Gcbc { rule, ema: self.ema, ..method })
+    }
 }
 
 /// What is minimised, and over which parameters.
@@ -73,6 +123,11 @@ impl Tuning {
         let selection = Selection { freeze: self.freeze.clone(), only: self.train_only.clone() };
         Gcbc { loss: self.loss, outputs, selection, adapter, ..method }
     }
+}
+
+fn below_1(text: &str) -> Result<f64, String> {
+    let found = text.parse::<f64>().ok().filter(|x| (0.0..1.0).contains(x));
+    found.ok_or_else(|| format!("expected a number of at least 0 and below 1, found {text}"))
 }
 
 fn above_0(text: &str) -> Result<f64, String> {

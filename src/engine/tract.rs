@@ -14,7 +14,7 @@ use super::session::{Input, copy_out};
 use super::trainer::{Column, DataSet, Feed};
 use super::{EngineError, StepReport, stateless};
 use crate::onnx::{
-    Dim, ElementType, Form, Graph, Tensor, TrainStep, ValueInfo, Verified, simplify,
+    Carried, Dim, ElementType, Form, Graph, Tensor, TrainStep, ValueInfo, Verified, simplify,
 };
 
 pub(super) const VERSION: &str = "0.23.9";
@@ -172,14 +172,14 @@ impl Training {
         let column = |c: &Column<'_>| {
             TractTensor::from_shape(&c.dims, c.data).map(TValue::from).map_err(run_error)
         };
-        let initial = |t: &Tensor| {
-            TractTensor::from_shape(&t.dims, &t.data).map(TValue::from).map_err(run_error)
+        let initial = |s: &Carried<'_>| {
+            TractTensor::from_shape(s.dims, s.initial).map(TValue::from).map_err(run_error)
         };
         Ok(Self {
             plan: load(form.graph())?,
             sources: form.graph().inputs()?.iter().map(source).collect(),
             data: columns.iter().map(column).collect::<Result<_, _>>()?,
-            state: form.state().iter().map(|s| initial(&s.initial)).collect::<Result<_, _>>()?,
+            state: form.state().iter().map(initial).collect::<Result<_, _>>()?,
             next: Vec::new(),
         })
     }

@@ -29,6 +29,16 @@ pub enum GeneratorLoss {
     NonSaturating,
 }
 
+impl GeneratorLoss {
+    /// Its name in settings and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Minimax => "minimax",
+            Self::NonSaturating => "non_saturating",
+        }
+    }
+}
+
 /// Settings of the game.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -239,11 +249,7 @@ pub fn report(
 
 /// The lines as a table of comma-separated values with a heading.
 pub fn csv(lines: &[Line]) -> String {
-    let name = |g| match g {
-        GeneratorLoss::Minimax => "minimax",
-        GeneratorLoss::NonSaturating => "non_saturating",
-    };
-    let line = |l: &Line| format!("{},{},{},{}\n", name(l.generator), l.k, l.accuracy, l.gradient);
+    let line = |l: &Line| format!("{},{},{},{}\n", l.generator.name(), l.k, l.accuracy, l.gradient);
     let heading = "generator,k,discriminator_accuracy,generator_gradient_norm\n".to_owned();
     heading + &lines.iter().map(line).collect::<String>()
 }

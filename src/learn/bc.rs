@@ -266,6 +266,10 @@ impl Learner for Bc {
         self.demonstrated as u64
     }
 
+    fn steps(&self) -> u64 {
+        self.steps as u64
+    }
+
     fn policy(&self) -> Result<Graph, LearnError> {
         let mut b = Builder::new();
         let mut x = b.input(tensor::OBSERVATION, &[Dim::Batch, Dim::Fixed(self.env.observation)]);

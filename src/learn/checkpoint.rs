@@ -51,6 +51,18 @@ impl Checkpoint {
         self.tensors.get(name).map(Vec::as_slice).ok_or_else(missing)
     }
 
+    /// The `size` numbers of a name.
+    ///
+    /// # Errors
+    /// There are none, or another number of them.
+    pub fn tensor_of(&self, name: &str, size: usize) -> Result<Vec<f32>, CheckpointError> {
+        let data = self.tensor(name)?;
+        if data.len() == size {
+            return Ok(data.to_vec());
+        }
+        Err(CheckpointError::Size { name: name.into(), expected: size, found: data.len() })
+    }
+
     /// Keeps a count under a name.
     pub fn put_count(&mut self, name: &str, count: u64) {
         self.counts.insert(name.into(), count);
@@ -181,5 +193,9 @@ mod tests {
         let mut again = outer.part("learner").rng("rng").unwrap();
         assert_eq!(normal(&mut again).to_bits(), normal(&mut rng).to_bits());
         assert_eq!(outer.tensor("x").unwrap_err(), CheckpointError::Missing("x".into()));
+        outer.put("x", [1.0, 2.0]);
+        assert_eq!(outer.tensor_of("x", 2), Ok(vec![1.0, 2.0]));
+        let error = CheckpointError::Size { name: "x".into(), expected: 3, found: 2 };
+        assert_eq!(outer.tensor_of("x", 3), Err(error));
     }
 }

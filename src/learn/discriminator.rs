@@ -130,18 +130,30 @@ impl Discriminator {
     ) -> Result<DiscriminatorReport, LearnError> {
         let (expert_d, expert_right) = self.look(expert, 1.0)?;
         let (agent_d, agent_right) = self.look(agent, -1.0)?;
+        Ok(DiscriminatorReport {
+            loss: self.step(expert, agent, rng)?,
+            expert: expert_d,
+            agent: agent_d,
+            accuracy: 0.5 * (expert_right + agent_right),
+        })
+    }
+
+    /// The same step without a report, which costs a twentieth of it: the loss, before the step.
+    ///
+    /// # Errors
+    /// As [`update`](Self::update).
+    pub fn step(
+        &mut self,
+        expert: &[f32],
+        agent: &[f32],
+        rng: &mut Rng,
+    ) -> Result<f32, LearnError> {
         let mut batch = vec![("expert", expert), ("agent", agent)];
         if self.settings.gradient_penalty > 0.0 {
             self.mix.fill_with(|| rng.random());
             batch.push(("mix", &self.mix));
         }
-        let step = self.network.step(&batch, self.settings.lr)?;
-        Ok(DiscriminatorReport {
-            loss: step.loss,
-            expert: expert_d,
-            agent: agent_d,
-            accuracy: 0.5 * (expert_right + agent_right),
-        })
+        Ok(self.network.step(&batch, self.settings.lr)?.loss)
     }
 
     /// Mean `D` of the first rows, and the share whose logit has the side's sign.
@@ -210,7 +222,11 @@ impl Discriminator {
 fn loss(b: &mut Builder, d: &Layers, settings: &DiscriminatorSettings, inputs: usize) -> Value {
     let rows = [Dim::Fixed(settings.batch), Dim::Fixed(inputs)];
     let (expert, agent) = (b.input("expert", &rows), b.input("agent", &rows));
-    let (z_expert, z_agent) = (d.apply(b, expert), d.apply(b, agent));
+    // Both sides at once: one large product is faster than two.
+    let both = b.concat(&[expert, agent], 0);
+    let z = d.apply(b, both);
+    let sides = b.split(z, 0, &[settings.batch as i64; 2]);
+    let (z_expert, z_agent) = (sides[0], sides[1]);
     let (not_expert, not_agent) = (b.neg(z_expert), b.neg(z_agent));
     // - log D = softplus(-z) and - log(1 - D) = softplus(z).
     let value = match settings.loss {

@@ -13,12 +13,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::batch::Batch;
-use super::{Layout, LearnError, Schedule};
+use super::{Layout, LearnError, Rule, Schedule};
 use crate::engine::Engine;
 use crate::goal::{ReplayBuffer, Strategy};
 use crate::onnx::{
-    AdamW, Adapter, BcLoss, BehaviourCloning, Builder, Dim, Distance, Graph, ParameterReport,
-    Selection, Tensor, TrainStep, Verified,
+    Adapter, BcLoss, BehaviourCloning, Builder, Dim, Distance, Graph, ParameterReport, Selection,
+    Tensor, TrainStep, Verified,
 };
 use crate::policy::{ActionKind, METADATA_KEY, PolicySpec, tensor};
 use crate::rng::{Rng, normal};
@@ -37,6 +37,10 @@ pub struct Gcbc {
     pub weight_decay: f64,
     /// Gradients are scaled down to this norm.
     pub clip_norm: f64,
+    /// How the parameters follow the gradient.
+    pub rule: Rule,
+    /// Decay of a moving average of the parameters, which is then what training gives.
+    pub ema: Option<f64>,
     /// How many ticks ahead the label looks.
     pub horizon: usize,
     /// Share of demonstrations in a batch that also has attempts.
@@ -63,6 +67,8 @@ impl Default for Gcbc {
             schedule: Schedule::default(),
             weight_decay: 1e-4,
             clip_norm: 10.0,
+            rule: Rule::default(),
+            ema: None,
             horizon: 30,
             demonstration_share: 0.5,
             keep_desired: 0.5,
@@ -101,7 +107,7 @@ pub type OnProgress<'a> = &'a mut dyn FnMut(Progress) -> bool;
 /// A finished training.
 #[derive(Debug, Clone)]
 pub struct Fit {
-    /// The policy's new parameters.
+    /// The policy's new parameters, or their average if the method keeps one.
     pub parameters: BTreeMap<String, Tensor>,
     /// Mean loss per epoch; distances are shares of the largest action.
     pub losses: Vec<f32>,
@@ -136,7 +142,7 @@ impl Gcbc {
         for n in 1..=self.steps {
             batch.fill(self, data, rng)?;
             let lr = self.schedule.at(n, self.steps);
-            let loss = trainer.step(&batch.inputs(), lr)?.loss / unit;
+            let loss = trainer.step(&batch.inputs(), lr * self.rule.rate(unit))?.loss / unit;
             if !loss.is_finite() {
                 return Err(LearnError::Diverged { step: n, loss, lr });
             }
@@ -150,18 +156,13 @@ impl Gcbc {
                 }
             }
         }
-        Ok(Fit { parameters: trainer.parameters()?, losses, report: step.report().to_vec() })
+        Ok(Fit { parameters: trainer.averaged()?, losses, report: step.report().to_vec() })
     }
 
     /// How a policy is trained: its own batch if its export fixed one.
     fn cloning(&self, policy: &Graph, spec: &PolicySpec) -> Result<BehaviourCloning, LearnError> {
         let batch = policy.fixed_batch()?.unwrap_or(self.batch);
-        let adam = AdamW {
-            weight_decay: self.weight_decay as f32,
-            // The step's loss is in the action's unit, the limit in shares of the largest action.
-            clip_norm: Some(self.clip_norm as f32 * self.unit(spec)),
-            ..AdamW::default()
-        };
+        let unit = self.unit(spec);
         Ok(BehaviourCloning {
             batch,
             loss: self.loss(spec),
@@ -171,7 +172,7 @@ impl Gcbc {
             },
             selection: self.selection.clone(),
             adapter: self.adapter.clone(),
-            adam,
+            optimiser: self.rule.optimiser(unit, self.weight_decay, self.clip_norm, self.ema),
         })
     }
 

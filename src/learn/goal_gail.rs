@@ -28,7 +28,7 @@ use super::off_policy::{Bounds, OffPolicySettings};
 use super::rollout::Noise;
 use super::transitions::Transitions;
 use crate::engine::Engine;
-use crate::env::{Env, EnvSpec};
+use crate::env::{ActionSpace, Env, EnvSpec};
 use crate::goal::{Hindsight, ReplayBuffer};
 use crate::onnx::Graph;
 use crate::rng::{Rng, Stream, item, stream};
@@ -57,7 +57,7 @@ pub struct GoalGailSettings {
     pub learner: OffPolicySettings,
     /// The discriminator.
     pub discriminator: DiscriminatorSettings,
-    /// The expert's episodes; none leaves HER.
+    /// The expert's episodes; none leaves HER, with `delta` 0.
     pub demonstrations: DemonstrationSettings,
     /// Demonstrated transitions in each update, beside the agent's.
     pub expert_batch: usize,
@@ -128,6 +128,7 @@ pub struct GoalGail {
     delta: f32,
     /// Discriminator updates that are due.
     due: f64,
+    batch: Transitions,
     rewards: Vec<f32>,
     rng: Rng,
 }
@@ -136,7 +137,8 @@ impl GoalGail {
     /// A learner with its own demonstrations by the environment's expert.
     ///
     /// # Errors
-    /// The environment has no expert or no continuous actions, or the engine cannot run the steps.
+    /// The environment has no expert or no goals, the learner does not fit its actions, or the engine
+    /// cannot run the steps.
     pub fn new(
         engine: &Engine,
         settings: &GoalGailSettings,
@@ -148,25 +150,29 @@ impl GoalGail {
         let shown = settings.demonstrations.collect(env.as_mut(), seed)?;
         shown.into_iter().for_each(|episode| demonstrations.push(episode));
         let shown = demonstrations.transitions() > 0;
+        let mut settings = settings.clone();
+        if !shown {
+            settings.delta = 0.0;
+        }
         let gamma = settings.learner.gamma(&spec);
         let expert_rows = if shown { settings.expert_batch } else { 0 };
         let mut weights = stream(seed, Stream::Weights);
         let (rows, bounds) = (settings.her.batch + expert_rows, settings.bounds(gamma));
         let learner = settings.learner.build(engine, &spec, rows, bounds, &mut weights)?;
         let inputs = settings.sees.size(&spec);
-        let adversarial = settings.delta > 0.0 && shown;
-        let discriminator = adversarial
+        let discriminator = (settings.delta > 0.0)
             .then(|| Discriminator::new(engine, &settings.discriminator, inputs, &mut weights))
             .transpose()?;
-        let mut her = Her::around(engine, &settings.her, env, learner, seed);
+        let mut her = Her::around(engine, &settings.her, env, learner, seed)?;
         her.observe(&demonstrations);
         Ok(Self {
-            settings: settings.clone(),
+            delta: settings.delta,
+            settings,
             her,
             demonstrations,
             discriminator,
-            delta: settings.delta,
             due: 0.0,
+            batch: Transitions::default(),
             rewards: Vec::new(),
             rng: item(seed, Stream::Training, 1),
         })
@@ -177,10 +183,24 @@ impl GoalGail {
         Hindsight { probability: self.settings.relabel_expert, ..self.settings.her.hindsight() }
     }
 
+    /// One update of actor and critic; the target networks follow.
+    ///
+    /// # Errors
+    /// The engine failed or the loss diverged.
+    pub fn update(&mut self) -> Result<Figures, LearnError> {
+        self.draw();
+        self.reward()?;
+        let normalizer = self.her.normalizer.vector();
+        let figures = self.her.learner.update(&self.batch, &self.rewards, &normalizer)?;
+        self.her.learner.follow(self.settings.her.tau);
+        Ok(figures)
+    }
+
     /// `(s, a, s', g)` of the agent, then of the demonstrations, each relabelled.
-    fn draw(&mut self, batch: &mut Transitions) {
+    fn draw(&mut self) {
         let tolerance = self.her.env.spec().tolerance;
         let (agent, expert) = (self.settings.her.hindsight(), self.expert_hindsight());
+        let batch = &mut self.batch;
         batch.clear();
         let rows = self.settings.her.batch;
         batch.draw(rows, &self.her.replay, &agent, tolerance, false, &mut self.rng);
@@ -189,7 +209,8 @@ impl GoalGail {
     }
 
     /// `r <- (1 - delta) 1[s' = g] + delta w log D(s, a, g)`.
-    fn reward(&mut self, batch: &Transitions) -> Result<(), LearnError> {
+    fn reward(&mut self) -> Result<(), LearnError> {
+        let batch = &self.batch;
         let indicator = batch.success.iter().map(|success| (1.0 - self.delta) * success);
         self.rewards.clear();
         self.rewards.extend(indicator);
@@ -205,8 +226,12 @@ impl GoalGail {
         Ok(())
     }
 
-    /// One step of the discriminator: demonstrations relabelled, the agent's rows by default not.
-    fn discriminate(&mut self) -> Result<Figures, LearnError> {
+    /// One step of the discriminator: demonstrations relabelled, the agent's rows by default not. A
+    /// `report` of how it tells them apart costs a twentieth of the step.
+    ///
+    /// # Errors
+    /// The engine failed or the loss diverged.
+    pub fn discriminate(&mut self, report: bool) -> Result<Figures, LearnError> {
         let (tolerance, expert) = (self.her.env.spec().tolerance, self.expert_hindsight());
         let mut agent = self.settings.her.hindsight();
         if !self.settings.discriminate_relabelled {
@@ -222,6 +247,10 @@ impl GoalGail {
         batch.clear();
         batch.draw(rows, &self.her.replay, &agent, tolerance, false, rng);
         let own = sees.rows(&batch, spec, noise, rng);
+        if !report {
+            let loss = discriminator.step(&shown, &own, rng)?;
+            return Ok(vec![("discriminator_loss", f64::from(loss))]);
+        }
         let report = discriminator.update(&shown, &own, rng)?;
         Ok(vec![
             ("discriminator_loss", f64::from(report.loss)),
@@ -235,13 +264,16 @@ impl Sees {
     /// Numbers in a row.
     fn size(self, env: &EnvSpec) -> usize {
         let beside = match self {
-            Self::Action => env.actions.size(),
+            Self::Action => match env.actions {
+                ActionSpace::Continuous { size, .. } => size,
+                ActionSpace::Discrete { choices } => choices,
+            },
             Self::NextState | Self::Motion => env.observation,
         };
         env.observation + env.goal + beside
     }
 
-    /// What the discriminator sees of a batch, `[B, size]`.
+    /// What the discriminator sees of a batch, `[B, size]`; choices are one-hot.
     fn rows(self, batch: &Transitions, env: &EnvSpec, noise: f32, rng: &mut Rng) -> Vec<f32> {
         let (o, g, a) = (env.observation, env.goal, env.actions.size());
         let noise = Noise { gaussian: noise, random: 0.0 };
@@ -253,8 +285,14 @@ impl Sees {
             rows.extend_from_slice(&batch.goal[i * g..(i + 1) * g]);
             match self {
                 Self::Action => {
+                    let action = &batch.action[i * a..(i + 1) * a];
+                    if let ActionSpace::Discrete { choices } = env.actions {
+                        let chosen = |choice| f32::from(u8::from(choice as f32 == action[0]));
+                        rows.extend((0..choices).map(chosen));
+                        continue;
+                    }
                     let start = rows.len();
-                    rows.extend_from_slice(&batch.action[i * a..(i + 1) * a]);
+                    rows.extend_from_slice(action);
                     noise.disturb(env.actions, &mut rows[start..], rng);
                 }
                 Self::NextState => rows.extend_from_slice(next),
@@ -268,17 +306,13 @@ impl Sees {
 impl Learner for GoalGail {
     fn iterate(&mut self) -> Result<Figures, LearnError> {
         let start = self.her.env_steps;
-        let (mut batch, mut means) = (Transitions::default(), Means::default());
-        while self.her.env_steps < start + self.settings.her.iteration {
+        let mut means = Means::default();
+        while self.her.env_steps < start + self.settings.her.iteration.max(1) {
             let before = self.her.env_steps;
             means.add(vec![("rollout_success", f64::from(u8::from(self.her.rollout()?)))]);
-            let normalizer = self.her.normalizer.vector();
             while self.her.due >= 1.0 {
                 self.her.due -= 1.0;
-                self.draw(&mut batch);
-                self.reward(&batch)?;
-                means.add(self.her.learner.update(&batch, &self.rewards, &normalizer)?);
-                self.her.learner.follow(self.settings.her.tau);
+                means.add(self.update()?);
                 self.due += self.settings.discriminator_updates;
             }
             if self.settings.her.tau_rollout > 0.0 {
@@ -286,7 +320,7 @@ impl Learner for GoalGail {
             }
             while self.due >= 1.0 {
                 self.due -= 1.0;
-                means.add(self.discriminate()?);
+                means.add(self.discriminate(self.due < 1.0)?);
             }
             let thousands = (self.her.env_steps - before) as f32 / 1000.0;
             self.delta *= self.settings.anneal.powf(thousands);
@@ -326,3 +360,6 @@ impl Learner for GoalGail {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

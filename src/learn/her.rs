@@ -89,6 +89,7 @@ pub struct Her {
     pub(super) due: f64,
     pub(super) exploration: Rng,
     pub(super) rng: Rng,
+    batch: Transitions,
 }
 
 /// What `train her` is told.
@@ -105,7 +106,8 @@ impl Her {
     /// The loop with a new learner; rewards are 1 at the goal, which ends the return.
     ///
     /// # Errors
-    /// The learner does not fit the environment's actions, or the engine cannot run its steps.
+    /// The environment has no goals, the learner does not fit its actions, or the engine cannot run
+    /// its steps.
     pub fn new(
         engine: &Engine,
         training: &HerTraining,
@@ -115,7 +117,7 @@ impl Her {
         let (rows, bounds) = (training.her.batch, Bounds { low: 0.0, high: 1.0 });
         let mut weights = stream(seed, Stream::Weights);
         let learner = training.learner.build(engine, env.spec(), rows, bounds, &mut weights)?;
-        Ok(Self::around(engine, &training.her, env, learner, seed))
+        Self::around(engine, &training.her, env, learner, seed)
     }
 
     /// The loop around a learner.
@@ -125,9 +127,14 @@ impl Her {
         env: Box<dyn Env>,
         learner: Box<dyn OffPolicy>,
         seed: u64,
-    ) -> Self {
-        let inputs = env.spec().observation + env.spec().goal;
-        Self {
+    ) -> Result<Self, LearnError> {
+        let (spec, found) = (env.spec(), "none".to_owned());
+        if spec.goal == 0 {
+            let (method, needs) = ("hindsight experience replay", "goals");
+            return Err(LearnError::Unfit { method, needs, env: spec.name, found });
+        }
+        let inputs = spec.observation + spec.goal;
+        Ok(Self {
             settings: settings.clone(),
             engine: engine.clone(),
             env,
@@ -138,7 +145,8 @@ impl Her {
             due: 0.0,
             exploration: stream(seed, Stream::Exploration),
             rng: stream(seed, Stream::Training),
-        }
+            batch: Transitions::default(),
+        })
     }
 
     /// Adds one rollout of the policy, with noise; true when it reached its goal.
@@ -160,13 +168,26 @@ impl Her {
         let tolerance = self.env.spec().tolerance;
         let trajectory = trajectory.until_reached(tolerance);
         let reached = reached(trajectory.achieved_goal(trajectory.last()), &goal, tolerance);
+        let mut newest = ReplayBuffer::default();
+        newest.push(trajectory.clone());
+        self.observe(&newest);
         self.replay.push(trajectory);
-        let newest =
-            std::slice::from_ref(&self.replay.trajectories()[self.replay.trajectories().len() - 1]);
-        let mut fresh = ReplayBuffer::default();
-        newest.iter().cloned().for_each(|t| fresh.push(t));
-        self.observe(&fresh);
         Ok(reached)
+    }
+
+    /// One update on a batch of the rollouts so far, relabelled; the target networks follow.
+    ///
+    /// # Errors
+    /// The engine failed or the loss diverged.
+    pub fn update(&mut self) -> Result<Figures, LearnError> {
+        let (hindsight, tolerance) = (self.settings.hindsight(), self.env.spec().tolerance);
+        let (rows, rng) = (self.settings.batch, &mut self.rng);
+        self.batch.clear();
+        self.batch.draw(rows, &self.replay, &hindsight, tolerance, false, rng);
+        let (batch, normalizer) = (&self.batch, self.normalizer.vector());
+        let figures = self.learner.update(batch, &batch.success, &normalizer)?;
+        self.learner.follow(self.settings.tau);
+        Ok(figures)
     }
 
     /// Takes episodes into the normaliser, with goals as they are learned with.
@@ -185,21 +206,15 @@ impl Her {
 
 impl Learner for Her {
     fn iterate(&mut self) -> Result<Figures, LearnError> {
-        let until = self.env_steps + self.settings.iteration;
-        let (mut batch, mut reached, mut rollouts) = (Transitions::default(), 0, 0);
+        let until = self.env_steps + self.settings.iteration.max(1);
+        let (mut reached, mut rollouts) = (0, 0);
         let mut means = Means::default();
         while self.env_steps < until {
             reached += u32::from(self.rollout()?);
             rollouts += 1;
-            let normalizer = self.normalizer.vector();
             while self.due >= 1.0 {
                 self.due -= 1.0;
-                batch.clear();
-                let (hindsight, tolerance) = (self.settings.hindsight(), self.env.spec().tolerance);
-                let (rows, rng) = (self.settings.batch, &mut self.rng);
-                batch.draw(rows, &self.replay, &hindsight, tolerance, false, rng);
-                means.add(self.learner.update(&batch, &batch.success, &normalizer)?);
-                self.learner.follow(self.settings.tau);
+                means.add(self.update()?);
             }
             if self.settings.tau_rollout > 0.0 {
                 self.learner.follow(self.settings.tau_rollout);

@@ -37,8 +37,11 @@ pub struct Method {
     /// Completes settings: see [`settings::resolve`].
     pub resolve: fn(Table, &str) -> Result<Table, SettingsError>,
     /// Makes the learner.
-    pub build: fn(Table, Box<dyn Env>, &Engine, u64) -> Result<Box<dyn Learner>, LearnError>,
+    pub build: Build,
 }
+
+/// Makes a learner of complete settings, an environment, an engine and a seed.
+pub type Build = fn(Table, Box<dyn Env>, &Engine, u64) -> Result<Box<dyn Learner>, LearnError>;
 
 /// Settings by name: a TOML text whose first line, a comment, says what they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +102,13 @@ pub const METHODS: &[Method] = &[
         name: "her",
         about: "hindsight experience replay: a rollout succeeds at the goals it did achieve",
         steps: Some(150_000),
-        presets: &[preset!("her", "paper"), preset!("her", "best"), preset!("her", "no-hindsight")],
+        presets: &[
+            preset!("her", "paper"),
+            preset!("her", "best"),
+            preset!("her", "no-hindsight"),
+            preset!("her", "bits"),
+            preset!("her", "bits-no-hindsight"),
+        ],
         resolve: settings::resolve::<HerTraining>,
         build: |settings, env, engine, seed| {
             let settings = settings::parse(settings, "settings")?;
@@ -114,6 +123,7 @@ pub const METHODS: &[Method] = &[
             preset!("goalgail", "paper"),
             preset!("goalgail", "slide"),
             preset!("goalgail", "best"),
+            preset!("goalgail", "noisy-expert"),
         ],
         resolve: settings::resolve::<GoalGailSettings>,
         build: |settings, env, engine, seed| {

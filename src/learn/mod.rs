@@ -23,6 +23,7 @@ pub mod network;
 pub mod normalizer;
 pub mod off_policy;
 pub mod rollout;
+mod rule;
 mod schedule;
 pub mod settings;
 pub mod shift;
@@ -40,6 +41,7 @@ pub use discriminator::{
 pub use exploration::Exploration;
 pub use imitation_reward::ImitationReward;
 pub use label::{Layout, Reach};
+pub use rule::Rule;
 pub use schedule::{Schedule, Shape};
 
 /// Why learning stopped.

@@ -76,7 +76,7 @@ pub struct Noise {
 impl Noise {
     /// Disturbs an action.
     pub fn disturb(self, space: ActionSpace, action: &mut [f32], rng: &mut Rng) {
-        let random = self.random > 0.0 && rng.random_bool(self.random);
+        let random = self.random > 0.0 && rng.random_bool(self.random.min(1.0));
         match space {
             ActionSpace::Discrete { choices } if random => {
                 action.fill(rng.random_range(0..choices) as f32);

@@ -2,7 +2,7 @@
 
 use super::adapter::Adapted;
 use super::selection::{Fate, ParameterReport};
-use super::{AdamW, Adapter, BcLoss, Builder, Graph, OnnxError, Selection, TrainStep, Value};
+use super::{Adapter, BcLoss, Builder, Graph, OnnxError, Optimiser, Selection, TrainStep, Value};
 
 /// How to imitate.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,7 +20,7 @@ pub struct BehaviourCloning {
     /// Low-rank adapters, trained in place of everything that `selection` does not ask for by name.
     pub adapter: Option<Adapter>,
     /// The optimiser.
-    pub adam: AdamW,
+    pub optimiser: Optimiser,
 }
 
 impl Default for BehaviourCloning {
@@ -31,7 +31,7 @@ impl Default for BehaviourCloning {
             outputs: vec!["action".into()],
             selection: Selection::default(),
             adapter: None,
-            adam: AdamW::default(),
+            optimiser: Optimiser::default(),
         }
     }
 }
@@ -62,7 +62,7 @@ impl BehaviourCloning {
         let trained = fates.iter().filter(|line| line.fate == Fate::Trained);
         let mut names: Vec<String> = trained.map(|line| line.name.clone()).collect();
         names.extend(adapted.iter().flat_map(|(a, _)| [a.left.clone(), a.right.clone()]));
-        let step = TrainStep::new(&loss, "loss", &names, self.adam)?;
+        let step = TrainStep::new(&loss, "loss", &names, self.optimiser)?;
         Ok(step.with_report(fates, adapted.into_iter().map(|(adapted, _)| adapted).collect()))
     }
 

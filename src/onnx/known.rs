@@ -1,5 +1,7 @@
 //! Values that are known before anything runs, and the operators that keep them known.
 
+use prost::bytes::Bytes;
+
 use crate::onnx::infer::broadcast;
 use crate::onnx::proto::{AttributeProto, NodeProto, TensorProto};
 use crate::onnx::tensor::{ElementType, Stored, element_count, stored};
@@ -47,7 +49,7 @@ impl Known {
     }
 
     pub fn to_proto(&self) -> TensorProto {
-        let raw: Vec<u8> = match self.element {
+        let raw = match self.element {
             ElementType::F32 => bytes(&self.data, |x| (x as f32).to_le_bytes()),
             ElementType::F64 => bytes(&self.data, f64::to_le_bytes),
             ElementType::I32 => bytes(&self.data, |x| (x as i32).to_le_bytes()),
@@ -58,7 +60,7 @@ impl Known {
             dims: self.dims.iter().map(|n| *n as i64).collect(),
             data_type: Some(self.element.to_onnx()),
             name: Some(String::new()),
-            raw_data: Some(raw),
+            raw_data: Some(Bytes::from(raw)),
             ..TensorProto::default()
         }
     }

@@ -22,6 +22,7 @@ mod known;
 mod loss;
 mod lost;
 mod names;
+mod operators;
 mod optimiser;
 pub mod proto;
 mod selection;
@@ -43,6 +44,7 @@ pub use half::Precision;
 pub use inline::inline;
 pub use loss::{BcLoss, Distance, Scale};
 pub use lost::{How, KEEP_ALL, Lost, advice, lost};
+pub use operators::{Attribute, Operator, operators};
 pub use optimiser::{AdamW, Optimiser, Sgd};
 pub(crate) use optimiser::{DOMAIN, TINY_NORM};
 pub use selection::{Fate, ParameterReport, Selection, summary};
@@ -50,9 +52,9 @@ pub use simplify::simplify;
 pub use splice::{splice, splice_metadata};
 pub(crate) use tensor::int64s;
 pub use tensor::{Dim, ElementType, Tensor};
-pub(crate) use train_step::{Form, INDEX, data_of};
+pub(crate) use train_step::{Carried, Form, INDEX, data_of};
 pub use train_step::{ParameterSlice, StateTensor, TrainStep};
-pub use verify::{Limits, Verified, verify};
+pub use verify::{IR_VERSIONS, Limits, OPSETS, Verified, verify};
 
 /// Why a graph was refused or could not be built.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -84,12 +86,18 @@ pub enum OnnxError {
         found: i64,
     },
     /// An operator is not in the list of those that every engine runs.
-    #[error("node `{node}`: operator `{op}` is not supported; export the policy without it")]
+    #[error(
+        "node `{node}`: operator `{op}` is not supported{}; `regoal policy inspect --operators` \
+         lists those that are",
+        nearest.map(|name| format!(", `{name}` is")).unwrap_or_default()
+    )]
     UnknownOp {
         /// The node.
         node: String,
         /// Its operator, with its domain when that is not ai.onnx.
         op: String,
+        /// The supported one with nearly its name.
+        nearest: Option<&'static str>,
     },
     /// The weights are not in the file.
     #[error(

@@ -70,6 +70,13 @@ impl Default for Sgd {
     }
 }
 
+/// [`AdamW`]'s.
+impl Default for Optimiser {
+    fn default() -> Self {
+        Self::AdamW(AdamW::default())
+    }
+}
+
 macro_rules! variant {
     ($($kind:ident),*) => {
         $(

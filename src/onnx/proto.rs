@@ -6,6 +6,7 @@
 #![allow(missing_docs)]
 
 use prost::Message;
+use prost::bytes::Bytes;
 
 /// `TensorProto.DataType`.
 pub mod data_type {
@@ -16,6 +17,31 @@ pub mod data_type {
     pub const FLOAT16: i32 = 10;
     pub const DOUBLE: i32 = 11;
     pub const BFLOAT16: i32 = 16;
+
+    /// What ONNX calls a data type.
+    pub fn called(code: i32) -> String {
+        const NAMES: [&str; 17] = [
+            "undefined",
+            "float",
+            "uint8",
+            "int8",
+            "uint16",
+            "int16",
+            "int32",
+            "int64",
+            "string",
+            "bool",
+            "float16",
+            "double",
+            "uint32",
+            "uint64",
+            "complex64",
+            "complex128",
+            "bfloat16",
+        ];
+        let name = usize::try_from(code).ok().and_then(|code| NAMES.get(code));
+        name.map_or_else(|| format!("ONNX data type {code}"), |name| (*name).to_owned())
+    }
 }
 
 /// `AttributeProto.AttributeType`.
@@ -181,8 +207,9 @@ pub struct TensorProto {
     pub int64_data: Vec<i64>,
     #[prost(string, optional, tag = "8")]
     pub name: Option<String>,
-    #[prost(bytes = "vec", optional, tag = "9")]
-    pub raw_data: Option<Vec<u8>>,
+    /// Shared between the copies of a graph: weights are most of it.
+    #[prost(bytes = "bytes", optional, tag = "9")]
+    pub raw_data: Option<Bytes>,
     #[prost(double, repeated, tag = "10")]
     pub double_data: Vec<f64>,
     #[prost(uint64, repeated, tag = "11")]

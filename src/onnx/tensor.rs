@@ -48,7 +48,7 @@ impl ElementType {
             data_type::BOOL => Ok(Self::Bool),
             other => {
                 let expected = "a float, double, int32, int64 or bool tensor";
-                Err(OnnxError::invalid(at, expected, format!("ONNX data type {other}")))
+                Err(OnnxError::invalid(at, expected, data_type::called(other)))
             }
         }
     }

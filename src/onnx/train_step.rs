@@ -1,8 +1,10 @@
 //! A training step as one ONNX graph.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::adapter::Adapted;
+use super::proto::TensorProto;
 use super::selection::{Fate, ParameterReport};
 use super::{
     Builder, Dim, Graph, OnnxError, Optimiser, Tensor, Value, ValueInfo, Verified, grad, simplify,
@@ -11,7 +13,7 @@ use super::{
 mod form;
 mod resident;
 
-pub(crate) use form::Form;
+pub(crate) use form::{Carried, Form};
 pub(crate) use resident::{INDEX, data_of};
 
 /// One step of an optimiser as a graph that every engine runs.
@@ -39,8 +41,8 @@ pub struct StateTensor {
     pub input: String,
     /// The graph's output that gives its next value.
     pub output: String,
-    /// Its first value.
-    pub initial: Tensor,
+    /// Its first value, shared between the copies of a step.
+    pub initial: Arc<Tensor>,
 }
 
 /// Where a parameter stands in the flat vector.
@@ -69,9 +71,7 @@ impl TrainStep {
         let optimiser = optimiser.into();
         let loss = &simplify(loss)?;
         let used = used_parameters(loss, output, parameters)?;
-        let stored = loss.parameters()?;
-        let tensors = used.iter().filter_map(|name| Some((name.clone(), stored.get(name)?)));
-        let (slices, flat) = flatten(tensors);
+        let (slices, flat) = flatten(loss, &used)?;
         let moments = optimiser.state(&flat);
         refuse_reserved(loss, &moments)?;
         let front = form::Front::new(loss, output, &slices, &moments)?;
@@ -98,7 +98,7 @@ impl TrainStep {
         let state = state.into_iter().zip(new).map(|((name, initial), value)| {
             let next = format!("next_{name}");
             b.output(&next, value);
-            StateTensor { input: name.into(), output: next, initial }
+            StateTensor { input: name.into(), output: next, initial: Arc::new(initial) }
         });
         let state = state.collect();
         let sizes: Vec<Vec<usize>> = slices.iter().map(|s| s.dims.clone()).collect();
@@ -180,9 +180,13 @@ fn trained(slice: &ParameterSlice) -> ParameterReport {
 
 impl ParameterSlice {
     fn tensor(&self, flat: &[f32]) -> Tensor {
+        Tensor { dims: self.dims.clone(), data: self.of(flat).to_vec() }
+    }
+
+    /// Its part of the flat vector.
+    fn of<'a>(&self, flat: &'a [f32]) -> &'a [f32] {
         let end = self.start + self.dims.iter().product::<usize>();
-        let data = flat.get(self.start..end).unwrap_or(&[]).to_vec();
-        Tensor { dims: self.dims.clone(), data }
+        flat.get(self.start..end).unwrap_or(&[])
     }
 }
 
@@ -194,15 +198,23 @@ fn cut(b: &mut Builder, flat: Value, slices: &[ParameterSlice]) -> Vec<Value> {
     pieces.iter().zip(slices).map(|(v, s)| b.reshape(*v, &shape(s))).collect()
 }
 
-fn flatten<'a>(
-    tensors: impl Iterator<Item = (String, &'a Tensor)>,
-) -> (Vec<ParameterSlice>, Tensor) {
-    let (mut slices, mut data) = (Vec::new(), Vec::new());
-    for (name, tensor) in tensors {
-        slices.push(ParameterSlice { name, dims: tensor.dims.clone(), start: data.len() });
-        data.extend_from_slice(&tensor.data);
+/// The named initializers behind each other.
+fn flatten(loss: &Graph, names: &[String]) -> Result<(Vec<ParameterSlice>, Tensor), OnnxError> {
+    let initializers = loss.graph.initializer.iter();
+    let stored: BTreeMap<&str, &TensorProto> =
+        initializers.filter_map(|t| Some((t.name.as_deref()?, t))).collect();
+    let chosen: Vec<_> = names.iter().filter_map(|name| stored.get(name.as_str())).collect();
+    let mut slices = Vec::new();
+    // One allocation: what a vector outgrows stays with the process.
+    let bytes = |t: &&&TensorProto| t.raw_data.as_ref().map_or(0, |raw| raw.len());
+    let mut data = Vec::with_capacity(chosen.iter().map(bytes).sum::<usize>() / 4);
+    for proto in chosen {
+        let Tensor { dims, data: elements } = Tensor::from_proto(proto)?;
+        let name = proto.name.clone().unwrap_or_default();
+        slices.push(ParameterSlice { name, dims, start: data.len() });
+        data.extend(elements);
     }
-    (slices, Tensor { dims: vec![data.len()], data })
+    Ok((slices, Tensor { dims: vec![data.len()], data }))
 }
 
 /// Those of `names` that the loss depends on.

@@ -163,9 +163,9 @@ fn tensors(rng: &mut Rng, graph: &mut GraphProto) {
         3 => tensor.dims.iter_mut().for_each(|d| *d = size),
         4 => tensor.data_type = Some(rng.random_range(-1..25)),
         5 => {
-            let mut raw = tensor.raw_data.take().unwrap_or_default();
+            let mut raw = tensor.raw_data.take().unwrap_or_default().to_vec();
             raw.resize(rng.random_range(0..64), 7);
-            tensor.raw_data = Some(raw);
+            tensor.raw_data = Some(raw.into());
         }
         6 => (tensor.raw_data, tensor.int64_data) = (None, vec![size; 3]),
         7 => external(tensor),
@@ -190,9 +190,11 @@ fn contents(rng: &mut Rng, graph: &mut GraphProto) {
         .collect();
     let Some(at) = ints.choose(rng) else { return };
     let value = absurd(rng).to_le_bytes();
-    if let Some(raw) = graph.initializer[*at].raw_data.as_mut().filter(|raw| raw.len() >= 8) {
-        let start = 8 * rng.random_range(0..raw.len() / 8);
+    if let Some(stored) = graph.initializer[*at].raw_data.as_mut().filter(|raw| raw.len() >= 8) {
+        let start = 8 * rng.random_range(0..stored.len() / 8);
+        let mut raw = stored.to_vec();
         raw[start..start + 8].copy_from_slice(&value);
+        *stored = raw.into();
     }
 }
 
@@ -293,7 +295,7 @@ fn bomb(rng: &mut Rng, graph: &mut GraphProto) {
         name: Some("bomb".into()),
         data_type: Some(data_type::INT64),
         dims: vec![2],
-        raw_data: Some(size),
+        raw_data: Some(size.into()),
         ..TensorProto::default()
     });
     let node = |op: &str, inputs: &[&str], output: &str, attribute| NodeProto {

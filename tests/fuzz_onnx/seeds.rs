@@ -105,7 +105,7 @@ fn tensor(name: &str, kind: i32, dims: &[i64], raw: Vec<u8>) -> TensorProto {
         name: Some(name.into()),
         data_type: Some(kind),
         dims: dims.to_vec(),
-        raw_data: Some(raw),
+        raw_data: Some(raw.into()),
         ..TensorProto::default()
     }
 }

@@ -165,7 +165,7 @@ fn constant(name: &str, data_type: i32, dims: &[usize], raw: Vec<u8>) -> NodePro
     let tensor = TensorProto {
         dims: dims.iter().map(|d| *d as i64).collect(),
         data_type: Some(data_type),
-        raw_data: Some(raw),
+        raw_data: Some(raw.into()),
         ..TensorProto::default()
     };
     node("Constant", &[], name, vec![AttributeProto::tensor("value", tensor)])

@@ -222,7 +222,7 @@ fn dropout_is_refused_where_it_would_drop() {
     let refusal = |training: u8| {
         let stored = TensorProto {
             data_type: Some(9),
-            raw_data: Some(vec![training]),
+            raw_data: Some(vec![training].into()),
             ..TensorProto::default()
         };
         let nodes = vec![

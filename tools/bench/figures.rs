@@ -6,11 +6,13 @@
 
 mod acting;
 mod arm;
+mod beside;
 mod envs;
 mod learning;
 mod loading;
 mod measure;
 mod peers;
+mod updates;
 
 use std::path::{Path, PathBuf};
 
@@ -22,10 +24,11 @@ use regoal::storage::Disk;
 /// How the names of a benchmark's figures begin, and what measures them.
 type Benchmark = (&'static str, fn(&Setup) -> Vec<Figure>);
 
-const BENCHMARKS: [Benchmark; 17] = [
+const BENCHMARKS: [Benchmark; 22] = [
     ("train_step/mlp/32/", |setup| learning::mlp_steps(setup, 32, 1)),
     ("train_step/mlp/256/", |setup| learning::mlp_steps(setup, 256, 1)),
     ("train_step/mlp/256/2_threads/", |setup| learning::mlp_steps(setup, 256, 2)),
+    ("train_step/mlp/256/beside/", beside::beside),
     ("train_step/mlp/1024/", |setup| learning::mlp_steps(setup, 1024, 1)),
     ("train_step/act/32/", |setup| learning::exported_steps(setup, "act", 32)),
     ("train_step/cnn/32/", |setup| learning::exported_steps(setup, "cnn", 32)),
@@ -40,6 +43,10 @@ const BENCHMARKS: [Benchmark; 17] = [
     ("env/four_rooms", |_| envs::four_rooms()),
     ("env/four_rooms/raster", |_| envs::raster()),
     ("tick/arm_reach", arm::tick),
+    ("update/ddpg_her/256", |setup| updates::ddpg_her(setup, 256)),
+    ("update/ddpg_her/64", |setup| updates::ddpg_her(setup, 64)),
+    ("update/goalgail/256", updates::goalgail),
+    ("update/gail/256", updates::gail),
 ];
 
 /// What benchmarks share.
@@ -55,6 +62,11 @@ struct Setup {
 impl Setup {
     fn engines(&self) -> impl Iterator<Item = &Engine> {
         self.ort.iter().chain([&self.tract])
+    }
+
+    /// ONNX Runtime, or tract where that is not installed.
+    fn best(&self) -> &Engine {
+        self.ort.as_ref().unwrap_or(&self.tract)
     }
 
     fn new() -> Self {

@@ -77,6 +77,18 @@ pub fn squared_error(policy: &Graph) -> Result<TrainStep, OnnxError> {
     TrainStep::new(&b.finish()?, "loss", &names, AdamW::default())
 }
 
+/// A batch of random numbers, all of weight 1, as (input, elements).
+pub fn batch_of(step: &TrainStep) -> Vec<(&str, Vec<f32>)> {
+    let mut rng = stream(1, Stream::Training);
+    let inputs = step.batch_inputs().iter().map(|input| {
+        let count = input.dims_at(1).iter().product();
+        let weight = input.name == BehaviourCloning::WEIGHT;
+        let data = if weight { vec![1.0; count] } else { normals(&mut rng, count, 0.1) };
+        (input.name.as_str(), data)
+    });
+    inputs.collect()
+}
+
 /// The peer that is no program: what a step would take if its products, and nothing else, ran as fast
 /// as the best product.
 const FLOOR: &str = "floor";
@@ -90,17 +102,7 @@ fn train_steps(
     threads: usize,
     peers: &[&'static str],
 ) -> Vec<Figure> {
-    let mut rng = stream(1, Stream::Training);
-    let inputs: Vec<(&str, Vec<f32>)> = step
-        .batch_inputs()
-        .iter()
-        .map(|input| {
-            let count = input.dims_at(1).iter().product();
-            let weight = input.name == BehaviourCloning::WEIGHT;
-            let data = if weight { vec![1.0; count] } else { normals(&mut rng, count, 0.1) };
-            (input.name.as_str(), data)
-        })
-        .collect();
+    let inputs = batch_of(step);
     let inputs: Vec<(&str, &[f32])> = inputs.iter().map(|(n, d)| (*n, d.as_slice())).collect();
     // tract has one thread.
     let engines: Vec<&Engine> =

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use regoal::clock::{Clock as _, SystemClock};
+use regoal::clock::{Clock as _, SystemClock, processor_time};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// Rounds that count.
-const ROUNDS: usize = 25;
+pub const ROUNDS: usize = 25;
 /// How long one lasts.
 pub const ROUND: Duration = Duration::from_millis(150);
 
@@ -26,6 +26,10 @@ pub struct Figure {
 pub enum Unit {
     Samples,
     Steps,
+    /// Over the processor time of the thread that makes them.
+    StepsOfThread,
+    Updates,
+    EnvSteps,
     Microseconds,
     FileSizes,
 }
@@ -35,6 +39,9 @@ impl Unit {
         match self {
             Self::Samples => "samples/s",
             Self::Steps => "steps/s",
+            Self::StepsOfThread => "steps/CPU s",
+            Self::Updates => "updates/cpu-s",
+            Self::EnvSteps => "env steps/cpu-s",
             Self::Microseconds => "us",
             Self::FileSizes => "file sizes",
         }
@@ -110,8 +117,16 @@ pub type Contender<'a, const N: usize> = Box<dyn FnMut() -> Option<[f64; N]> + '
 
 /// The medians of each contender's rounds; they take turns, and a first round warms up.
 pub fn in_turns<const N: usize>(contenders: &mut [Contender<'_, N>]) -> Vec<Option<[f64; N]>> {
+    in_rounds(ROUNDS, contenders)
+}
+
+/// The same over another number of rounds.
+pub fn in_rounds<const N: usize>(
+    count: usize,
+    contenders: &mut [Contender<'_, N>],
+) -> Vec<Option<[f64; N]>> {
     let mut rounds = vec![Vec::new(); contenders.len()];
-    for round in 0..=ROUNDS {
+    for round in 0..=count {
         for (contender, values) in contenders.iter_mut().zip(&mut rounds) {
             let value = contender();
             if round > 0 {
@@ -149,6 +164,19 @@ pub fn rate(mut call: impl FnMut()) -> f64 {
     for calls in 1.. {
         call();
         let took = SystemClock.now().since(start);
+        if took >= ROUND {
+            return f64::from(calls) / took.as_secs_f64();
+        }
+    }
+    f64::INFINITY
+}
+
+/// Calls a second of processor time, over a round of it.
+pub fn cpu_rate(mut call: impl FnMut()) -> f64 {
+    let start = processor_time();
+    for calls in 1.. {
+        call();
+        let took = processor_time() - start;
         if took >= ROUND {
             return f64::from(calls) / took.as_secs_f64();
         }

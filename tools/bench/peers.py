@@ -5,7 +5,8 @@
   peers.py export MODEL BATCH FILE
 
 Prints `ready`; then for each line `round SECONDS` on stdin works for that long and prints a line:
-steps a second, or for `act/` the median and the 99th percentile (us). THREADS (1 by default) CPUs are
+steps a second, or for `act/` the median and the 99th percentile (us), or for `update/` updates a second
+of processor time. THREADS (1 by default) CPUs are
 used, the last ones, as the benchmarks themselves do.
 """
 
@@ -228,6 +229,16 @@ def rate(step, seconds: float) -> str:
             return str(steps / took)
 
 
+def cpu_rate(step, seconds: float) -> float:
+    start, steps = time.process_time(), 0
+    while True:
+        step()
+        steps += 1
+        took = time.process_time() - start
+        if took >= seconds:
+            return steps / took
+
+
 def latencies(act, seconds: float) -> str:
     start = before = time.perf_counter_ns()
     times = []
@@ -249,6 +260,11 @@ def serve(peer: str, figure: str):
         work, measure = four_rooms(), lambda steps, seconds: str(1000 * float(rate(steps, seconds)))
     elif what == "train_step" and peer == "jax-jit" and model == "mlp":
         work, measure = jax_step(int(batch[0])), rate
+    elif what == "update":
+        import learners
+
+        work, times = learners.work(peer, model, int(batch[0]))
+        measure = lambda work, seconds: str(times * cpu_rate(work, seconds))
     else:
         sys.exit(f"no peer {peer} for {figure}")
     for _ in range(3):

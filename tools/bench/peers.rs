@@ -8,18 +8,26 @@ use regoal::onnx::Graph;
 
 use super::measure::{Contender, ROUND};
 
-/// The Python that has them: `REGOAL_PEERS`, or what `tools/bench/run --setup` made.
-fn python() -> Option<PathBuf> {
+/// The Python that has a peer: `REGOAL_PEERS`, or what `tools/bench/run --setup` made; for
+/// `imitation`, which needs other versions, the one within that.
+fn python(peer: &str) -> Option<PathBuf> {
     let made = || Some(cache()?.join("bin/python"));
-    std::env::var_os("REGOAL_PEERS").map(PathBuf::from).or_else(made).filter(|path| path.exists())
+    let common = std::env::var_os("REGOAL_PEERS").map(PathBuf::from).or_else(made)?;
+    let python = match peer {
+        IMITATION => common.parent()?.parent()?.join("imitation/bin/python"),
+        _ => common,
+    };
+    python.exists().then_some(python)
 }
+
+const IMITATION: &str = "imitation";
 
 fn cache() -> Option<PathBuf> {
     Some(dirs::cache_dir()?.join("regoal/peers"))
 }
 
-fn command() -> Option<Command> {
-    let mut command = Command::new(python()?);
+fn command(peer: &str) -> Option<Command> {
+    let mut command = Command::new(python(peer)?);
     command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/bench/peers.py"));
     Some(command)
 }
@@ -34,7 +42,7 @@ struct Peer {
 
 impl Peer {
     fn start(name: &str, figure: &str, threads: usize) -> Option<Self> {
-        let mut command = command()?;
+        let mut command = command(name)?;
         command.args([name, figure]).env("THREADS", threads.to_string());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().ok()?;
@@ -80,7 +88,7 @@ pub fn exported(model: &str, batch: usize) -> Option<Graph> {
     let path = cache()?.join(format!("{model}-{batch}.onnx"));
     if !path.exists() {
         std::fs::create_dir_all(path.parent()?).ok()?;
-        let mut command = command()?;
+        let mut command = command("export")?;
         command.args(["export", model, &batch.to_string()]).arg(&path);
         let done = command.stdout(Stdio::null()).stderr(Stdio::null()).status().ok()?;
         done.success().then_some(())?;

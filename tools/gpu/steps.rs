@@ -89,7 +89,7 @@ fn main() {
     let engines = engines();
     for batch in batches {
         let adam = AdamW { weight_decay: 0.01, ..AdamW::default() };
-        let how = BehaviourCloning { batch, adam, ..BehaviourCloning::default() };
+        let how = BehaviourCloning { batch, optimiser: adam.into(), ..BehaviourCloning::default() };
         let step = TrainStep::behaviour_cloning(&policy, &how).unwrap();
         let mut index = vec![0; batch];
         let trainer = |(_, engine): &(String, Engine)| engine.train_on(&step, &data, 1).unwrap();

@@ -7,7 +7,7 @@ use clap::Args as ClapArgs;
 
 use super::describe::Words;
 use super::facts::Facts;
-use super::{EngineChoice, engines, print};
+use super::{EngineChoice, engines, operators, print};
 use crate::cmd::{Context, finetune, say, say_json};
 use crate::config::RobotConfig;
 use crate::onnx::Verified;
@@ -21,6 +21,7 @@ use crate::policy::with_spec;
 ///
 /// Examples:
 ///   regoal policy inspect models/reach/policy.onnx
+///   regoal policy inspect --operators
 ///   regoal policy inspect exported.onnx --write-spec policy.onnx
 ///     --robot firmware-config/emulated.toml --action joint_position
 ///     --observation joint_position,joint_velocity,desired_goal --goal ee_position
@@ -28,7 +29,8 @@ use crate::policy::with_spec;
 #[command(verbatim_doc_comment)]
 pub struct Args {
     /// The file
-    pub policy: PathBuf,
+    #[arg(required_unless_present = "operators")]
+    pub policy: Option<PathBuf>,
     /// Check it against this robot too
     #[arg(long, value_name = "FILE")]
     pub robot: Option<PathBuf>,
@@ -44,6 +46,9 @@ pub struct Args {
     /// The ONNX Runtime library; without it the cache and the system are searched
     #[arg(long, value_name = "FILE")]
     pub onnxruntime: Option<PathBuf>,
+    /// Instead, list the operators that a file may hold, and its other limits
+    #[arg(long, conflicts_with_all = ["policy", "robot", "write_spec", "all"])]
+    pub operators: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -54,11 +59,20 @@ pub struct Args {
 /// # Errors
 /// The file cannot be read, is not usable, or does not fit the robot. What is known is printed first.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
-    let mut file = finetune::read(context, &args.policy)?;
+    match &args.policy {
+        Some(policy) => explain(policy, args, context),
+        None if args.json => say_json(&operators::json()),
+        None => Ok(say(operators::list())?),
+    }
+}
+
+fn explain(policy: &Path, args: &Args, context: &Context) -> Result<()> {
+    let mut file = finetune::read(context, policy)?;
+    let named = policy.display();
     let robot = args.robot.as_deref().map(|path| RobotConfig::load(context.storage.as_ref(), path));
     let robot = robot.transpose()?;
     if let (Some(out), Some(robot)) = (&args.write_spec, &robot) {
-        file = described(&file, args, robot)?;
+        file = described(&file, args, robot).with_context(|| format!("{named}"))?;
         write(context, out, &file)?;
     }
     let (engines, note) = engines(EngineChoice::All, args.onnxruntime.as_deref())?;
@@ -71,7 +85,6 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         }
         say(print::describe(&facts, args.all))?;
     }
-    let named = args.policy.display();
     if let Some(refusal) = facts.refusal {
         anyhow::bail!("{named}: {}", refusal.reason);
     }
@@ -82,11 +95,10 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
 }
 
 fn described(file: &[u8], args: &Args, robot: &RobotConfig) -> Result<Vec<u8>> {
-    let named = || format!("{}", args.policy.display());
-    let graph = Verified::from_bytes(file).with_context(named)?;
-    let spec = args.words.spec(&graph, robot).with_context(named)?;
-    spec.joint_places(robot).with_context(named)?;
-    with_spec(file, &spec).with_context(named)
+    let graph = Verified::from_bytes(file)?;
+    let spec = args.words.spec(&graph, robot)?;
+    spec.joint_places(robot)?;
+    Ok(with_spec(file, &spec)?)
 }
 
 fn write(context: &Context, path: &Path, file: &[u8]) -> Result<()> {

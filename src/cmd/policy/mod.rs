@@ -6,6 +6,7 @@ mod facts;
 mod finetunable;
 mod graph;
 pub mod inspect;
+mod operators;
 mod print;
 mod trial;
 pub mod verify;

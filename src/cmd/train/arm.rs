@@ -9,7 +9,7 @@ use clap::Args as ClapArgs;
 use super::plan::SOFTWARE;
 use super::write;
 use crate::cmd::progress::Bar;
-use crate::cmd::tuning::Rates;
+use crate::cmd::tuning::{Descent, Rates};
 use crate::cmd::{Context, episodes, simulate};
 use crate::config::RobotConfig;
 use crate::engine::Engine;
@@ -27,7 +27,7 @@ use crate::rng::{self, Stream};
 /// Settings of the method on an arm. A scripted expert demonstrates reaching in the emulator, on the
 /// arm's right side only; the policy clones it, with hindsight goals. The result is a folder with
 /// `policy.onnx`, the demonstrations (one MCAP file each) and the loss per epoch.
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, Clone, ClapArgs)]
 pub struct ArmArgs {
     /// Scripted demonstrations
     #[arg(long, default_value_t = 20, conflicts_with = "env")]
@@ -35,6 +35,9 @@ pub struct ArmArgs {
     /// Learning rates
     #[command(flatten)]
     pub rates: Rates,
+    /// How parameters follow their gradient
+    #[command(flatten)]
+    pub descent: Descent,
     /// Units of each hidden layer
     #[arg(long, value_delimiter = ',', default_values_t = [256, 256], conflicts_with = "env")]
     pub hidden: Vec<usize>,
@@ -116,6 +119,7 @@ pub(super) fn run(args: &super::Args, context: &Context) -> Result<()> {
 
     let schedule = wish.arm.rates.schedule();
     let method = Gcbc { steps: wish.steps, schedule, ..Gcbc::default() };
+    let method = wish.arm.descent.apply(method)?;
     let data = Data { demonstrations: &demonstrations, attempts: &ReplayBuffer::default() };
     let bar = Bar::new("training", wish.steps);
     let mut on_progress = |p: gcbc::Progress| {

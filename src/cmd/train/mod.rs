@@ -6,7 +6,10 @@ mod curve;
 mod events;
 mod export;
 mod folder;
+mod gan;
+mod keypoints;
 mod plan;
+mod report;
 mod row;
 mod seeds;
 #[cfg(test)]
@@ -42,7 +45,7 @@ pub use arm::losses_csv;
 ///
 /// `gcbc` without `--env` trains for a real arm: scripted demonstrations in the emulator, logged as
 /// episodes, cloned with hindsight goals.
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, Clone, ClapArgs)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// The method
@@ -103,6 +106,13 @@ pub struct Args {
     /// What --compare shows [default: any, or return without goals]
     #[arg(long, value_enum, requires = "compare")]
     pub metric: Option<Metric>,
+    /// After bc or gcbc: trains GAIL on the same demonstrations too and draws why cloning drifts away
+    /// (shift.svg, .png, .csv): each one's error over time, and the states it visits
+    #[arg(long, conflicts_with_all = ["compare", "evaluate"])]
+    pub report: bool,
+    /// Environment steps of that GAIL
+    #[arg(long, value_name = "N", default_value_t = 50_000, requires = "report")]
+    pub report_steps: u64,
     /// Prints a line of JSON for each evaluation
     #[arg(long)]
     pub json: bool,
@@ -142,10 +152,12 @@ const EXAMPLES: &str = "Examples:
   regoal train her --env four_rooms --steps 50000         one run, in the folder her-four_rooms
   regoal train her --preset best --seeds 5 --jobs 2 --out runs/her
   regoal train her --list-presets
-  regoal train her --set her.relabel=0.5 --set ddpg.actor_lr=3e-4 --out runs/half
+  regoal train her --set her.relabel=0.5 --set learner.ddpg.actor_lr=3e-4 --out runs/half
   regoal train goalgail --preset best --relabel 0 --discriminator ss
   regoal train her --config runs/half/run.toml --seed 7 --out runs/again
   regoal train her --resume runs/her                      goes on after Ctrl-C
+  regoal train bc --env cart_pole --set demonstrations.episodes=1 --report
+  regoal train gan                                        the slide's question: k = 1, 5, convergence
   regoal train --compare runs/her runs/half --out her     her.svg, her.png and a table
   regoal train --evaluate runs/her/seed-0/best.onnx --eval-goals 200
   regoal train gcbc --out models/reach                    a policy for the arm of --robot
@@ -154,11 +166,17 @@ const EXAMPLES: &str = "Examples:
 /// The method that trains for an arm where no environment is named.
 const GCBC: &str = "gcbc";
 
+/// What is no run of a method: a report, and a policy that sees pictures.
+const LESSONS: [(&str, &str); 2] = [
+    ("gan", "prints what a better discriminator costs the generator, on a known distribution"),
+    ("keypoints", "behaviour cloning from pictures, through a spatial softmax"),
+];
+
 fn method_names() -> PossibleValuesParser {
-    let arm = PossibleValue::new(GCBC).help("goal-conditioned behaviour cloning with hindsight");
-    let all = METHODS.iter().map(|m| PossibleValue::new(m.name).help(m.about));
-    let arm = methods::named(GCBC).is_none().then_some(arm);
-    PossibleValuesParser::new(arm.into_iter().chain(all))
+    let methods = METHODS.iter().map(|m| (m.name, m.about));
+    PossibleValuesParser::new(
+        methods.chain(LESSONS).map(|(name, about)| PossibleValue::new(name).help(about)),
+    )
 }
 
 /// Runs the verb.
@@ -174,9 +192,18 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         let how = (args.metric, args.json);
         return compare::compare(&args.compare, how, &stem, context);
     };
+    match method {
+        "gan" => return gan::run(args, context),
+        "keypoints" => return keypoints::run(args, context),
+        _ => {}
+    }
     if args.list_presets {
         return list_presets(method);
     }
+    ensure!(
+        !args.report || ["bc", GCBC].contains(&method),
+        "--report is about behaviour cloning: expected bc or {GCBC}, found {method}"
+    );
     let own = args.env.is_none() && args.config.is_none() && args.resume.is_none();
     if method == GCBC && own {
         return arm::run(args, context);
@@ -199,7 +226,8 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     // What does not fit is found before anything is written.
     plan.learner(0, &engine, context)?;
     folder.write(FILE, plan.to_toml()?.as_bytes())?;
-    go_on(args, &plan, &folder, &engine, context)
+    go_on(args, &plan, &folder, &engine, context)?;
+    if args.report { report::run(args, &plan, &folder, context) } else { Ok(()) }
 }
 
 /// Goes on with a run folder.
@@ -227,7 +255,8 @@ fn resume(args: &Args, method: &str, path: &Path, context: &Context) -> Result<(
     }
     let folder = Folder::new(&context.storage, path);
     folder.write(FILE, plan.to_toml()?.as_bytes())?;
-    go_on(args, &plan, &folder, &engine, context)
+    go_on(args, &plan, &folder, &engine, context)?;
+    if args.report { report::run(args, &plan, &folder, context) } else { Ok(()) }
 }
 
 /// The engine of the run: another one would give other bits.
@@ -274,11 +303,11 @@ fn go_on(
         eprintln!("stopped and saved; go on with `regoal train {method} --resume {at}`");
         return Err(Interrupted.into());
     }
-    if args.json { Ok(()) } else { report(plan, &folders, &runs) }
+    if args.json { Ok(()) } else { summary(plan, &folders, &runs) }
 }
 
 /// What was reached, and where the policies lie.
-fn report(plan: &Plan, folders: &[Folder], runs: &[Vec<Row>]) -> Result<()> {
+fn summary(plan: &Plan, folders: &[Folder], runs: &[Vec<Row>]) -> Result<()> {
     for ((folder, rows), seed) in folders.iter().zip(runs).zip(&plan.seeds) {
         let better = |best: &Row, row: &Row| row.score() > best.score();
         let best = rows.iter().reduce(|best, row| if better(best, row) { row } else { best });
@@ -309,8 +338,8 @@ fn list_presets(method: &str) -> Result<()> {
         .with_context(|| format!("{method} on an arm has no presets: its options are in --help"))?;
     for preset in method.presets {
         say(format_args!("{}\n  {}", preset.name, preset.about()))?;
-        let settings = preset.text.lines().skip(1).filter(|line| !line.trim().is_empty());
-        settings.map(|line| say(format_args!("    {line}"))).collect::<Result<(), _>>()?;
+        let mut settings = preset.text.lines().skip(1).filter(|line| !line.trim().is_empty());
+        settings.try_for_each(|line| say(format_args!("    {line}")))?;
     }
     say("\nAll settings, as they are without a preset:")?;
     let all = (method.resolve)(toml::Table::new(), "defaults")?.to_string();

@@ -166,7 +166,7 @@ fn reap(jobs: &mut Vec<Job>) -> Result<()> {
         let errors = job.errors.join().unwrap_or_default();
         // 130: told to end, and saved.
         if !status.success() && status.code() != Some(130) {
-            let last = errors.lines().filter(|l| !l.trim().is_empty()).next_back().unwrap_or("");
+            let last = errors.lines().rfind(|l| !l.trim().is_empty()).unwrap_or("");
             bail!("seed {} failed ({status}): {last}", job.seed);
         }
     }

@@ -6,7 +6,7 @@ use super::slot::Slot;
 use super::{Library, run_error};
 use crate::engine::trainer::{DataSet, Feed};
 use crate::engine::{Device, EngineError, StepReport};
-use crate::onnx::{Form, INDEX, TrainStep};
+use crate::onnx::{Carried, Form, INDEX, TrainStep};
 
 /// Two sets of state tensors, on the device: each step reads one and writes the other, because an
 /// update in place may overwrite a weight that the backward pass still reads.
@@ -104,15 +104,15 @@ impl Training {
     }
 
     fn bind(session: Session, device: Device, form: &Form<'_>, fed: Fed) -> ort::Result<Self> {
-        let set = || {
-            let slot = |tensor: &crate::onnx::Tensor| {
-                Slot::of(&session, device, &tensor.dims, &tensor.data)
-            };
-            form.state().iter().map(|s| slot(&s.initial)).collect::<ort::Result<Vec<_>>>()
-        };
+        let first = |s: &Carried<'_>| Slot::of(&session, device, s.dims, s.initial);
+        // The first step fills it.
+        let second = |s: &Carried<'_>| Slot::new(&session, device, s.dims);
         let scalar = || Slot::<f32>::new(&session, device, &[]);
         let mut report = [scalar()?, scalar()?];
-        let mut states = [set()?, set()?];
+        let mut states = [
+            form.state().iter().map(first).collect::<ort::Result<Vec<_>>>()?,
+            form.state().iter().map(second).collect::<ort::Result<Vec<_>>>()?,
+        ];
         type Bound = (IoBinding, RunOptions<NoSelectedOutputs>);
         let mut bind = |from: &[Slot<f32>], to: &mut [Slot<f32>], id| -> ort::Result<Bound> {
             let mut binding = session.create_binding()?;

@@ -50,7 +50,7 @@ pub enum PolicyGradient {
     Reinforce,
 }
 
-/// Settings of the method.
+/// Settings of the method; discount and lambda are those of Ho & Ermon's code.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GailSettings {
@@ -99,11 +99,11 @@ impl Default for GailSettings {
             reward: None,
             hidden: vec![64, 64],
             activation: Activation::Tanh,
-            steps: 2048,
-            gamma: 0.99,
-            lambda: 0.95,
+            steps: 4096,
+            gamma: 0.995,
+            lambda: 0.97,
             epochs: 10,
-            minibatch: 64,
+            minibatch: 256,
             clip: 0.2,
             entropy: 0.0,
             lr: 3e-4,
@@ -208,12 +208,14 @@ impl Gail {
             };
             (0..rows).flat_map(one).collect()
         };
-        let mut report = None;
-        for _ in 0..self.settings.discriminator_updates {
+        for left in (0..self.settings.discriminator_updates).rev() {
             let (expert, agent) = (draw(&self.expert, &mut self.rng), draw(judged, &mut self.rng));
-            report = Some(self.discriminator.update(&expert, &agent, &mut self.rng)?);
+            if left == 0 {
+                return Ok(Some(self.discriminator.update(&expert, &agent, &mut self.rng)?));
+            }
+            self.discriminator.step(&expert, &agent, &mut self.rng)?;
         }
-        Ok(report)
+        Ok(None)
     }
 
     /// `r(s, g, a)` of each step, times `1 - gamma`.
@@ -407,5 +409,7 @@ fn free(policy: &Trained) -> &[f32] {
 
 /// Rows of `size` numbers by their places.
 fn gather(from: &[f32], size: usize, rows: &[usize]) -> Vec<f32> {
-    rows.iter().flat_map(|i| &from[i * size..(i + 1) * size]).copied().collect()
+    let mut gathered = Vec::with_capacity(rows.len() * size);
+    rows.iter().for_each(|i| gathered.extend_from_slice(&from[i * size..(i + 1) * size]));
+    gathered
 }

@@ -12,7 +12,7 @@ struct Line {
 }
 
 impl Line {
-    fn new(actions: ActionSpace, goal: usize) -> Box<dyn Env> {
+    fn boxed(actions: ActionSpace, goal: usize) -> Box<dyn Env> {
         let spec = EnvSpec {
             name: "line",
             observation: 1,
@@ -72,24 +72,33 @@ impl Env for Line {
 }
 
 fn settings(gradient: PolicyGradient) -> GailSettings {
-    let usual = GailSettings::default();
-    let discriminator =
-        DiscriminatorSettings { hidden: vec![32, 32], batch: 128, ..usual.discriminator.clone() };
-    let lr = if gradient == PolicyGradient::Ppo { 1e-3 } else { 3e-3 };
+    // The lecture's gradient has no trust region: it needs rewards that change slowly.
+    let (lr, gradient_penalty) = match gradient {
+        PolicyGradient::Ppo => (1e-3, 0.1),
+        PolicyGradient::Reinforce => (3e-3, 1.0),
+    };
+    let discriminator = DiscriminatorSettings {
+        hidden: vec![32, 32],
+        batch: 128,
+        gradient_penalty,
+        ..DiscriminatorSettings::default()
+    };
     GailSettings {
         gradient,
         hidden: vec![32, 32],
         steps: 500,
+        minibatch: 64,
         gamma: 0.9,
+        lambda: 0.95,
         lr,
         discriminator,
         discriminator_updates: 8,
-        ..usual
+        ..GailSettings::default()
     }
 }
 
 fn gail(settings: &GailSettings, actions: ActionSpace, goal: usize) -> Gail {
-    let mut env = Line::new(actions, goal);
+    let mut env = Line::boxed(actions, goal);
     let mut rng = stream(1, Stream::Demonstrations);
     let demonstrations = collect(env.as_mut(), 20, Noise::default(), &mut rng).unwrap();
     Gail::new(&Engine::tract(), settings, env, &demonstrations, 1).unwrap()
@@ -97,7 +106,7 @@ fn gail(settings: &GailSettings, actions: ActionSpace, goal: usize) -> Gail {
 
 /// Mean sum of the task's own rewards.
 fn mean_return(gail: &Gail, actions: ActionSpace, goal: usize) -> f64 {
-    let mut env = Line::new(actions, goal);
+    let mut env = Line::boxed(actions, goal);
     let mut actor = Actor::new(&Engine::tract(), &gail.policy().unwrap(), actions).unwrap();
     let goals = evaluate::goals(env.as_ref(), 50, 1);
     evaluate::run(env.as_mut(), &mut actor, &goals, Noise::default(), 1).unwrap().mean_return
@@ -157,7 +166,7 @@ fn saved_and_restored_it_goes_on_bit_for_bit() {
 fn the_deployed_policy_does_what_the_acting_one_prefers() {
     let mut gail = gail(&settings(PolicyGradient::Ppo), CONTINUOUS, 1);
     gail.iterate().unwrap();
-    let mut env = Line::new(CONTINUOUS, 1);
+    let mut env = Line::boxed(CONTINUOUS, 1);
     env.reset(&[0.4], &mut stream(3, Stream::HeldOut)).unwrap();
     let mut action = [0.0];
     let mut actor = Actor::new(&Engine::tract(), &gail.policy().unwrap(), CONTINUOUS).unwrap();

@@ -15,7 +15,7 @@
 use rand::SeedableRng as _;
 use serde::{Deserialize, Serialize};
 
-use super::{Bounds, OffPolicy, Rows, deployed_sight, scaled};
+use super::{Bounds, OffPolicy, Rows, deployed_sight, scaled, squared_error};
 use crate::engine::Engine;
 use crate::env::{ActionSpace, EnvSpec};
 use crate::learn::LearnError;
@@ -192,7 +192,6 @@ impl Sizes {
         let rows = Rows::new(b, env, self.rows);
         let [now, next] = rows.sights(b);
         let action = rows.input(b, "action", self.a);
-        let (reward, success) = (rows.input(b, "reward", 1), rows.input(b, "success", 1));
         let smoothing = rows.input(b, "smoothing", self.a);
 
         let actor = self.actor.given(b, "actor_target");
@@ -204,23 +203,15 @@ impl Sizes {
             self.value(b, &target, next, next_action)
         });
         let targets: Vec<Value> = targets.collect();
-        let next_value = targets.into_iter().reduce(|x, y| b.min(x, y));
-        let next_value = next_value.unwrap_or(reward);
-        let one = b.scalar(1.0);
-        let goes_on = b.sub(one, success);
-        let discounted = scaled(b, next_value, self.gamma);
-        let future = b.mul(goes_on, discounted);
-        let y = b.add(reward, future);
-        let y = b.clip(y, self.bounds.low, self.bounds.high);
+        let worth = targets.into_iter().reduce(|x, y| b.min(x, y)).unwrap_or(now);
+        let y = self.bounds.target(b, &rows, self.gamma, worth);
 
         let losses = critics.iter().map(|critic| {
             let q = self.value(b, critic, now, action);
-            let error = b.sub(q, y);
-            let square = b.mul(error, error);
-            b.reduce_mean(square, &[], false)
+            squared_error(b, q, y)
         });
         let losses: Vec<Value> = losses.collect();
-        losses.into_iter().reduce(|x, y| b.add(x, y)).unwrap_or(one)
+        losses.into_iter().reduce(|x, y| b.add(x, y)).unwrap_or(y)
     }
 
     /// `mean -Q(s, g, pi) + l2 ||pi||² + bc 1[demonstrated] ||pi - a||²`.
@@ -352,8 +343,8 @@ impl OffPolicy for Ddpg {
     fn restore(&mut self, kept: &Checkpoint) -> Result<(), LearnError> {
         self.actor.restore(&kept.part("actor"))?;
         self.critic.restore(&kept.part("critic"))?;
-        self.actor_target = kept.tensor("actor_target")?.to_vec();
-        self.critic_target = kept.tensor("critic_target")?.to_vec();
+        self.actor_target = kept.tensor_of("actor_target", self.actor_target.len())?;
+        self.critic_target = kept.tensor_of("critic_target", self.critic_target.len())?;
         self.updates = kept.count("updates")?;
         self.rng = kept.rng("rng")?;
         Ok(())

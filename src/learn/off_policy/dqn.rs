@@ -10,7 +10,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bounds, OffPolicy, Rows, deployed_sight};
+use super::{Bounds, OffPolicy, Rows, deployed_sight, squared_error};
 use crate::engine::Engine;
 use crate::env::{ActionSpace, EnvSpec};
 use crate::learn::LearnError;
@@ -83,7 +83,6 @@ impl Dqn {
             let rows = Rows::new(b, env, rows);
             let [now, next] = rows.sights(b);
             let chosen = rows.input(b, "chosen", choices);
-            let (reward, success) = (rows.input(b, "reward", 1), rows.input(b, "success", 1));
             let values = mlp.given(b, "target").apply(b, next);
             let best = if settings.double {
                 let online = mlp.given(b, "online").apply(b, next);
@@ -91,19 +90,11 @@ impl Dqn {
             } else {
                 b.reduce("ReduceMax", values, &[1], true)
             };
-            let one = b.scalar(1.0);
-            let goes_on = b.sub(one, success);
-            let gamma = b.scalar(gamma);
-            let best = b.mul(best, gamma);
-            let future = b.mul(best, goes_on);
-            let y = b.add(reward, future);
-            let y = b.clip(y, bounds.low, bounds.high);
+            let y = bounds.target(b, &rows, gamma, best);
             let values = critic.apply(b, now);
             let picked = b.mul(values, chosen);
             let q = b.reduce_sum(picked, &[1], true);
-            let error = b.sub(q, y);
-            let square = b.mul(error, error);
-            b.reduce_mean(square, &[], false)
+            squared_error(b, q, y)
         };
         let critic = Trained::new(engine, &mlp, target.clone(), AdamW::default(), loss)?;
         let DqnSettings { lr, double, .. } = *settings;
@@ -172,7 +163,7 @@ impl OffPolicy for Dqn {
 
     fn restore(&mut self, kept: &Checkpoint) -> Result<(), LearnError> {
         self.critic.restore(&kept.part("critic"))?;
-        self.target = kept.tensor("target")?.to_vec();
+        self.target = kept.tensor_of("target", self.target.len())?;
         Ok(())
     }
 }

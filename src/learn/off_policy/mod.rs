@@ -139,6 +139,30 @@ pub struct Bounds {
     pub high: f32,
 }
 
+impl Bounds {
+    /// For returns that can be anything.
+    const NONE: Self = Self { low: f32::MIN, high: f32::MAX };
+
+    /// `y = clip(r + gamma (1 - success) next)`, `[B, 1]`: success ends a return. `next` is the value
+    /// of what follows; inputs `reward` and `success` `[B, 1]`.
+    fn target(self, b: &mut Builder, rows: &Rows, gamma: f32, next: Value) -> Value {
+        let (reward, success) = (rows.input(b, "reward", 1), rows.input(b, "success", 1));
+        let one = b.scalar(1.0);
+        let goes_on = b.sub(one, success);
+        let discounted = scaled(b, next, gamma);
+        let future = b.mul(goes_on, discounted);
+        let y = b.add(reward, future);
+        b.clip(y, self.low, self.high)
+    }
+}
+
+/// `mean (q - y)²`.
+fn squared_error(b: &mut Builder, q: Value, y: Value) -> Value {
+    let error = b.sub(q, y);
+    let square = b.mul(error, error);
+    b.reduce_mean(square, &[], false)
+}
+
 /// The inputs of a training step's batch that every learner takes.
 struct Rows {
     rows: usize,
@@ -200,4 +224,40 @@ pub(super) fn deployed_sight(b: &mut Builder, env: &EnvSpec, vector: &[f32]) -> 
     };
     let stored = normalizer::stored(b, vector);
     normalizer::apply(b, stored, both)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::named;
+    use crate::onnx::Verified;
+
+    /// `clip(r + gamma (1 - success) next)` with `gamma = 1/2`.
+    fn targets(bounds: Bounds, reward: [f32; 4], success: [f32; 4], next: [f32; 4]) -> Vec<f32> {
+        let mut b = Builder::new();
+        let rows = Rows::new(&mut b, named("four_rooms").unwrap().spec(), 4);
+        let value = rows.input(&mut b, "next", 1);
+        let y = bounds.target(&mut b, &rows, 0.5, value);
+        b.output("y", y);
+        let graph = Verified::try_from(b.finish().unwrap()).unwrap();
+        let mut session = Engine::tract().load(&graph).unwrap();
+        let given = [("reward", reward), ("success", success), ("next", next)];
+        let vector = ("normalizer", &[8][..], &[1.0; 8][..]);
+        let inputs: Vec<_> = given.iter().map(|(name, x)| (*name, &[4, 1][..], &x[..])).collect();
+        session.run(&[&[vector][..], &inputs].concat()).unwrap().remove(0).data
+    }
+
+    #[test]
+    fn success_ends_a_return_whatever_would_follow() {
+        let found = targets(Bounds::NONE, [0.0, 0.0, 1.0, 1.0], [0.0, 1.0, 0.0, 1.0], [8.0; 4]);
+        assert_eq!(found, [4.0, 0.0, 5.0, 1.0]);
+    }
+
+    #[test]
+    fn targets_stay_within_the_returns_there_can_be() {
+        let next = [-30.0, -8.0, 1.0, 30.0];
+        let bounds = Bounds { low: -5.0, high: 1.0 };
+        assert_eq!(targets(bounds, [0.0; 4], [0.0; 4], next), [-5.0, -4.0, 0.5, 1.0]);
+        assert_eq!(targets(Bounds::NONE, [0.0; 4], [0.0; 4], next), [-15.0, -4.0, 0.5, 15.0]);
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! a'     ~  pi(s', g)
-//! y      <- clip(r + gamma (1 - success) (min_i Q_i'(s', g, a') - alpha log pi(a' | s', g)))
+//! y      <- clip(r + gamma (1 - success) min_i Q_i'(s', g, a'))
 //! phi    <- min  sum_i mean (Q_i(s, g, a) - y)²
 //! theta  <- min  mean alpha log pi(a | s, g) - min_i Q_i(s, g, a),   a ~ pi(s, g)
 //! alpha  <- such that the entropy of pi is -dim(a)
@@ -10,11 +10,16 @@
 //!
 //! `pi` is a Gaussian squashed by tanh: `a = limit tanh(mu + sigma eps)`. Its log density is taken in
 //! units of the largest action, so that one target entropy fits every environment.
+//!
+//! The paper's `y` also counts the entropy to come, `- alpha log pi(a' | s', g)`; that is the setting
+//! `soft`. It is off by default because here success ends the return: an entropy that is paid in each
+//! step until then makes arriving a loss, and no clip could hold such a return (sparse tasks of Ball
+//! et al. 2023 leave it out too).
 
 use rand::SeedableRng as _;
 use serde::{Deserialize, Serialize};
 
-use super::{Bounds, OffPolicy, Rows, deployed_sight, scaled};
+use super::{Bounds, OffPolicy, Rows, deployed_sight, scaled, squared_error};
 use crate::engine::{Engine, Session};
 use crate::env::{ActionSpace, EnvSpec};
 use crate::learn::LearnError;
@@ -40,11 +45,20 @@ pub struct SacSettings {
     pub temperature: f32,
     /// Whether the temperature follows the entropy.
     pub automatic: bool,
+    /// Whether targets count the entropy to come; they are then not clipped.
+    pub soft: bool,
 }
 
 impl Default for SacSettings {
     fn default() -> Self {
-        Self { hidden: vec![256, 256], lr: 1e-3, gamma: None, temperature: 0.1, automatic: true }
+        Self {
+            hidden: vec![256, 256],
+            lr: 1e-3,
+            gamma: None,
+            temperature: 0.1,
+            automatic: true,
+            soft: false,
+        }
     }
 }
 
@@ -73,6 +87,7 @@ struct Sizes {
     limit: f32,
     gamma: f32,
     bounds: Bounds,
+    soft: bool,
     critics: Vec<Mlp>,
     actor: Mlp,
 }
@@ -111,7 +126,8 @@ impl Sac {
             a,
             limit,
             gamma: settings.gamma.unwrap_or(1.0 - 1.0 / env.horizon as f32),
-            bounds,
+            bounds: if settings.soft { Bounds::NONE } else { bounds },
+            soft: settings.soft,
             critics: vec![Mlp::new(sight + a, &settings.hidden, 1, Activation::Relu); 2],
             actor: Mlp::new(sight, &settings.hidden, 2 * a, Activation::Relu),
         };
@@ -220,30 +236,23 @@ impl Sizes {
         let rows = Rows::new(b, env, self.rows);
         let [now, next] = rows.sights(b);
         let action = rows.input(b, "action", self.a);
-        let (reward, success) = (rows.input(b, "reward", 1), rows.input(b, "success", 1));
-        let (noise, alpha) = (rows.input(b, "noise", self.a), b.input("alpha", &[]));
+        let noise = rows.input(b, "noise", self.a);
         let actor = self.actor.given(b, "actor");
         let drawn = self.draw(b, &actor, next, noise);
         let targets = self.given(b, TARGETS);
-        let worth = self.least(b, &targets, next, drawn.action);
-        let entropy = b.mul(alpha, drawn.log_density);
-        let soft = b.sub(worth, entropy);
-        let one = b.scalar(1.0);
-        let goes_on = b.sub(one, success);
-        let discounted = scaled(b, soft, self.gamma);
-        let future = b.mul(goes_on, discounted);
-        let y = b.add(reward, future);
-        let y = b.clip(y, self.bounds.low, self.bounds.high);
-        let errors: Vec<Value> = critics
-            .iter()
-            .map(|critic| {
-                let q = self.value(b, critic, now, action);
-                let error = b.sub(q, y);
-                let square = b.mul(error, error);
-                b.reduce_mean(square, &[], false)
-            })
-            .collect();
-        errors.into_iter().reduce(|x, y| b.add(x, y)).unwrap_or(one)
+        let mut worth = self.least(b, &targets, next, drawn.action);
+        if self.soft {
+            let alpha = b.input("alpha", &[]);
+            let entropy = b.mul(alpha, drawn.log_density);
+            worth = b.sub(worth, entropy);
+        }
+        let y = self.bounds.target(b, &rows, self.gamma, worth);
+        let errors = critics.iter().map(|critic| {
+            let q = self.value(b, critic, now, action);
+            squared_error(b, q, y)
+        });
+        let errors: Vec<Value> = errors.collect();
+        errors.into_iter().reduce(|x, y| b.add(x, y)).unwrap_or(y)
     }
 
     fn actor_loss(&self, b: &mut Builder, actor: &Layers, env: &EnvSpec) -> Value {
@@ -293,9 +302,9 @@ impl OffPolicy for Sac {
             ("reward", rewards),
             ("success", &batch.success),
             ("noise", &self.noise),
-            ("alpha", &alpha),
             ("actor", self.actor.weights()),
         ];
+        inputs.extend(self.settings.soft.then_some(("alpha", &alpha[..])));
         inputs.extend(goal);
         inputs.extend(TARGETS.into_iter().zip(cut(&self.critics, &self.critic_target)));
         let critic_loss = self.critic.step(&inputs, self.settings.lr)?.loss;
@@ -361,7 +370,7 @@ impl OffPolicy for Sac {
     fn restore(&mut self, kept: &Checkpoint) -> Result<(), LearnError> {
         self.actor.restore(&kept.part("actor"))?;
         self.critic.restore(&kept.part("critic"))?;
-        self.critic_target = kept.tensor("critic_target")?.to_vec();
+        self.critic_target = kept.tensor_of("critic_target", self.critic_target.len())?;
         self.log_alpha = kept.tensor("log_alpha")?.first().copied().unwrap_or(0.0);
         self.rng = kept.rng("rng")?;
         Ok(())

@@ -1,13 +1,12 @@
 //! Shapes of operators that rearrange, join and cut.
 
 use super::{Call, Info};
-use crate::onnx::tensor::{ElementType, stored};
-use crate::onnx::{Dim, OnnxError};
+use crate::onnx::{Dim, ElementType, OnnxError};
 
 impl Call<'_> {
     pub(super) fn constant(&self) -> Result<Info, OnnxError> {
-        if let Some(tensor) = self.node.tensor("value") {
-            return Info::stored(tensor);
+        if let Some(value) = self.value()? {
+            return Ok(value);
         }
         if self.node.float("value_float").is_some() {
             return Ok(Info { element: ElementType::F32, dims: Some(vec![]), ints: None });
@@ -25,11 +24,21 @@ impl Call<'_> {
         Err(self.wrong("an attribute value, value_float, value_int or value_ints", "none"))
     }
 
-    pub(super) fn constant_of_shape(&self) -> Result<Info, OnnxError> {
-        let element = match self.node.tensor("value") {
-            Some(tensor) => stored(tensor)?.element,
-            None => ElementType::F32,
+    /// The tensor in attribute `value`. It mostly has no name: what is wrong with it is said of the
+    /// node.
+    fn value(&self) -> Result<Option<Info>, OnnxError> {
+        let told = |error| match error {
+            OnnxError::ExternalData { .. } => {
+                OnnxError::ExternalData { tensor: format!("value of {}", self.node.label()) }
+            }
+            OnnxError::Invalid { expected, found, .. } => self.wrong(expected, found),
+            other => other,
         };
+        self.node.tensor("value").map(Info::stored).transpose().map_err(told)
+    }
+
+    pub(super) fn constant_of_shape(&self) -> Result<Info, OnnxError> {
+        let element = self.value()?.map_or(ElementType::F32, |value| value.element);
         let Some(shape) = &self.input(0)?.ints else {
             return Ok(Info { element, dims: None, ints: None });
         };

@@ -1,5 +1,4 @@
-//! What each operator makes of its inputs' types and shapes, and so the list of operators that a
-//! graph may hold: those that every engine runs.
+//! What each operator makes of its inputs' types and shapes.
 
 mod activation;
 mod arrange;
@@ -17,7 +16,7 @@ pub(crate) use einsum::{Equation, Label};
 pub(crate) use recurrent::gates;
 
 use super::proto::NodeProto;
-use super::{Dim, ElementType, OnnxError};
+use super::{Dim, ElementType, OnnxError, Operator};
 pub(crate) use window::{Reach, window};
 
 /// What is known of a value before anything runs.
@@ -33,8 +32,9 @@ pub(crate) struct Info {
 /// The largest number of axes of a value.
 pub(crate) const MAX_RANK: usize = 8;
 
-/// How many inputs and outputs an operator takes: (fewest inputs, most inputs, most outputs).
-fn arity(op: &str) -> Option<(usize, usize, usize)> {
+/// How many inputs and outputs an operator takes: (fewest inputs, most inputs, most outputs); `None`
+/// for one whose shapes are not known here.
+pub(crate) fn arity(op: &str) -> Option<(usize, usize, usize)> {
     const MANY: usize = 1024;
     Some(match op {
         "Abs" | "Ceil" | "Cos" | "Elu" | "Erf" | "Exp" | "Floor" | "Gelu" | "HardSigmoid"
@@ -130,12 +130,7 @@ struct Call<'a> {
 impl<'a> Call<'a> {
     fn new(node: &'a NodeProto, inputs: &'a [Option<&'a Info>]) -> Result<Self, OnnxError> {
         let call = Self { node, inputs };
-        let domain = node.domain.as_deref().unwrap_or("");
-        let ours = matches!(domain, "" | "ai.onnx");
-        let Some((fewest, most, outputs)) = arity(node.op()).filter(|_| ours) else {
-            let op = if ours { node.op().into() } else { format!("{domain}::{}", node.op()) };
-            return Err(OnnxError::UnknownOp { node: node.label().into(), op });
-        };
+        let Operator { inputs: [fewest, most], outputs, .. } = Operator::of(node)?;
         if inputs.len() < fewest
             || inputs.len() > most
             || inputs.iter().take(fewest).any(|i| i.is_none())

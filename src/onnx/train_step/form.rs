@@ -100,17 +100,33 @@ fn next_of(name: &str) -> String {
 /// joined from verified parts.
 pub(crate) struct Form<'a> {
     graph: &'a Graph,
-    state: Vec<StateTensor>,
+    state: Vec<Carried<'a>>,
     parameters: Range<usize>,
 }
 
-impl Form<'_> {
+/// What goes from one step to the next, its first value where the [`TrainStep`] has it.
+pub(crate) struct Carried<'a> {
+    pub input: String,
+    pub output: String,
+    pub dims: &'a [usize],
+    pub initial: &'a [f32],
+}
+
+impl<'a> Carried<'a> {
+    fn of(state: &'a StateTensor) -> Self {
+        let StateTensor { input, output, initial } = state;
+        let (input, output) = (input.clone(), output.clone());
+        Self { input, output, dims: &initial.dims, initial: &initial.data }
+    }
+}
+
+impl<'a> Form<'a> {
     pub fn graph(&self) -> &Graph {
         self.graph
     }
 
     /// What goes from one step to the next.
-    pub fn state(&self) -> &[StateTensor] {
+    pub fn state(&self) -> &[Carried<'a>] {
         &self.state
     }
 
@@ -129,18 +145,20 @@ impl Form<'_> {
 impl TrainStep {
     /// Plain nodes over one flat vector: for every engine.
     pub(crate) fn plain(&self) -> Form<'_> {
-        Form { graph: &self.graph, state: self.state.clone(), parameters: 0..1 }
+        let state = self.state.iter().map(Carried::of).collect();
+        Form { graph: &self.graph, state, parameters: 0..1 }
     }
 
     /// The update as one node over parameters in pieces: for engines that have our operators.
     pub(crate) fn fused(&self) -> Form<'_> {
-        let mut state: Vec<StateTensor> = self.state.iter().skip(1).cloned().collect();
+        let mut state: Vec<Carried<'_>> = self.state.iter().skip(1).map(Carried::of).collect();
         let start = state.len();
         let flat = self.state.first().map_or(&[][..], |flat| flat.initial.data.as_slice());
-        state.extend(self.parameters.iter().enumerate().map(|(i, slice)| StateTensor {
+        state.extend(self.parameters.iter().enumerate().map(|(i, slice)| Carried {
             input: format!("{PIECE}{i}"),
             output: next_of(&format!("{PIECE}{i}")),
-            initial: slice.tensor(flat),
+            dims: &slice.dims,
+            initial: slice.of(flat),
         }));
         let parameters = start..state.len();
         Form { graph: &self.fused, state, parameters }

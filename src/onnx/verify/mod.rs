@@ -46,11 +46,11 @@ impl Default for Limits {
 }
 
 /// The operator sets we read.
-const OPSETS: std::ops::RangeInclusive<i64> = 13..=22;
+pub const OPSETS: std::ops::RangeInclusive<i64> = 13..=22;
 
 /// The versions of the file format that we read: those of the operator sets, and what exporters
 /// write for them.
-const IR_VERSIONS: std::ops::RangeInclusive<i64> = 3..=14;
+pub const IR_VERSIONS: std::ops::RangeInclusive<i64> = 3..=14;
 
 /// A graph that any engine can be given: every name resolved and unique, nodes in order of use,
 /// known operators of a known opset, attributes, shapes and axes that fit, one open size at most,
@@ -207,13 +207,20 @@ mod tests {
             (|g| g.node.reverse(), "node `action`: nothing before it produces `gemm_0`"),
             (|g| g.node[1].output[0] = "w".into(), "the name `w` is given to two values"),
             (|g| g.initializer[1].name = Some("w".into()), "the name `w` is given to two values"),
-            (|g| g.node[1].op_type = Some("Loop".into()), "operator `Loop` is not supported"),
+            (
+                |g| g.node[1].op_type = Some("Loop".into()),
+                "node `action`: operator `Loop` is not supported; `regoal policy inspect --operators`",
+            ),
+            (
+                |g| g.node[1].op_type = Some("TanH".into()),
+                "operator `TanH` is not supported, `Tanh` is; `regoal policy",
+            ),
             (
                 |g| g.node[1].domain = Some("com.microsoft".into()),
                 "operator `com.microsoft::Tanh` is not supported",
             ),
             (
-                |g| g.initializer[0].raw_data = Some(vec![0; 23]),
+                |g| g.initializer[0].raw_data = Some(vec![0; 23].into()),
                 "tensor `w`: expected 24 of data for dims [3, 2], found 23",
             ),
             (|g| g.initializer[0].dims = vec![-1, 2], "tensor `w`: expected dims of at least 0"),
@@ -223,7 +230,7 @@ mod tests {
             ),
             (
                 |g| g.initializer[0].data_type = Some(10),
-                "tensor `w`: expected a float, double, int32, int64 or bool tensor",
+                "tensor `w`: expected a float, double, int32, int64 or bool tensor, found float16",
             ),
             (
                 |g| g.initializer[0].data_location = Some(1),
@@ -257,6 +264,26 @@ mod tests {
         let mut calling = policy();
         calling.model.functions.push(Default::default());
         assert!(Verified::try_from(calling).unwrap_err().to_string().contains("no functions"));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_constant_is_said_of_its_node() {
+        let said = |data_type, data_location| {
+            refusal(|g| {
+                let value = TensorProto { data_type, data_location, ..TensorProto::default() };
+                let constant = NodeProto {
+                    op_type: Some("Constant".into()),
+                    output: vec!["c".into()],
+                    attribute: vec![AttributeProto::tensor("value", value)],
+                    ..NodeProto::default()
+                };
+                g.graph.node.push(constant);
+            })
+        };
+        let found = said(Some(10), None);
+        assert!(found.starts_with("node `c` (Constant): expected a float,"), "{found}");
+        let found = said(Some(1), Some(1));
+        assert!(found.starts_with("tensor `value of c`: its data is in another file"), "{found}");
     }
 
     #[test]
