@@ -219,6 +219,15 @@ impl Plan {
         Ok(self.robot.as_ref().map(load).transpose()?)
     }
 
+    /// The robot that the policy can run on as it is. A policy that must also see a cube has none:
+    /// the control loop measures joints only.
+    ///
+    /// # Errors
+    /// Its configuration cannot be read.
+    pub fn runs_on(&self, context: &Context) -> Result<Option<RobotConfig>> {
+        if self.env == ARM { self.robot(context) } else { Ok(None) }
+    }
+
     /// Opens the environment; `seed` is the run's.
     ///
     /// # Errors

@@ -154,7 +154,7 @@ impl Training<'_> {
     }
 
     fn export(&self, policy: Graph, row: &Row) -> Result<Vec<u8>> {
-        let robot = self.plan.robot(self.context)?;
+        let robot = self.plan.runs_on(self.context)?;
         export::file(policy, &Provenance::new(self.plan, row), robot.as_ref())
     }
 
