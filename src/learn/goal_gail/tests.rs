@@ -26,11 +26,10 @@ fn learner(settings: &GoalGailSettings) -> GoalGail {
 
 /// After a rollout: a batch of agent and expert, and its rewards.
 fn judged(learner: &mut GoalGail) -> Transitions {
-    let mut batch = Transitions::default();
-    learner.draw(&mut batch);
-    learner.reward(&batch).unwrap();
-    assert_eq!((batch.len(), learner.rewards.len()), (128, 128));
-    batch
+    learner.draw();
+    learner.reward().unwrap();
+    assert_eq!((learner.batch.len(), learner.rewards.len()), (128, 128));
+    learner.batch.clone()
 }
 
 /// Two rows of an environment of two numbers, with goals of two and actions of `actions`.
@@ -168,9 +167,9 @@ fn without_demonstrations_it_is_hindsight_experience_replay() {
     let mut learner = learner(&settings);
     assert_eq!((learner.delta, learner.discriminator.is_none()), (0.0, true));
     learner.iterate().unwrap();
-    let mut batch = Transitions::default();
-    learner.draw(&mut batch);
-    learner.reward(&batch).unwrap();
+    learner.draw();
+    learner.reward().unwrap();
+    let batch = &learner.batch;
     assert_eq!((batch.len(), &learner.rewards), (settings.her.batch, &batch.success));
     assert!(batch.success.contains(&1.0));
 }
