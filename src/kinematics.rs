@@ -123,6 +123,19 @@ impl Chain {
         points
     }
 
+    /// The frame that the last joint of the chain turns (base frame): the hand, its fingers along
+    /// `-z`, on the SO-101 its moving jaw on the side of `x`.
+    pub fn hand(&self, q: &[f64]) -> Isometry3<f64> {
+        self.frames(q).0 * self.tip.inverse()
+    }
+
+    /// The axis that each joint of the chain turns about: a point of it (m) and its direction.
+    pub fn axes(&self, q: &[f64]) -> JointVec<(Vector3<f64>, Vector3<f64>)> {
+        let axis =
+            |frame: &Isometry3<f64>| (frame.translation.vector, frame.rotation * Vector3::z());
+        self.frames(q).1.iter().map(axis).collect()
+    }
+
     fn frames(&self, q: &[f64]) -> (Isometry3<f64>, JointVec<Isometry3<f64>>) {
         let mut frame = Isometry3::identity();
         let mut axes = JointVec::new();

@@ -370,7 +370,7 @@ mod tests {
 
     #[test]
     fn environments_show_what_happens_in_them() {
-        for name in ["bit_flip", "block_pusher", "four_rooms"] {
+        for name in ["arm_pick_place", "bit_flip", "block_pusher", "four_rooms"] {
             let mut env = crate::env::named(name).unwrap();
             let mut rng = crate::rng::stream(5, crate::rng::Stream::HeldOut);
             let goal = env.sample_goal(&mut rng);

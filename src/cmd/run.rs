@@ -111,7 +111,7 @@ impl Running {
         context: &Context,
     ) -> Result<Self> {
         let emulator = match robot.bus.port.as_str() {
-            "emulated" => Some(emulate::serve(robot, 0, context)?),
+            "emulated" => Some(emulate::serve(robot, 0, None, context)?),
             _ => None,
         };
         let port = match &emulator {

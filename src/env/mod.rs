@@ -36,6 +36,7 @@
 //!
 //! To have it on the command line, add its name to [`NAMES`] and [`named`].
 
+mod arm_pick;
 mod arm_reach;
 mod bit_flip;
 mod block_pusher;
@@ -48,6 +49,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::rng::Rng;
 
+pub use arm_pick::{ArmPick, World};
 pub use arm_reach::{ArmReach, Expert, Workspace, start_pose};
 pub use bit_flip::BitFlip;
 pub use block_pusher::BlockPusher;
@@ -60,6 +62,12 @@ pub use vectorised::Vectorised;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EnvError {
+    /// The robot's configuration is not valid.
+    #[error(transparent)]
+    Config(#[from] crate::config::ConfigError),
+    /// The robot has no joint beyond those that move its tip.
+    #[error("expected a robot with a gripper, found joints {0:?}")]
+    NoGripper(Vec<String>),
     /// The kinematic model is unknown or the goal out of reach.
     #[error(transparent)]
     Kinematics(#[from] crate::kinematics::KinematicsError),
@@ -210,8 +218,15 @@ pub trait Env: Send {
 }
 
 /// The names that [`named`] knows; `bit_flip_N` is bit flipping with another number of bits.
-pub const NAMES: [&str; 6] =
-    ["acrobot", "bit_flip", "block_pusher", "cart_pole", "four_rooms", "mountain_car"];
+pub const NAMES: [&str; 7] = [
+    "acrobot",
+    "arm_pick_place",
+    "bit_flip",
+    "block_pusher",
+    "cart_pole",
+    "four_rooms",
+    "mountain_car",
+];
 
 /// The environment of a name.
 ///
@@ -219,6 +234,7 @@ pub const NAMES: [&str; 6] =
 /// There is none.
 pub fn named(name: &str) -> Result<Box<dyn Env>, EnvError> {
     Ok(match name {
+        "arm_pick_place" => Box::new(ArmPick::shipped()?),
         "bit_flip" => Box::new(BitFlip::default()),
         "block_pusher" => Box::new(BlockPusher::new()),
         "four_rooms" => Box::new(FourRooms::new()),

@@ -20,5 +20,5 @@ pub mod wire;
 
 pub use arm::{Arm, ArmError, ArmState, JointState};
 pub use bus::{Bus, BusError};
-pub use emulator::{Emulator, MemoryPort, PtyServer};
+pub use emulator::{Emulator, MemoryPort, PtyServer, Surroundings};
 pub use port::{Port, PortError, SerialPort};

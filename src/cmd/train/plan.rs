@@ -11,7 +11,7 @@ use super::{Args, arm};
 use crate::cmd::Context;
 use crate::config::{RobotConfig, nearest_key};
 use crate::engine::Engine;
-use crate::env::{self, ArmReach, Env};
+use crate::env::{self, ArmPick, ArmReach, Env};
 use crate::learn::learner::Learner;
 use crate::learn::methods::{self, METHODS, Method};
 use crate::learn::settings;
@@ -22,8 +22,14 @@ pub const FILE: &str = "run.toml";
 /// The version of this program, which also decides a run.
 pub const SOFTWARE: &str = concat!("regoal ", env!("CARGO_PKG_VERSION"));
 
-/// The environment that needs a robot's configuration.
-pub const ARM: &str = "arm_reach";
+/// The environments that are made of a robot's configuration.
+const ARM: &str = "arm_reach";
+const PICK: &str = "arm_pick_place";
+
+/// Whether an environment is made of a robot's configuration.
+pub fn has_arm(env: &str) -> bool {
+    [ARM, PICK].contains(&env)
+}
 
 /// What decides a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -116,7 +122,7 @@ impl Plan {
         let plan = Self {
             method: method.name.into(),
             preset,
-            robot: (env == ARM).then(|| wishes.robot.unwrap_or_else(|| args.robot.clone())),
+            robot: has_arm(&env).then(|| wishes.robot.unwrap_or_else(|| args.robot.clone())),
             env,
             seeds: match (args.seed, args.seeds) {
                 (Some(seed), _) => vec![seed],
@@ -228,6 +234,7 @@ impl Plan {
 /// There is no such environment, or it does not open.
 pub fn open_env(name: &str, robot: Option<&RobotConfig>, seed: u64) -> Result<Box<dyn Env>> {
     match robot {
+        Some(robot) if name == PICK => Ok(Box::new(ArmPick::new(robot)?)),
         Some(robot) => Ok(Box::new(ArmReach::new(robot, arm::horizon(robot), seed)?)),
         None => env::named(name).map_err(|e| hint(e, name)),
     }

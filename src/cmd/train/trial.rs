@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use super::export::KEY;
-use super::plan::{ARM, open_env};
+use super::plan::{has_arm, open_env};
 use super::row::Row;
 use super::{Args, say};
 use crate::cmd::engine::for_policy;
@@ -52,7 +52,7 @@ pub fn run(args: &Args, path: &Path, context: &Context) -> Result<()> {
     let name = args.env.clone().or(written);
     let name = name.context("the file does not say its environment: name it with --env")?;
     let load = || RobotConfig::load(context.storage.as_ref(), &args.robot);
-    let robot = (name == ARM).then(load).transpose()?;
+    let robot = has_arm(&name).then(load).transpose()?;
     let mut env = open_env(&name, robot.as_ref(), SEED)?;
     let found = trials(env.as_mut(), &policy, &engine, args.eval_goals)
         .with_context(|| format!("{} in {name}", path.display()))?;

@@ -7,12 +7,15 @@ mod memory;
 mod motion;
 mod pty;
 mod servo;
+mod surroundings;
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 pub use memory::MemoryPort;
 pub use pty::PtyServer;
 pub use servo::Servo;
+pub use surroundings::Surroundings;
 
 use crate::clock::Time;
 use crate::config::RobotConfig;
@@ -24,6 +27,8 @@ use crate::rng;
 const STEP: Duration = Duration::from_millis(1);
 /// Longer gaps are not computed step by step: the arm has long come to rest.
 const LONGEST_GAP: u64 = 60_000;
+/// Grid points between two meetings with the surroundings.
+const MEETING: u64 = 5;
 /// The supply without load (V).
 const SUPPLY: f64 = 12.1;
 /// What full load of one servo takes from it (V).
@@ -39,6 +44,7 @@ pub struct Emulator {
     seed: u64,
     baud: u32,
     turnaround: Duration,
+    surroundings: Option<Arc<Mutex<dyn Surroundings>>>,
 }
 
 impl Emulator {
@@ -51,7 +57,13 @@ impl Emulator {
             seed,
             baud: config.bus.baud.max(1),
             turnaround: Duration::from_secs_f64(config.emulator.turnaround_us * 1e-6),
+            surroundings: None,
         }
+    }
+
+    /// Puts the arm into a world, which others may look at meanwhile.
+    pub fn surround(&mut self, world: Arc<Mutex<dyn Surroundings>>) {
+        self.surroundings = Some(world);
     }
 
     /// The servo with this id.
@@ -72,11 +84,30 @@ impl Emulator {
     /// Lets time pass until `to`; back in time does nothing.
     pub fn advance(&mut self, to: Time) {
         let target = to.0 / STEP.as_nanos() as u64;
-        let steps = target.saturating_sub(self.step);
-        for servo in &mut self.servos {
-            servo.advance(steps.min(LONGEST_GAP), STEP.as_secs_f64());
+        self.step = self.step.max(target.saturating_sub(LONGEST_GAP));
+        while self.step < target {
+            let next = match self.surroundings {
+                Some(_) => target.min((self.step / MEETING + 1) * MEETING),
+                None => target,
+            };
+            for servo in &mut self.servos {
+                servo.advance(next - self.step, STEP.as_secs_f64());
+            }
+            self.step = next;
+            self.meet();
         }
-        self.step = self.step.max(target);
+    }
+
+    /// Lets the surroundings have their say, on their own grid.
+    fn meet(&mut self) {
+        let Some(world) = self.surroundings.as_ref().filter(|_| self.step.is_multiple_of(MEETING))
+        else {
+            return;
+        };
+        let mut angles: JointVec<f64> = self.servos.iter().map(Servo::driven).collect();
+        let step = MEETING as f64 * STEP.as_secs_f64();
+        world.lock().unwrap_or_else(PoisonError::into_inner).step(&mut angles, step);
+        self.servos.iter_mut().zip(&angles).for_each(|(servo, angle)| servo.hold_back(*angle));
     }
 
     /// Feeds bytes of a host, in any cuts. Each answer is handed to `answer` with the time from the

@@ -48,6 +48,8 @@ const FACTORY: [(Register, i32); 25] = [
 pub struct Servo {
     registers: [u8; MEMORY],
     motion: Motion,
+    /// How far something holds the joint off its drive (ticks).
+    held_off: f64,
     pending: Option<Pending>,
     injected: u8,
     connected: bool,
@@ -68,6 +70,7 @@ impl Servo {
         let mut servo = Self {
             registers: [0; MEMORY],
             motion: Motion::at(home),
+            held_off: 0.0,
             pending: None,
             injected: 0,
             connected: true,
@@ -106,13 +109,28 @@ impl Servo {
 
     /// The true joint angle (rad).
     pub fn angle(&self) -> f64 {
+        self.driven() + self.direction * self.held_off * RAD_PER_TICK
+    }
+
+    /// Where the drive would have the joint (rad), were nothing in its way.
+    pub(super) fn driven(&self) -> f64 {
         self.direction * (self.motion.position - self.zero) * RAD_PER_TICK
+    }
+
+    /// The joint is at an angle (rad), wherever its drive is.
+    pub(super) fn hold_back(&mut self, angle: f64) {
+        self.held_off = self.ticks(angle) - self.motion.position;
     }
 
     /// Puts the joint at an angle (rad), as a hand could.
     pub fn place(&mut self, angle: f64) {
-        self.motion.position = self.zero + self.direction * angle / RAD_PER_TICK;
+        self.motion.position = self.ticks(angle);
         self.motion.velocity = 0.0;
+        self.held_off = 0.0;
+    }
+
+    fn ticks(&self, angle: f64) -> f64 {
+        self.zero + self.direction * angle / RAD_PER_TICK
     }
 
     /// Sets the motor's temperature (°C); it goes on from there.
@@ -200,7 +218,8 @@ impl Servo {
 
     /// The position as the servo sees it, unrounded (ticks).
     fn present(&self) -> f64 {
-        let position = self.motion.position - f64::from(self.get(&servo::HOMING_OFFSET));
+        let at = self.motion.position + self.held_off;
+        let position = at - f64::from(self.get(&servo::HOMING_OFFSET));
         if self.get(&servo::PHASE) & servo::PHASE_MULTI_TURN != 0 {
             return position;
         }

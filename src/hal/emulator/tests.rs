@@ -196,6 +196,35 @@ fn how_often_time_is_advanced_changes_nothing() {
     assert_ne!(run(10_000_000, 1), run(10_000_000, 2), "the seed makes the noise");
 }
 
+/// A wall that the first joint cannot pass (rad).
+#[derive(Debug)]
+struct Wall(f64);
+
+impl Surroundings for Wall {
+    fn step(&mut self, angles: &mut [f64], step: f64) {
+        assert_eq!(step, 0.005);
+        angles[0] = angles[0].min(self.0);
+    }
+}
+
+#[test]
+fn a_joint_at_a_wall_is_measured_there_and_comes_away_when_its_drive_does() {
+    let mut e = emulator();
+    e.surround(Arc::new(Mutex::new(Wall(0.2))));
+    for id in [1, 2] {
+        write(&mut e, id, &servo::GOAL_POSITION, 2048 + 500);
+        write(&mut e, id, &servo::TORQUE_ENABLE, 1);
+    }
+    wait(&mut e, 1.0);
+    let wall = 2048 + (0.2 / RAD_PER_TICK).round() as i32;
+    let measured = |e: &mut Emulator| [1, 2].map(|id| read(e, id, &servo::PRESENT_POSITION));
+    assert_eq!(measured(&mut e), [wall, 2548]);
+    assert!((e.positions()[0] - 0.2).abs() < 1e-9, "{:?}", e.positions());
+    write(&mut e, 1, &servo::GOAL_POSITION, 2000);
+    wait(&mut e, 1.0);
+    assert_eq!(measured(&mut e), [2000, 2548]);
+}
+
 #[test]
 fn answers_take_their_time_on_the_wire() {
     let mut e = emulator();
