@@ -65,9 +65,11 @@ const FEW: usize = 5;
 /// discriminator on 256 rows of each side without a penalty, as its peer's, and PPO with 10 epochs of
 /// batches of 64.
 pub fn gail(setup: &Setup) -> Vec<Figure> {
-    let defaults = GailSettings::default();
-    let discriminator = DiscriminatorSettings { gradient_penalty: 0.0, ..defaults.discriminator };
-    let settings = GailSettings { hidden: vec![256; 2], discriminator, ..defaults };
+    let defaults = GailSettings { steps: 2048, epochs: 10, minibatch: 64, ..Default::default() };
+    let discriminator =
+        DiscriminatorSettings { gradient_penalty: 0.0, batch: 256, ..defaults.discriminator };
+    let settings =
+        GailSettings { hidden: vec![256; 2], discriminator, discriminator_updates: 16, ..defaults };
     let demonstrations: Vec<Trajectory> = (0..20).map(Point::demonstration).collect();
     let env = Box::new(Point::new());
     let mut gail = Gail::new(setup.best(), &settings, env, &demonstrations, 1).unwrap();
