@@ -64,6 +64,7 @@ fn answer(rng: &mut Rng, protocol: u8) -> Answer {
 
 #[test]
 #[ignore = "run by tools/sdk_check/run"]
+#[allow(clippy::disallowed_methods, reason = "for the SDKs to read")]
 fn answers_for_the_sdks() {
     let answers: Vec<Answer> =
         (0..CASES).map(|case| answer(&mut rng(SEED, case), 1 + (case % 2) as u8)).collect();
