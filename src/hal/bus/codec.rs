@@ -213,7 +213,10 @@ fn to_feetech<'a>(request: &Request<'a>) -> Result<feetech::Request<'a>, BusErro
         Request::SyncWrite { address, size, blocks } => {
             feetech::Request::SyncWrite { address: narrow(address)?, size, blocks }
         }
-        Request::BulkRead { .. } | Request::Reboot { .. } | Request::FactoryReset { .. } => {
+        Request::Reboot { id } => feetech::Request::Reboot { id },
+        // Its factory reset always keeps the id.
+        Request::FactoryReset { id, keep: Keep::Id } => feetech::Request::FactoryReset { id },
+        Request::BulkRead { .. } | Request::FactoryReset { .. } => {
             return Err(BusError::Unsupported { protocol: Protocol::Feetech });
         }
     })
