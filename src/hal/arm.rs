@@ -1,5 +1,6 @@
 //! An arm in SI units: opened safely, read and written once a tick, its torque under control.
 
+mod damping;
 mod joint;
 
 use std::sync::Arc;
