@@ -150,8 +150,11 @@ impl Attack {
         let step = self.bench.control.step();
         let refused = step.events.contains(Events::ACTION_REFUSED);
         self.bad_in_a_row = if refused { self.bad_in_a_row + 1 } else { 0 };
-        self.not_held += u64::from(bad && (!refused || !step.action.is_empty()));
-        let stopped = self.bench.control.mode() == Mode::Faulted(Fault::BadAction);
+        let mode = self.bench.control.mode();
+        // In the tick in which the goal ends nobody is asked: the arm holds already.
+        let missed = !refused && mode == Mode::Reaching;
+        self.not_held += u64::from(bad && (missed || !step.action.is_empty()));
+        let stopped = mode == Mode::Faulted(Fault::BadAction);
         self.not_stopped += u64::from(stopped != (self.bad_in_a_row == 3));
     }
 }

@@ -121,7 +121,7 @@ fn a_load_without_an_error_slows_the_arm_and_does_not_stop_it() {
 #[test]
 fn heat_warns_then_slows_then_stops() {
     let mut bench = Bench::armed(robot(), drift(0.0));
-    let mut heat_to = |bench: &mut Bench, celsius: f64| {
+    let heat_to = |bench: &mut Bench, celsius: f64| {
         // No faster than a motor can: faster is a damaged reading.
         let mut at = f64::from(bench.control.step().temperature[2]);
         while at < celsius {
