@@ -283,7 +283,8 @@ impl Bench {
     pub fn torque(&self) -> Vec<i32> {
         let mut emulator = self.emulator();
         let ids = self.robot.joint.iter().map(|joint| joint.id);
-        ids.map(|id| emulator.servo(id).unwrap().get(&regoal::hal::servo::TORQUE_ENABLE)).collect()
+        ids.map(|id| emulator.servo(id).unwrap().get(&regoal::hal::servo::feetech::TORQUE_ENABLE))
+            .collect()
     }
 
     /// The furthest that a joint is from where it was (rad).

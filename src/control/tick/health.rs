@@ -85,8 +85,8 @@ impl Past {
         let count = |bad: bool, before: u32| if bad { before.saturating_add(1) } else { 0 };
         let since = |bad: bool, before: Option<Time>| bad.then(|| before.unwrap_or(now));
         let window = config.min_voltage..=config.max_voltage;
-        // A joint that never answered has no voltage.
-        let measured = joint.stamp != Time::ZERO;
+        // Who has not told its voltage yet has none; who has no voltage tells nothing.
+        let measured = joint.voltage != 0.0;
         let error = sent.map_or(0.0, |sent| (joint.position - sent).abs());
         let pressing = joint.load.abs() > config.stall_load && error > config.stall_error_rad;
         if joint.load.is_finite() {
@@ -152,6 +152,7 @@ mod tests {
         position: 0.1,
         velocity: 0.0,
         load: 0.0,
+        current: None,
         voltage: 12.0,
         temperature: 30.0,
         status: 0,
