@@ -285,7 +285,7 @@ fn c2_no_wish_makes_the_gate_leave_its_limits() {
                     8.0 * ulp / dt.powi(3),
                 ),
             ];
-            failures += u64::from(excesses.iter().any(|x| !(*x <= 1.0)));
+            failures += u64::from(!excesses.iter().all(|x| *x <= 1.0));
             worst.iter_mut().zip(excesses).for_each(|(w, x)| *w = w.max(x));
         }
     }
