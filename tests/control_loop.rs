@@ -3,23 +3,20 @@
 #[path = "common/bench.rs"]
 mod bench;
 
-use bench::{Act, Line, goal_positions, robot};
+use bench::{Act, Bench, Line, goal_positions, robot};
 use regoal::control::{Actor, Command, Ending, Inline, Refusal};
 use regoal::episode::{Events, Fault, Mode};
 use regoal::joints::{JointVec, stack};
 use regoal::policy::{ActionKind, Observation};
 
 /// The bench steered by a function that moves the joints (rad a tick).
-struct Bench;
+fn disarmed(f: impl FnMut(&Observation) -> JointVec<f32> + Send + 'static) -> Bench {
+    Bench::new(robot(), steered(f))
+}
 
-impl Bench {
-    fn new(f: impl FnMut(&Observation) -> JointVec<f32> + Send + 'static) -> bench::Bench {
-        bench::Bench::new(robot(), steered(f))
-    }
-
-    fn armed(f: impl FnMut(&Observation) -> JointVec<f32> + Send + 'static) -> bench::Bench {
-        bench::Bench::armed(robot(), steered(f))
-    }
+/// The same, armed.
+fn armed(f: impl FnMut(&Observation) -> JointVec<f32> + Send + 'static) -> Bench {
+    Bench::armed(robot(), steered(f))
 }
 
 fn steered(f: impl FnMut(&Observation) -> JointVec<f32> + Send + 'static) -> Box<Inline> {
@@ -33,7 +30,7 @@ fn still(_: &Observation) -> JointVec<f32> {
 
 #[test]
 fn nothing_moves_and_no_goal_is_taken_before_arming() {
-    let mut bench = Bench::new(|_: &Observation| stack([0.02; 6]));
+    let mut bench = disarmed(|_: &Observation| stack([0.02; 6]));
     bench.run(3);
     let before = bench.emulator.lock().unwrap().positions();
     let refused = bench.control.command(&Command::Reach(bench.goal([0.1, -0.2, 0.2])));
@@ -45,7 +42,7 @@ fn nothing_moves_and_no_goal_is_taken_before_arming() {
 
 #[test]
 fn the_first_position_sent_after_arming_is_the_measured_one() {
-    let mut bench = Bench::new(still);
+    let mut bench = disarmed(still);
     bench.run(1);
     bench.control.command(&Command::Arm).unwrap();
     bench.run(1);
@@ -58,7 +55,7 @@ fn the_first_position_sent_after_arming_is_the_measured_one() {
 
 #[test]
 fn a_goal_that_is_achieved_already_ends_as_reached_and_one_far_away_times_out() {
-    let mut bench = Bench::armed(still);
+    let mut bench = armed(still);
     let here = bench.control.step().achieved_goal.clone();
     let here = [here[0], here[1], here[2]];
     bench.control.command(&Command::Reach(bench.goal(here))).unwrap();
@@ -73,7 +70,7 @@ fn a_goal_that_is_achieved_already_ends_as_reached_and_one_far_away_times_out() 
 
 #[test]
 fn e_stop_latches_within_a_tick_and_the_arm_comes_to_rest() {
-    let mut bench = Bench::armed(|_: &Observation| stack([0.02; 6]));
+    let mut bench = armed(|_: &Observation| stack([0.02; 6]));
     bench.control.command(&Command::Reach(bench.goal([0.1, -0.2, 0.2]))).unwrap();
     bench.run(30);
     bench.control.command(&Command::EmergencyStop).unwrap();
@@ -92,7 +89,7 @@ fn e_stop_latches_within_a_tick_and_the_arm_comes_to_rest() {
 
 #[test]
 fn an_e_stop_of_a_disarmed_arm_latches_and_sends_nothing() {
-    let mut bench = Bench::new(still);
+    let mut bench = disarmed(still);
     bench.run(3);
     bench.control.command(&Command::EmergencyStop).unwrap();
     bench.line.written.lock().unwrap().clear();
@@ -108,7 +105,7 @@ fn an_e_stop_of_a_disarmed_arm_latches_and_sends_nothing() {
 #[test]
 fn a_policy_that_gives_nonsense_is_held_in_the_same_tick_and_stopped_after_three() {
     for nonsense in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e38] {
-        let mut bench = Bench::armed(move |_: &Observation| stack([nonsense; 6]));
+        let mut bench = armed(move |_: &Observation| stack([nonsense; 6]));
         bench.control.command(&Command::Reach(bench.goal([0.1, -0.2, 0.2]))).unwrap();
         bench.run(1);
         let first = bench.control.step().clone();
@@ -136,7 +133,7 @@ fn a_policy_that_gives_nonsense_is_held_in_the_same_tick_and_stopped_after_three
 
 #[test]
 fn an_action_of_the_wrong_length_is_refused() {
-    let mut bench = Bench::armed(|_: &Observation| stack([0.01; 5]));
+    let mut bench = armed(|_: &Observation| stack([0.01; 5]));
     bench.control.command(&Command::Reach(bench.goal([0.1, -0.2, 0.2]))).unwrap();
     bench.run(3);
     assert_eq!(bench.control.mode(), Mode::Faulted(Fault::BadAction));
@@ -144,7 +141,7 @@ fn an_action_of_the_wrong_length_is_refused() {
 
 #[test]
 fn a_silent_bus_is_held_then_a_fault_and_needs_an_operator() {
-    let mut bench = Bench::armed(|_: &Observation| stack([0.01; 6]));
+    let mut bench = armed(|_: &Observation| stack([0.01; 6]));
     bench.control.command(&Command::Reach(bench.goal([0.1, -0.2, 0.2]))).unwrap();
     bench.run(20);
     Line::set(&bench.line.silent, true);
@@ -166,7 +163,7 @@ fn a_silent_bus_is_held_then_a_fault_and_needs_an_operator() {
 
 #[test]
 fn a_hot_servo_stops_the_loop() {
-    let mut bench = Bench::armed(still);
+    let mut bench = armed(still);
     let mut celsius = f64::from(bench.control.step().temperature[2]);
     while celsius < 65.0 {
         assert_eq!(bench.control.mode(), Mode::Holding, "at {celsius} °C");
@@ -179,7 +176,7 @@ fn a_hot_servo_stops_the_loop() {
 
 #[test]
 fn a_move_goes_there_inside_the_limits_and_holds() {
-    let mut bench = Bench::armed(still);
+    let mut bench = armed(still);
     let home: JointVec<f64> = bench.robot.joint.iter().map(|j| j.home_rad).collect();
     bench.control.command(&Command::Move(home.clone())).unwrap();
     bench.run(300);
@@ -192,7 +189,7 @@ fn a_move_goes_there_inside_the_limits_and_holds() {
 
 #[test]
 fn missed_ticks_are_counted_and_marked() {
-    let mut bench = Bench::armed(still);
+    let mut bench = armed(still);
     bench.tick += 4;
     bench.run(1);
     assert!(bench.control.step().events.contains(Events::MISSED_TICK));
