@@ -1,8 +1,11 @@
 //! TOML files to checked types: an unknown key, a missing key or a value out of range is an error
 //! that names the file, the line and what would be right.
 
+mod safety;
+
 use std::path::{Path, PathBuf};
 
+pub use safety::{Exit, SafetyConfig, StopCategory};
 use serde::{Deserialize, Serialize};
 
 use crate::joints::MAX_JOINTS;
@@ -55,6 +58,9 @@ pub struct RobotConfig {
     /// The control loop.
     #[serde(default)]
     pub control: ControlConfig,
+    /// The safety checks.
+    #[serde(default)]
+    pub safety: SafetyConfig,
     /// How the emulated arm behaves; ignored on a real one.
     #[serde(default)]
     pub emulator: EmulatorConfig,
@@ -148,8 +154,14 @@ pub struct JointConfig {
     pub max_velocity: f64,
     /// Highest acceleration (rad/s²).
     pub max_acceleration: f64,
+    /// Highest jerk (rad/s³).
+    #[serde(default = "JointConfig::default_jerk")]
+    pub max_jerk: f64,
     /// Where the joint rests (rad).
     pub home_rad: f64,
+    /// Where the joint is parked before its torque goes off (rad); where it rests when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub park_rad: Option<f64>,
 }
 
 /// Settings of the control loop.
@@ -164,14 +176,12 @@ pub struct ControlConfig {
     pub fault_after_ticks: u32,
     /// A goal is given up after this many seconds.
     pub goal_timeout_s: f64,
+    /// A goal that is moved by a stream is given up when nothing came for this many seconds.
+    pub stream_timeout_s: f64,
     /// A goal counts as reached within this distance (m).
     pub goal_tolerance_m: f64,
     /// This many ticks within the tolerance in a row end an episode as a success.
     pub reached_ticks: u32,
-    /// Servos hotter than this stop the loop (°C).
-    pub max_temperature: f64,
-    /// A measured position further than this from the commanded one for a second is a fault (rad).
-    pub max_tracking_error: f64,
     /// The log is synced to the disk this often (ms).
     pub sync_ms: u64,
 }
@@ -183,10 +193,9 @@ impl Default for ControlConfig {
             hold_after_ticks: 3,
             fault_after_ticks: 10,
             goal_timeout_s: 3.0,
+            stream_timeout_s: 0.5,
             goal_tolerance_m: 0.02,
             reached_ticks: 20,
-            max_temperature: 65.0,
-            max_tracking_error: 0.6,
             sync_ms: 250,
         }
     }
@@ -267,7 +276,7 @@ impl RobotConfig {
         // The register has 7 bits of 20 ms.
         in_range("bus.watchdog_ms", f64::from(self.bus.watchdog_ms), 0.0, 2540.0)?;
         for (i, joint) in self.joint.iter().enumerate() {
-            joint.check()?;
+            joint.check(self.safety.limit_margin_rad)?;
             if joint.servo.protocol() != self.bus.protocol {
                 return Err(format!(
                     "joint `{}`: expected a servo that speaks bus.protocol {:?}, found {:?}",
@@ -287,8 +296,8 @@ impl RobotConfig {
         in_range("control.rate_hz", control.rate_hz, 1.0, 1000.0)?;
         in_range("control.goal_timeout_s", control.goal_timeout_s, 0.01, 3600.0)?;
         in_range("control.goal_tolerance_m", control.goal_tolerance_m, 1e-4, 1.0)?;
-        in_range("control.max_temperature", control.max_temperature, 20.0, 100.0)?;
-        in_range("control.max_tracking_error", control.max_tracking_error, 0.01, 6.3)?;
+        in_range("control.stream_timeout_s", control.stream_timeout_s, 0.01, 3600.0)?;
+        self.safety.check()?;
         if control.hold_after_ticks == 0 || control.fault_after_ticks < control.hold_after_ticks {
             return Err(format!(
                 "expected 1 <= control.hold_after_ticks <= control.fault_after_ticks, found {} and {}",
@@ -305,7 +314,17 @@ impl RobotConfig {
 }
 
 impl JointConfig {
-    fn check(&self) -> Result<(), String> {
+    /// Ten milliseconds from rest to 30 rad/s²: softer than what small gears are hit by at a start.
+    fn default_jerk() -> f64 {
+        3000.0
+    }
+
+    /// Where the joint is parked before its torque goes off (rad).
+    pub fn park_rad(&self) -> f64 {
+        self.park_rad.unwrap_or(self.home_rad)
+    }
+
+    fn check(&self, margin: f64) -> Result<(), String> {
         let at = |key: &str| format!("joint `{}`: {key}", self.name);
         if self.id > 252 {
             return Err(format!("{}: expected 0 to 252, found {}", at("id"), self.id));
@@ -321,10 +340,13 @@ impl JointConfig {
             ));
         }
         in_range(&at("min_rad"), self.min_rad, -6.3, 6.3)?;
-        in_range(&at("max_rad"), self.max_rad, self.min_rad + 1e-3, 6.3)?;
-        in_range(&at("home_rad"), self.home_rad, self.min_rad, self.max_rad)?;
+        in_range(&at("max_rad"), self.max_rad, self.min_rad + 1e-3 + 2.0 * margin, 6.3)?;
+        let (low, high) = (self.min_rad + margin, self.max_rad - margin);
+        in_range(&at("home_rad"), self.home_rad, low, high)?;
+        in_range(&at("park_rad"), self.park_rad(), low, high)?;
         in_range(&at("max_velocity"), self.max_velocity, 1e-3, 100.0)?;
-        in_range(&at("max_acceleration"), self.max_acceleration, 1e-2, 10_000.0)
+        in_range(&at("max_acceleration"), self.max_acceleration, 1e-2, 10_000.0)?;
+        in_range(&at("max_jerk"), self.max_jerk, 1e-1, 1_000_000.0)
     }
 }
 

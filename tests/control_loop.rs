@@ -1,125 +1,27 @@
 //! The control loop over the emulator, in virtual time.
 
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+#[path = "common/bench.rs"]
+mod bench;
 
-use regoal::clock::{Clock as _, ManualClock, Time};
-use regoal::config::RobotConfig;
-use regoal::control::{
-    Actor, Command, ControlLoop, Ending, GoalRequest, GoalResult, Inline, Refusal,
-};
-use regoal::episode::{Events, Fault, Mode, PolicyId, Source, Split};
-use regoal::hal::{Arm, Emulator, MemoryPort, Port, PortError};
+use bench::{Act, Bench, Line, goal_positions, robot};
+use regoal::control::{Actor, Command, Ending, Inline, Refusal};
+use regoal::episode::{Events, Fault, Mode};
 use regoal::joints::{JointVec, stack};
-use regoal::policy::{ActionKind, Observation, PolicyError};
-use regoal::storage::Disk;
+use regoal::policy::{ActionKind, Observation};
 
-/// A port that notes every goal position that was written and can go silent.
-struct Watched {
-    inner: MemoryPort,
-    written: Arc<Mutex<Vec<Vec<u8>>>>,
-    silent: Arc<AtomicBool>,
+/// The bench steered by a function that moves the joints (rad a tick).
+fn disarmed(f: impl FnMut(&Observation) -> JointVec<f32> + Send + 'static) -> Bench {
+    Bench::new(robot(), steered(f))
 }
 
-impl Port for Watched {
-    fn write(&mut self, bytes: &[u8], deadline: Time) -> Result<(), PortError> {
-        self.written.lock().unwrap().push(bytes.to_vec());
-        self.inner.write(bytes, deadline)
-    }
-    fn read(&mut self, buf: &mut [u8], deadline: Time) -> Result<usize, PortError> {
-        if self.silent.load(Ordering::Relaxed) {
-            self.inner.purge()?;
-            return Err(PortError::TimedOut);
-        }
-        self.inner.read(buf, deadline)
-    }
-    fn purge(&mut self) -> Result<usize, PortError> {
-        self.inner.purge()
-    }
+/// The same, armed.
+fn armed(f: impl FnMut(&Observation) -> JointVec<f32> + Send + 'static) -> Bench {
+    Bench::armed(robot(), steered(f))
 }
 
-/// An actor made of a function.
-struct Act<F>(F);
-impl<F: FnMut(&Observation) -> JointVec<f32> + Send> Actor for Act<F> {
-    fn act(&mut self, observation: &Observation) -> Result<JointVec<f32>, PolicyError> {
-        Ok((self.0)(observation))
-    }
-    fn kind(&self) -> ActionKind {
-        ActionKind::JointDelta
-    }
-    fn id(&self) -> PolicyId {
-        PolicyId([7; 16])
-    }
-}
-
-struct Bench {
-    robot: RobotConfig,
-    clock: ManualClock,
-    control: ControlLoop,
-    emulator: Arc<Mutex<Emulator>>,
-    written: Arc<Mutex<Vec<Vec<u8>>>>,
-    silent: Arc<AtomicBool>,
-    tick: u64,
-}
-
-impl Bench {
-    fn new(actor: impl Actor + 'static) -> Self {
-        let robot = RobotConfig::load(&Disk, Path::new("firmware-config/emulated.toml")).unwrap();
-        let clock = ManualClock::default();
-        let emulator = Arc::new(Mutex::new(Emulator::new(&robot, 3)));
-        let (written, silent) = (Arc::default(), Arc::new(AtomicBool::new(false)));
-        let port = Watched {
-            inner: MemoryPort::new(emulator.clone(), Arc::new(clock.clone())),
-            written: Arc::clone(&written),
-            silent: silent.clone(),
-        };
-        let arm = Arm::open(&robot, Box::new(port), Arc::new(clock.clone())).unwrap();
-        let pilot = Box::new(Inline::new(Box::new(actor)));
-        let control = ControlLoop::new(&robot, arm, pilot, None, Arc::new(clock.clone())).unwrap();
-        Self { robot, clock, control, emulator, written, silent, tick: 0 }
-    }
-
-    fn armed(actor: impl Actor + 'static) -> Self {
-        let mut bench = Self::new(actor);
-        bench.run(1);
-        bench.control.command(&Command::Arm).unwrap();
-        bench.run(5);
-        bench
-    }
-
-    fn run(&mut self, ticks: u64) {
-        for _ in 0..ticks {
-            self.tick += 1;
-            let start = self.clock.now();
-            self.control.tick(self.tick, start);
-            self.clock.sleep_until(start + self.robot.period());
-        }
-    }
-
-    fn goal(&self, goal: [f32; 3]) -> GoalRequest {
-        GoalRequest {
-            id: 1,
-            goal: stack(goal),
-            tolerance: 0.02,
-            timeout: Duration::from_secs(2),
-            end_when_reached: true,
-            source: Source::Run,
-            split: Split::Training,
-            seed: None,
-        }
-    }
-
-    fn until_ended(&mut self) -> GoalResult {
-        for _ in 0..1000 {
-            self.run(1);
-            if let Some(result) = self.control.take_result() {
-                return result;
-            }
-        }
-        panic!("the goal did not end")
-    }
+fn steered(f: impl FnMut(&Observation) -> JointVec<f32> + Send + 'static) -> Box<Inline> {
+    let actor: Box<dyn Actor> = Box::new(Act(ActionKind::JointDelta, f));
+    Box::new(Inline::new(actor))
 }
 
 fn still(_: &Observation) -> JointVec<f32> {
@@ -128,7 +30,7 @@ fn still(_: &Observation) -> JointVec<f32> {
 
 #[test]
 fn nothing_moves_and_no_goal_is_taken_before_arming() {
-    let mut bench = Bench::new(Act(|_: &Observation| stack([0.02; 6])));
+    let mut bench = disarmed(|_: &Observation| stack([0.02; 6]));
     bench.run(3);
     let before = bench.emulator.lock().unwrap().positions();
     let refused = bench.control.command(&Command::Reach(bench.goal([0.1, -0.2, 0.2])));
@@ -140,7 +42,10 @@ fn nothing_moves_and_no_goal_is_taken_before_arming() {
 
 #[test]
 fn the_first_position_sent_after_arming_is_the_measured_one() {
-    let bench = Bench::armed(Act(still));
+    let mut bench = disarmed(still);
+    bench.run(1);
+    bench.control.command(&Command::Arm).unwrap();
+    bench.run(1);
     let step = bench.control.step();
     for (sent, measured) in step.sent.iter().zip(&step.position) {
         assert!((sent - measured).abs() < 0.01, "sent {sent}, measured {measured}");
@@ -150,7 +55,7 @@ fn the_first_position_sent_after_arming_is_the_measured_one() {
 
 #[test]
 fn a_goal_that_is_achieved_already_ends_as_reached_and_one_far_away_times_out() {
-    let mut bench = Bench::armed(Act(still));
+    let mut bench = armed(still);
     let here = bench.control.step().achieved_goal.clone();
     let here = [here[0], here[1], here[2]];
     bench.control.command(&Command::Reach(bench.goal(here))).unwrap();
@@ -165,7 +70,7 @@ fn a_goal_that_is_achieved_already_ends_as_reached_and_one_far_away_times_out() 
 
 #[test]
 fn e_stop_latches_within_a_tick_and_the_arm_comes_to_rest() {
-    let mut bench = Bench::armed(Act(|_: &Observation| stack([0.02; 6])));
+    let mut bench = armed(|_: &Observation| stack([0.02; 6]));
     bench.control.command(&Command::Reach(bench.goal([0.1, -0.2, 0.2]))).unwrap();
     bench.run(30);
     bench.control.command(&Command::EmergencyStop).unwrap();
@@ -184,13 +89,13 @@ fn e_stop_latches_within_a_tick_and_the_arm_comes_to_rest() {
 
 #[test]
 fn an_e_stop_of_a_disarmed_arm_latches_and_sends_nothing() {
-    let mut bench = Bench::new(Act(still));
+    let mut bench = disarmed(still);
     bench.run(3);
     bench.control.command(&Command::EmergencyStop).unwrap();
-    bench.written.lock().unwrap().clear();
+    bench.line.written.lock().unwrap().clear();
     bench.run(10);
     assert_eq!(bench.control.mode(), Mode::Faulted(Fault::EmergencyStop));
-    let written = bench.written.lock().unwrap().clone();
+    let written = bench.line.written.lock().unwrap().clone();
     assert!(written.iter().all(|packet| goal_positions(packet).is_empty()), "{written:?}");
     bench.control.command(&Command::Arm).unwrap();
     bench.run(3);
@@ -200,7 +105,7 @@ fn an_e_stop_of_a_disarmed_arm_latches_and_sends_nothing() {
 #[test]
 fn a_policy_that_gives_nonsense_is_held_in_the_same_tick_and_stopped_after_three() {
     for nonsense in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e38] {
-        let mut bench = Bench::armed(Act(move |_: &Observation| stack([nonsense; 6])));
+        let mut bench = armed(move |_: &Observation| stack([nonsense; 6]));
         bench.control.command(&Command::Reach(bench.goal([0.1, -0.2, 0.2]))).unwrap();
         bench.run(1);
         let first = bench.control.step().clone();
@@ -217,7 +122,7 @@ fn a_policy_that_gives_nonsense_is_held_in_the_same_tick_and_stopped_after_three
             .iter()
             .map(|j| regoal::hal::calibration::Calibration::new(j).limits())
             .collect();
-        for packet in bench.written.lock().unwrap().iter() {
+        for packet in bench.line.written.lock().unwrap().iter() {
             for (joint, ticks) in goal_positions(packet) {
                 let (low, high) = limits[joint];
                 assert!((low..=high).contains(&ticks), "{nonsense}: joint {joint} sent to {ticks}");
@@ -226,17 +131,9 @@ fn a_policy_that_gives_nonsense_is_held_in_the_same_tick_and_stopped_after_three
     }
 }
 
-/// Joints and ticks of a sync write of goal positions (register 42), read from the raw bytes.
-fn goal_positions(packet: &[u8]) -> Vec<(usize, i32)> {
-    let [0xFF, 0xFF, 0xFE, _, 0x83, 42, size, data @ .., _] = packet else { return Vec::new() };
-    data.chunks(usize::from(*size) + 1)
-        .map(|servo| (usize::from(servo[0]) - 1, i32::from(servo[1]) | i32::from(servo[2]) << 8))
-        .collect()
-}
-
 #[test]
 fn an_action_of_the_wrong_length_is_refused() {
-    let mut bench = Bench::armed(Act(|_: &Observation| stack([0.01; 5])));
+    let mut bench = armed(|_: &Observation| stack([0.01; 5]));
     bench.control.command(&Command::Reach(bench.goal([0.1, -0.2, 0.2]))).unwrap();
     bench.run(3);
     assert_eq!(bench.control.mode(), Mode::Faulted(Fault::BadAction));
@@ -244,10 +141,10 @@ fn an_action_of_the_wrong_length_is_refused() {
 
 #[test]
 fn a_silent_bus_is_held_then_a_fault_and_needs_an_operator() {
-    let mut bench = Bench::armed(Act(|_: &Observation| stack([0.01; 6])));
+    let mut bench = armed(|_: &Observation| stack([0.01; 6]));
     bench.control.command(&Command::Reach(bench.goal([0.1, -0.2, 0.2]))).unwrap();
     bench.run(20);
-    bench.silent.store(true, Ordering::Relaxed);
+    Line::set(&bench.line.silent, true);
     bench.run(2);
     assert_eq!(bench.control.mode(), Mode::Reaching, "two stale ticks are no fault");
     assert!(bench.control.step().events.contains(Events::STALE_JOINT));
@@ -256,7 +153,7 @@ fn a_silent_bus_is_held_then_a_fault_and_needs_an_operator() {
     assert!(held.action.is_empty(), "an old state must not steer: {held:?}");
     bench.run(10);
     assert_eq!(bench.control.mode(), Mode::Faulted(Fault::BusSilent));
-    bench.silent.store(false, Ordering::Relaxed);
+    Line::set(&bench.line.silent, false);
     bench.run(20);
     assert_eq!(bench.control.mode(), Mode::Faulted(Fault::BusSilent), "a fault stays");
     bench.control.command(&Command::Arm).unwrap();
@@ -266,7 +163,7 @@ fn a_silent_bus_is_held_then_a_fault_and_needs_an_operator() {
 
 #[test]
 fn a_hot_servo_stops_the_loop() {
-    let mut bench = Bench::armed(Act(still));
+    let mut bench = armed(still);
     let mut celsius = f64::from(bench.control.step().temperature[2]);
     while celsius < 65.0 {
         assert_eq!(bench.control.mode(), Mode::Holding, "at {celsius} °C");
@@ -279,7 +176,7 @@ fn a_hot_servo_stops_the_loop() {
 
 #[test]
 fn a_move_goes_there_inside_the_limits_and_holds() {
-    let mut bench = Bench::armed(Act(still));
+    let mut bench = armed(still);
     let home: JointVec<f64> = bench.robot.joint.iter().map(|j| j.home_rad).collect();
     bench.control.command(&Command::Move(home.clone())).unwrap();
     bench.run(300);
@@ -292,7 +189,7 @@ fn a_move_goes_there_inside_the_limits_and_holds() {
 
 #[test]
 fn missed_ticks_are_counted_and_marked() {
-    let mut bench = Bench::armed(Act(still));
+    let mut bench = armed(still);
     bench.tick += 4;
     bench.run(1);
     assert!(bench.control.step().events.contains(Events::MISSED_TICK));

@@ -85,6 +85,7 @@ impl Bench {
             goal: stack([0.1, -0.2, 0.2]),
             tolerance: 0.001,
             timeout: Duration::from_secs(100),
+            stream: None,
             end_when_reached: true,
             source: Source::Run,
             split: Split::Training,
@@ -153,7 +154,8 @@ fn an_answer_after_three_and_a_half_ticks_steers_until_it_is_too_old() {
 fn an_answer_older_than_the_limit_never_reaches_the_arm() {
     let mut bench = Bench::new(4.5, |o| decision(o, ActionKind::JointDelta, 0.02, 0));
     let before = bench.control.step().sent.clone();
-    for (used, first) in bench.watch(100) {
+    // Less than the half second after which it is a fault.
+    for (used, first) in bench.watch(45) {
         assert_eq!(used, None);
         assert_eq!(first, before[0], "moved by a stale action");
     }
@@ -175,7 +177,7 @@ fn a_slow_policy_that_plans_ahead_steers_every_tick_with_the_action_meant_for_it
 fn a_plan_that_has_run_out_is_stale() {
     // Of four actions, those for ticks 0 to 2 are past when the answer comes after 4.5 ticks.
     let mut bench = Bench::new(4.5, |o| decision(o, ActionKind::JointDelta, 0.02, 3));
-    assert!(bench.watch(60).iter().all(|(used, _)| used.is_none()));
+    assert!(bench.watch(45).iter().all(|(used, _)| used.is_none()));
 }
 
 #[test]

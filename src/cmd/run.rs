@@ -11,17 +11,20 @@ use super::{Context, emulate, engine, finetune, simulate};
 use crate::clock::Clock;
 use crate::config::RobotConfig;
 use crate::control::{
-    Command, CommandError, ControlLoop, Handle, Refusal, Runtime, Swapped, connect,
+    Command, CommandError, ControlLoop, Handle, Refusal, Runtime, Searcher, Swapped, connect,
+    search,
 };
 use crate::daemon;
 use crate::episode::{LogStatus, LogThread, LogWriter, WriterConfig, log_queue};
+use crate::hal::bus::BusError;
 use crate::hal::{Arm, PtyServer, SerialPort};
 use crate::policy::{Policy, Store};
 
 /// Runs the goal-reaching daemon of one arm until Ctrl-C.
 ///
 /// Nothing moves before `regoal arm`; then `regoal goal X Y Z` reaches for points. Each goal becomes
-/// an episode, failures included. At the end the arm holds where it is.
+/// an episode, failures included. At the end the arm is parked and its torque goes off, unless
+/// `safety.on_exit` says "hold"; one stopped by a fault is left holding. SIGUSR1 is an e-stop.
 ///
 /// Example: regoal run --robot firmware-config/emulated.toml --policy models/reach/policy.onnx
 #[derive(Debug, ClapArgs)]
@@ -66,6 +69,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         ),
     };
     let running = Running::start(&robot, &policy, &args.episodes, context)?;
+    signal_hook::flag::register(signal_hook::consts::SIGUSR1, running.handle().emergency())?;
     let socket = args.socket.clone().unwrap_or_else(|| daemon::default_socket(&robot.name));
     let served = daemon::Served::new(running.handle(), running.facts(context));
     let storage = Arc::clone(&context.storage);
@@ -74,7 +78,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     if args.arm {
         running.arm()?;
     } else {
-        println!("disarmed: `regoal arm` powers it up, Ctrl-C ends with the arm held where it is");
+        println!("disarmed: `regoal arm` powers it up, Ctrl-C parks it and ends");
     }
     while context.check().is_ok() {
         context.clock.sleep_until(context.clock.now() + Duration::from_millis(50));
@@ -83,7 +87,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     Ok(context.check()?)
 }
 
-/// A robot in service: the threads behind it end when it is dropped, the arm holds then.
+/// A robot in service: the threads behind it end when it is dropped, the arm is left as configured.
 pub struct Running {
     // Dropped in this order: the loop first, then its log, then the emulator.
     runtime: Runtime,
@@ -93,6 +97,18 @@ pub struct Running {
     pub port: String,
     robot: RobotConfig,
     clock: Arc<dyn Clock>,
+}
+
+/// Looks for the arm on its port whenever it was lost, in a thread of its own.
+fn search_for(robot: &RobotConfig, port: &str, clock: &Arc<dyn Clock>) -> Result<Searcher> {
+    let (robot, port, clock) = (robot.clone(), port.to_owned(), Arc::clone(clock));
+    let (searcher, search) = search(move || {
+        let serial = SerialPort::open(&port, robot.bus.baud).map_err(BusError::from)?;
+        Arm::open(&robot, Box::new(serial), Arc::clone(&clock))
+    })?;
+    // It ends with the loop, at most a pause later.
+    std::thread::Builder::new().name("search".into()).spawn(|| search.run())?;
+    Ok(searcher)
 }
 
 /// How long arming waits for the arm's first complete measurement.
@@ -139,8 +155,10 @@ impl Running {
         )?;
         let period = robot.period();
         let (pilot, thread, swapper) = connect(Box::new(policy), Arc::clone(clock), period)?;
+        let searcher = search_for(robot, &port, clock)?;
         let control =
-            ControlLoop::new(robot, arm, Box::new(pilot), Some(sender), Arc::clone(clock))?;
+            ControlLoop::new(robot, arm, Box::new(pilot), Some(sender), Arc::clone(clock))?
+                .with_reconnect(Box::new(searcher));
         let log = log.spawn()?;
         let runtime = Runtime::start(control, thread, swapper, period, Arc::clone(clock))?;
         if !crate::os::lock_memory() {

@@ -176,6 +176,7 @@ pub fn request(robot: &RobotConfig, goal: GoalVec, source: Source) -> GoalReques
         goal,
         tolerance: robot.control.goal_tolerance_m as f32,
         timeout: Duration::from_secs_f64(robot.control.goal_timeout_s),
+        stream: None,
         end_when_reached: true,
         source,
         split: Split::Training,

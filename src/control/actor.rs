@@ -83,6 +83,8 @@ impl Actor for Policy {
 pub trait Pilot: Send {
     /// Hands over the observation and takes the newest decision there is by `deadline`.
     fn exchange(&mut self, observation: &Observation, deadline: Time) -> Option<Decision>;
+    /// Whoever decides has failed: who decided before shall from now on, if there is one.
+    fn demote(&mut self) {}
 }
 
 /// An actor and the episode it is in.

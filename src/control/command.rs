@@ -16,6 +16,9 @@ pub struct GoalRequest {
     pub tolerance: f32,
     /// Given up after this time.
     pub timeout: Duration,
+    /// Moved on by [`Command::Follow`], and given up when none comes for this time; none for a goal
+    /// that stands.
+    pub stream: Option<Duration>,
     /// End as soon as the goal was held for the configured ticks; else go on until the timeout.
     pub end_when_reached: bool,
     /// What the episode is logged as.
@@ -39,8 +42,21 @@ pub enum Ending {
     Stopped,
     /// Another goal took its place.
     Replaced,
+    /// No update came in time.
+    StreamEnded,
     /// A fault stopped the arm.
     Faulted(Fault),
+}
+
+/// The next goal of a stream.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GoalUpdate {
+    /// The goal that is moved on: who was replaced since must not steer.
+    pub id: u64,
+    /// Grows with each update, so that those out of order are known.
+    pub sequence: u64,
+    /// The desired goal from now on (m).
+    pub goal: GoalVec,
 }
 
 impl Ending {
@@ -50,6 +66,7 @@ impl Ending {
             Self::TimedOut => "timed out",
             Self::Stopped => "stopped",
             Self::Replaced => "replaced by another goal",
+            Self::StreamEnded => "its stream ended",
             Self::Faulted(_) => "stopped by a fault",
         }
     }
@@ -68,6 +85,10 @@ pub enum Command {
     EmergencyStop,
     /// Reach a goal.
     Reach(GoalRequest),
+    /// Move the streamed goal being reached.
+    Follow(GoalUpdate),
+    /// Go to the parking pose and switch torque off there.
+    Park,
     /// Go to joint positions (rad) inside all limits and hold there: home, or where to park.
     Move(JointVec<f64>),
 }

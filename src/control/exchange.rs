@@ -3,13 +3,14 @@
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use heapless::spsc::{Consumer, Producer, Queue};
-use rustix::event::{EventfdFlags, PollFd, PollFlags};
 
 use super::actor::{Actor, Decision, Pilot, Seated};
+use super::event::{self, signal, wait};
 use crate::clock::{Clock, Time};
 use crate::episode::PolicyId;
 use crate::policy::{Observation, Times};
@@ -99,6 +100,8 @@ pub struct Threaded {
     wake: Arc<OwnedFd>,
     answered: Arc<OwnedFd>,
     clock: Arc<dyn Clock>,
+    /// The policy that steers shall give way to the one before.
+    demoted: Arc<AtomicBool>,
     /// The decision exchanged last, so that a slow policy's action is used until it is too old.
     newest: Option<Decision>,
 }
@@ -112,6 +115,7 @@ pub struct PolicyThread {
     requests: mpsc::Receiver<SwapRequest>,
     wake: Arc<OwnedFd>,
     answered: Arc<OwnedFd>,
+    demoted: Arc<AtomicBool>,
     recent: VecDeque<Observation>,
     clock: Arc<dyn Clock>,
     period: Duration,
@@ -127,8 +131,8 @@ pub fn connect(
     clock: Arc<dyn Clock>,
     period: Duration,
 ) -> std::io::Result<(Threaded, PolicyThread, Swapper)> {
-    let event = || rustix::event::eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC);
-    let (wake, answered) = (Arc::new(event()?), Arc::new(event()?));
+    let (wake, answered) = (Arc::new(event::new()?), Arc::new(event::new()?));
+    let demoted = Arc::new(AtomicBool::new(false));
     let (requests, inbox) = mpsc::channel();
     // Two small queues for the life of the program: what is shared by two threads without a lock and
     // without a reference count must not end.
@@ -140,6 +144,7 @@ pub fn connect(
         wake: wake.clone(),
         answered: answered.clone(),
         clock: clock.clone(),
+        demoted: demoted.clone(),
         newest: None,
     };
     let times = Arc::<Times>::default();
@@ -152,28 +157,13 @@ pub fn connect(
         requests: inbox,
         wake,
         answered,
+        demoted,
         recent: VecDeque::with_capacity(SHADOW_RUNS),
         clock,
         period,
         times,
     };
     Ok((control, thread, swapper))
-}
-
-fn signal(event: &OwnedFd) {
-    // A full counter means that the other side has been signalled already.
-    let _ = rustix::io::write(event, &1u64.to_ne_bytes());
-}
-
-/// Waits for a signal and takes it; false at the deadline.
-fn wait(event: &OwnedFd, timeout: Option<Duration>) -> bool {
-    let timeout = timeout.and_then(|t| rustix::time::Timespec::try_from(t).ok());
-    let mut fds = [PollFd::new(event, PollFlags::IN)];
-    let ready = rustix::event::poll(&mut fds, timeout.as_ref()).is_ok_and(|n| n > 0);
-    if ready {
-        let _ = rustix::io::read(event, &mut [0u8; 8]);
-    }
-    ready
 }
 
 impl Threaded {
@@ -199,6 +189,11 @@ impl Pilot for Threaded {
             }
         }
     }
+
+    fn demote(&mut self) {
+        self.demoted.store(true, Ordering::Release);
+        signal(&self.wake);
+    }
 }
 
 impl PolicyThread {
@@ -211,6 +206,9 @@ impl PolicyThread {
             while let Ok(request) = self.requests.try_recv() {
                 let answer = self.swap(request.candidate);
                 let _ = request.reply.send(answer);
+            }
+            if self.demoted.swap(false, Ordering::AcqRel) {
+                self.fall_back();
             }
             let mut newest = None;
             while let Some(observation) = self.observations.dequeue() {
@@ -225,16 +223,7 @@ impl PolicyThread {
     fn answer(&mut self, observation: Observation) {
         let start = self.clock.now();
         let mut decision = self.active.decide(&observation);
-        if !sound(&decision.action)
-            && let Some(previous) = self.fallback.take()
-        {
-            log::error!(
-                "policy {} failed in use; {} takes over again",
-                self.active.actor.id(),
-                previous.actor.id()
-            );
-            self.active = previous;
-            self.active.episode = None;
+        if !sound(&decision.action, &observation) && self.fall_back() {
             decision = self.active.decide(&observation);
         }
         self.times.record(self.clock.now().since(start));
@@ -246,17 +235,29 @@ impl PolicyThread {
         self.recent.push_back(observation);
     }
 
+    /// The policy before steers again; false when there is none.
+    fn fall_back(&mut self) -> bool {
+        let Some(previous) = self.fallback.take() else { return false };
+        let failed = std::mem::replace(&mut self.active, previous);
+        log::error!(
+            "policy {} failed in use; {} takes over again",
+            failed.actor.id(),
+            self.active.actor.id()
+        );
+        self.active.episode = None;
+        true
+    }
+
     fn swap(&mut self, candidate: Box<dyn Actor>) -> Result<Swapped, SwapError> {
         let times = Times::default();
         let (mut failed, runs) = (0, self.recent.len());
-        let mut expected = 0;
+        let expected = self.recent.back().map_or(0, |o| o.position.len());
         let mut candidate = Seated::new(candidate);
         for observation in &self.recent {
             let start = self.clock.now();
             let action = candidate.decide(observation).action;
             times.record(self.clock.now().since(start));
-            expected = expected.max(action.len());
-            failed += usize::from(!sound(&action));
+            failed += usize::from(!sound(&action, observation));
         }
         if failed > 0 {
             return Err(SwapError::Shadow { expected, failed, runs });
@@ -275,8 +276,9 @@ impl PolicyThread {
     }
 }
 
-fn sound(action: &[f32]) -> bool {
-    !action.is_empty() && action.iter().all(|x| x.is_finite())
+/// Whether there is one finite number a joint.
+fn sound(action: &[f32], observation: &Observation) -> bool {
+    action.len() == observation.position.len() && action.iter().all(|x| x.is_finite())
 }
 
 #[cfg(test)]
@@ -300,7 +302,7 @@ mod tests {
     }
 
     fn ask(pilot: &mut Threaded, tick: u64) -> Decision {
-        let observation = Observation { tick, ..Default::default() };
+        let observation = Observation { tick, position: stack([0.0; 6]), ..Default::default() };
         let deadline = SystemClock.now() + Duration::from_secs(5);
         pilot.exchange(&observation, deadline).unwrap()
     }
@@ -341,5 +343,38 @@ mod tests {
         swapper.swap(Box::new(Constant(f32::INFINITY, 2))).unwrap();
         let decision = ask(&mut pilot, 1);
         assert_eq!((decision.policy, decision.action[0]), (PolicyId([1; 16]), 0.1));
+    }
+
+    #[test]
+    fn a_demoted_policy_gives_way_to_the_one_before() {
+        let (mut pilot, swapper, _thread) = pair(Constant(0.1, 1));
+        swapper.swap(Box::new(Constant(0.2, 2))).unwrap();
+        assert_eq!(ask(&mut pilot, 1).policy, PolicyId([2; 16]));
+        pilot.demote();
+        assert_eq!(ask(&mut pilot, 2).policy, PolicyId([1; 16]));
+        // Nobody is before the first.
+        pilot.demote();
+        assert_eq!(ask(&mut pilot, 3).policy, PolicyId([1; 16]));
+    }
+
+    struct Short;
+    impl Actor for Short {
+        fn act(&mut self, _: &Observation) -> Result<JointVec<f32>, PolicyError> {
+            Ok(stack([0.1; 5]))
+        }
+        fn kind(&self) -> ActionKind {
+            ActionKind::JointDelta
+        }
+        fn id(&self) -> PolicyId {
+            PolicyId([3; 16])
+        }
+    }
+
+    #[test]
+    fn an_action_of_another_length_is_no_action() {
+        let (mut pilot, swapper, _thread) = pair(Constant(0.1, 1));
+        ask(&mut pilot, 1);
+        let refused = swapper.swap(Box::new(Short));
+        assert!(matches!(refused, Err(SwapError::Shadow { expected: 6, failed: 1, .. })));
     }
 }

@@ -6,18 +6,21 @@
 
 mod actor;
 mod command;
+mod event;
 mod exchange;
 mod gate;
 mod jitter;
-mod modes;
+pub mod modes;
+mod reconnect;
 mod runtime;
 mod tick;
 
 pub use actor::{Actor, Decision, Inline, Pilot};
-pub use command::{Command, Ending, GoalRequest, GoalResult, LoopCounters};
+pub use command::{Command, Ending, GoalRequest, GoalResult, GoalUpdate, LoopCounters};
 pub use exchange::{SwapError, Swapped, Swapper, connect};
-pub use gate::{SafetyGate, Wish};
+pub use gate::{Bounds, SafetyGate, Wish};
 pub use jitter::{Histogram, Jitter, Quantiles};
-pub use modes::{Event, Refusal, next};
+pub use modes::{Event, Refusal, events, modes, next};
+pub use reconnect::{Reconnect, Search, Searcher, search};
 pub use runtime::{CommandError, Handle, Runtime, Status};
 pub use tick::{ControlLoop, distance};

@@ -1,4 +1,9 @@
 //! The mode machine: which events lead from which mode to which.
+//!
+//! A cell is the mode after the event; `·` means that the mode stays. Only `arm`, an operator's own
+//! doing, leads out of a fault. This table is made from the code:
+//!
+#![doc = include_str!("modes.md")]
 
 use crate::episode::{Fault, Mode};
 
@@ -45,6 +50,20 @@ pub enum Refusal {
         /// Finite numbers given.
         found: usize,
     },
+    /// A goal is streamed, but not this one.
+    #[error("goal {id} is not being streamed: another one took its place, or it has ended")]
+    NotStreamed {
+        /// The goal that was to be moved.
+        id: u64,
+    },
+    /// A newer goal of the stream came first.
+    #[error("expected an update after number {last}, found {found}: it came out of order")]
+    OutOfOrder {
+        /// The newest one's number.
+        last: u64,
+        /// This one's.
+        found: u64,
+    },
     /// No policy is loaded.
     #[error("no policy is loaded: install one (`regoal policy install`)")]
     NoPolicy,
@@ -77,68 +96,102 @@ pub fn next(mode: Mode, event: Event) -> Result<Mode, Refusal> {
     }
 }
 
+/// Every mode, with every fault.
+pub fn modes() -> impl Iterator<Item = Mode> {
+    [Mode::Disarmed, Mode::Holding, Mode::Reaching, Mode::Teleop]
+        .into_iter()
+        .chain(Fault::all().map(Mode::Faulted))
+}
+
+/// Every event, with every fault.
+pub fn events() -> impl Iterator<Item = Event> {
+    [Event::Arm, Event::Disarm, Event::Goal, Event::GoalEnded, Event::TakeOver, Event::LetGo]
+        .into_iter()
+        .chain(Fault::all().map(Event::Fault))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// One fault beside the e-stop stands for all others, as `next` tells apart only these two.
     const MODES: [Mode; 6] = [
         Mode::Disarmed,
         Mode::Holding,
         Mode::Reaching,
         Mode::Teleop,
-        Mode::Faulted(Fault::EmergencyStop),
         Mode::Faulted(Fault::BusSilent),
+        Mode::Faulted(Fault::EmergencyStop),
     ];
-    const EVENTS: [Event; 8] = [
-        Event::Arm,
-        Event::Disarm,
-        Event::Goal,
-        Event::GoalEnded,
-        Event::TakeOver,
-        Event::LetGo,
-        Event::Fault(Fault::EmergencyStop),
-        Event::Fault(Fault::BusSilent),
+    const EVENTS: [(&str, Event); 8] = [
+        ("arm", Event::Arm),
+        ("disarm", Event::Disarm),
+        ("goal", Event::Goal),
+        ("goal ended", Event::GoalEnded),
+        ("take over", Event::TakeOver),
+        ("let go", Event::LetGo),
+        ("fault", Event::Fault(Fault::BusSilent)),
+        ("e-stop", Event::Fault(Fault::EmergencyStop)),
     ];
 
-    #[test]
-    fn e_stop_stops_from_every_mode() {
-        for mode in MODES {
-            let after = next(mode, Event::Fault(Fault::EmergencyStop));
-            assert_eq!(after, Ok(Mode::Faulted(Fault::EmergencyStop)), "{mode:?}");
+    fn name(mode: Mode) -> &'static str {
+        match mode {
+            Mode::Disarmed => "disarmed",
+            Mode::Holding => "holding",
+            Mode::Reaching => "reaching",
+            Mode::Teleop => "teleop",
+            Mode::Faulted(Fault::EmergencyStop) => "e-stopped",
+            Mode::Faulted(_) => "faulted",
         }
     }
 
-    /// Every sequence of six events from every mode: motion after a fault or a disarming needs an
-    /// `Arm` in between.
-    #[test]
-    fn nothing_moves_after_a_fault_or_disarming_without_an_arm() {
-        fn walk(mode: Mode, locked: bool, depth: usize, paths: &mut usize) {
-            *paths += 1;
-            if depth == 0 {
-                return;
-            }
-            for event in EVENTS {
-                let after = next(mode, event).unwrap_or(mode);
-                let stops = matches!(after, Mode::Disarmed | Mode::Faulted(_));
-                let locked = if event == Event::Arm { false } else { locked || stops };
-                let moves = matches!(after, Mode::Reaching | Mode::Teleop);
-                assert!(!(moves && locked), "{mode:?} {event:?} leads to {after:?}");
-                walk(after, locked && !matches!(after, Mode::Holding), depth - 1, paths);
-            }
-        }
-        let mut paths = 0;
+    /// The table of the documentation.
+    fn table() -> String {
+        let row = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+        let heads = EVENTS.iter().map(|(event, _)| (*event).to_owned());
+        let mut text = row(std::iter::once("mode".to_owned()).chain(heads).collect());
+        text.push_str(&row(vec!["---".into(); EVENTS.len() + 1]));
         for mode in MODES {
-            walk(mode, matches!(mode, Mode::Disarmed | Mode::Faulted(_)), 6, &mut paths);
+            let cell = |event| match next(mode, event) {
+                Err(_) => "refused".to_owned(),
+                Ok(after) if after == mode => "·".to_owned(),
+                Ok(after) => format!("**{}**", name(after)),
+            };
+            let cells = EVENTS.iter().map(|(_, event)| cell(*event));
+            text.push_str(&row(std::iter::once(name(mode).to_owned()).chain(cells).collect()));
         }
-        assert!(paths > 1_000_000);
+        text
+    }
+
+    /// `REGOAL_WRITE_DOCS=1 cargo test --lib control::modes` brings the table up to date.
+    #[test]
+    fn the_table_in_the_documentation_is_what_the_code_does() {
+        if std::env::var_os("REGOAL_WRITE_DOCS").is_some() {
+            use crate::storage::{Disk, Storage as _};
+            let path = std::path::Path::new("src/control/modes.md");
+            Disk.replace(path, table().as_bytes()).unwrap();
+            return;
+        }
+        assert_eq!(include_str!("modes.md"), table());
     }
 
     #[test]
-    fn no_mode_is_a_dead_end() {
-        for mode in MODES {
-            let armed = next(mode, Event::Arm).unwrap();
-            let free = next(armed, Event::LetGo).unwrap();
-            assert_eq!(next(free, Event::Goal), Ok(Mode::Reaching), "from {mode:?}");
+    fn two_faults_stand_for_all() {
+        for (mode, event) in modes().flat_map(|m| events().map(move |e| (m, e))) {
+            let stand_in = |fault| match fault {
+                Fault::EmergencyStop => Fault::EmergencyStop,
+                _ => Fault::BusSilent,
+            };
+            let plain = |mode| match mode {
+                Mode::Faulted(fault) => Mode::Faulted(stand_in(fault)),
+                mode => mode,
+            };
+            let event_like = match event {
+                Event::Fault(fault) => Event::Fault(stand_in(fault)),
+                event => event,
+            };
+            let (one, other) = (next(mode, event).map(plain), next(plain(mode), event_like));
+            assert_eq!(one.ok(), other.ok(), "{mode:?} {event:?}");
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use heapless::spsc::{Consumer, Producer, Queue};
 
-use super::command::{Command, GoalRequest, GoalResult, LoopCounters};
+use super::command::{Command, GoalRequest, GoalResult, GoalUpdate, LoopCounters};
 use super::exchange::{PolicyThread, Swapper};
 use super::jitter::{Jitter, Quantiles};
 use super::modes::Refusal;
@@ -94,7 +94,7 @@ pub struct Handle {
     stop: Arc<AtomicBool>,
 }
 
-/// A running loop; dropping it stops the loop with the arm held where it is.
+/// A running loop; dropping it stops the loop with the arm parked or held, as configured.
 pub struct Runtime {
     handle: Handle,
     threads: Vec<JoinHandle<()>>,
@@ -216,6 +216,19 @@ impl Handle {
         Ok(id)
     }
 
+    /// Moves a streamed goal on.
+    ///
+    /// # Errors
+    /// As [`command`](Self::command).
+    pub fn follow(&self, update: GoalUpdate) -> Result<(), CommandError> {
+        self.command(Command::Follow(update))
+    }
+
+    /// Stops at once and latches when it becomes true: for a signal handler, a pedal, a button.
+    pub fn emergency(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.emergency)
+    }
+
     /// What is known of the loop, at most a few milliseconds old.
     pub fn status(&self) -> Status {
         let status = lock(&self.shared.0).status.clone();
@@ -267,7 +280,8 @@ impl Ticker {
         crate::os::become_realtime(crate::os::Priority::Control);
         let origin = self.clock.now();
         let mut number = 1;
-        while !self.stop.load(Ordering::Acquire) {
+        let mut leaving = false;
+        while !leaving || self.control.parking() {
             let scheduled = origin + self.period.saturating_mul(number);
             self.clock.sleep_until(scheduled);
             let start = self.clock.now();
@@ -276,15 +290,18 @@ impl Ticker {
             }
             self.control.tick(u64::from(number), start);
             // After the tick, so that the first command finds the arm measured.
-            let answer = self
-                .orders
-                .dequeue()
+            let orders = (!leaving).then_some(&mut self.orders);
+            let answer = orders
+                .and_then(Consumer::dequeue)
                 .map(|order| (order.number, self.control.command(&order.command)));
             self.report(answer, start.since(scheduled), self.clock.now().since(start));
             number = self.next(origin, number);
+            if !leaving && self.stop.load(Ordering::Acquire) {
+                leaving = true;
+                // Also closes what is open in the log.
+                self.control.leave();
+            }
         }
-        // The arm stays where it is, held; what is open in the log is closed.
-        let _ = self.control.command(&Command::Stop);
     }
 
     /// The next tick that is still to come: missed ones are skipped, never made up for.
@@ -307,7 +324,7 @@ impl Ticker {
         let report = Report {
             step,
             counters: self.control.counters(),
-            bus: self.control.arm().counters(),
+            bus: self.control.bus(),
             lateness: nanos(lateness),
             took: nanos(took),
             answer,

@@ -167,6 +167,8 @@ pub enum Ending {
     Stopped,
     /// Another goal took its place.
     Replaced,
+    /// No update of its stream came in time.
+    StreamEnded,
     /// A fault stopped the arm.
     Faulted,
 }

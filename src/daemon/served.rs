@@ -68,6 +68,7 @@ impl Robot for Served {
             goal: stack(goal.goal),
             tolerance: goal.tolerance_m.unwrap_or(self.facts.tolerance_m as f32),
             timeout: Duration::try_from_secs_f64(timeout).unwrap_or_default(),
+            stream: None,
             end_when_reached: true,
             source: Source::Run,
             split: Split::Training,
@@ -145,6 +146,7 @@ impl From<control::GoalResult> for GoalResult {
             control::Ending::TimedOut => (Ending::TimedOut, None),
             control::Ending::Stopped => (Ending::Stopped, None),
             control::Ending::Replaced => (Ending::Replaced, None),
+            control::Ending::StreamEnded => (Ending::StreamEnded, None),
             control::Ending::Faulted(fault) => (Ending::Faulted, Some(fault)),
         };
         let distance_m = finite(r.distance);

@@ -43,6 +43,12 @@ pub enum Fault {
     Servo,
     /// The measured position does not follow the commanded one.
     Tracking,
+    /// A joint pushed against something: much load, and not where it was sent.
+    Stall,
+    /// The supply is too low or too high.
+    Voltage,
+    /// The policy gave no usable action for too long.
+    PolicyLate,
 }
 
 impl std::fmt::Display for Fault {
@@ -56,6 +62,9 @@ impl std::fmt::Display for Fault {
             Self::Overheat => "a servo is too hot",
             Self::Servo => "a servo reports an error",
             Self::Tracking => "the arm does not follow",
+            Self::Stall => "a joint pushed against something",
+            Self::Voltage => "the supply voltage is out of range",
+            Self::PolicyLate => "the policy is too slow",
         })
     }
 }
@@ -85,6 +94,10 @@ impl Events {
     pub const LOG_GAP: Self = Self(1 << 8);
     /// At least one tick's deadline passed before this one.
     pub const MISSED_TICK: Self = Self(1 << 9);
+    /// A servo is warm.
+    pub const WARM: Self = Self(1 << 10);
+    /// The arm moves more slowly than it may, to spare a hot or loaded servo.
+    pub const SLOWED: Self = Self(1 << 11);
 
     /// Whether all bits of `other` are set.
     pub fn contains(self, other: Self) -> bool {

@@ -1,6 +1,7 @@
 //! An arm in SI units: opened safely, read and written once a tick, its torque under control. Its
 //! servos may be of several models, as a Koch arm's are.
 
+mod damping;
 mod dynamixel;
 mod error;
 mod feetech;

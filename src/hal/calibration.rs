@@ -80,6 +80,8 @@ mod tests {
             max_rad,
             max_velocity: 1.0,
             max_acceleration: 1.0,
+            max_jerk: 3000.0,
+            park_rad: None,
             home_rad: min_rad,
         }
     }

@@ -120,6 +120,7 @@ fn endless() -> GoalRequest {
         goal: stack(GOAL),
         tolerance: 0.02,
         timeout: Duration::MAX,
+        stream: None,
         end_when_reached: false,
         source: Source::Run,
         split: Split::Training,

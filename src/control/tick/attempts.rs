@@ -1,11 +1,11 @@
 //! How goals begin and end, and what else an operator may ask for.
 
-use super::super::command::{Command, Ending, GoalRequest, GoalResult};
+use super::super::command::{Command, Ending, GoalRequest, GoalResult, GoalUpdate};
 use super::super::modes::{self, Event, Refusal};
 use super::{ControlLoop, distance};
 use crate::clock::Time;
 use crate::episode::{Events, Fault, Mode, Outcome, reason};
-use crate::joints::{JointVec, stack};
+use crate::joints::JointVec;
 use crate::policy::GoalSpace;
 
 /// A goal being reached.
@@ -13,6 +13,14 @@ use crate::policy::GoalSpace;
 pub(super) struct Attempt {
     pub(super) request: GoalRequest,
     pub(super) started: Time,
+    /// When the goal was set or moved last.
+    pub(super) heard: Time,
+    /// The newest update's number.
+    sequence: u64,
+    /// When the policy gave an action that could be used last.
+    pub(super) acted: Time,
+    /// The policy has steered.
+    pub(super) steered: bool,
     pub(super) first_tick: u64,
     pub(super) missed: u64,
     /// Ticks in a row within the tolerance.
@@ -31,44 +39,51 @@ impl ControlLoop {
     /// # Errors
     /// The command is refused in this mode; nothing changes.
     pub fn command(&mut self, command: &Command) -> Result<(), Refusal> {
+        // Whatever is asked for now, it is not to be parked.
+        self.release_by = self.release_by.filter(|_| *command == Command::EmergencyStop);
         match command {
             Command::Arm => self.power_on(),
             Command::Disarm => {
                 self.end_attempt(Ending::Stopped);
+                self.stay();
                 self.mode = modes::next(self.mode, Event::Disarm)?;
                 self.power_off();
                 Ok(())
             }
             Command::Stop => {
-                self.target = None;
+                self.stay();
                 self.end_attempt(Ending::Stopped);
                 self.mode = modes::next(self.mode, Event::GoalEnded)?;
                 Ok(())
             }
             Command::EmergencyStop => {
-                self.fault(Fault::EmergencyStop);
+                self.fault(Fault::EmergencyStop, self.clock.now());
                 Ok(())
             }
             Command::Reach(request) => self.begin_attempt(request),
+            Command::Follow(update) => self.follow(update),
             Command::Move(target) => self.begin_move(target),
+            Command::Park => self.begin_parking(),
         }
     }
 
     fn begin_attempt(&mut self, request: &GoalRequest) -> Result<(), Refusal> {
-        let expected = GoalSpace::EndEffectorPosition.size();
-        let finite = request.goal.iter().filter(|x| x.is_finite()).count();
-        if request.goal.len() != expected || finite != expected || !request.tolerance.is_finite() {
-            return Err(Refusal::BadGoal { expected, found: finite });
-        }
+        check(&request.goal, GoalSpace::EndEffectorPosition.size())?;
+        check(&[request.tolerance], 1)?;
         let mode = modes::next(self.mode, Event::Goal)?;
         self.end_attempt(Ending::Replaced);
         self.mode = mode;
         self.target = None;
         self.refusals = 0;
         self.pending |= Events::GOAL_SET;
+        let now = self.clock.now();
         self.attempt = Some(Attempt {
             request: request.clone(),
-            started: self.clock.now(),
+            started: now,
+            heard: now,
+            sequence: 0,
+            acted: now,
+            steered: false,
             first_tick: self.step.tick + 1,
             missed: 0,
             within: 0,
@@ -79,12 +94,24 @@ impl ControlLoop {
         Ok(())
     }
 
-    fn begin_move(&mut self, target: &JointVec<f64>) -> Result<(), Refusal> {
-        let (expected, finite) =
-            (self.state.joints.len(), target.iter().filter(|x| x.is_finite()).count());
-        if target.len() != expected || finite != expected {
-            return Err(Refusal::BadGoal { expected, found: finite });
+    fn follow(&mut self, update: &GoalUpdate) -> Result<(), Refusal> {
+        check(&update.goal, GoalSpace::EndEffectorPosition.size())?;
+        let now = self.clock.now();
+        let streamed = self.attempt.as_mut().filter(|a| {
+            a.request.id == update.id && a.request.stream.is_some() && a.ending.is_none()
+        });
+        let Some(attempt) = streamed else { return Err(Refusal::NotStreamed { id: update.id }) };
+        if update.sequence <= attempt.sequence {
+            let (last, found) = (attempt.sequence, update.sequence);
+            return Err(Refusal::OutOfOrder { last, found });
         }
+        attempt.request.goal.clone_from(&update.goal);
+        (attempt.sequence, attempt.heard, attempt.within) = (update.sequence, now, 0);
+        Ok(())
+    }
+
+    pub(super) fn begin_move(&mut self, target: &JointVec<f64>) -> Result<(), Refusal> {
+        check(target, self.state.joints.len())?;
         // As free to move as for a goal, but without one.
         modes::next(self.mode, Event::Goal)?;
         self.end_attempt(Ending::Replaced);
@@ -112,50 +139,13 @@ impl ControlLoop {
             });
         }
     }
+}
 
-    pub(super) fn fault(&mut self, fault: Fault) {
-        if let Some(attempt) = &mut self.attempt {
-            attempt.ending.get_or_insert(Ending::Faulted(fault));
-        }
-        self.target = None;
-        if let Ok(mode) = modes::next(self.mode, Event::Fault(fault)) {
-            self.mode = mode;
-        }
-    }
-
-    /// A disarmed arm that does not answer is no fault: it cannot move.
-    pub(super) fn fault_if_armed(&mut self, fault: Fault) {
-        if self.mode != Mode::Disarmed {
-            self.fault(fault);
-        }
-    }
-
-    fn power_on(&mut self) -> Result<(), Refusal> {
-        let now = self.clock.now();
-        if self.state.joints.is_empty() || self.oldest(now) > self.config.hold_after_ticks {
-            return Err(Refusal::StateUnknown);
-        }
-        let mode = modes::next(self.mode, Event::Arm)?;
-        if mode == self.mode {
-            return Ok(());
-        }
-        let measured: JointVec<f64> = stack(self.state.joints.iter().map(|j| j.position));
-        self.gate.start(&measured);
-        self.target = None;
-        self.off_track = None;
-        self.bad_status = 0;
-        self.mode = mode;
-        self.powered = self.arm.torque(true).is_ok();
-        if !self.powered {
-            self.fault(Fault::Servo);
-        }
+fn check<T: Copy + Into<f64>>(numbers: &[T], expected: usize) -> Result<(), Refusal> {
+    let found = numbers.iter().filter(|x| (**x).into().is_finite()).count();
+    if numbers.len() == expected && found == expected {
         Ok(())
-    }
-
-    fn power_off(&mut self) {
-        self.powered = false;
-        if self.arm.torque(false).is_err() {
-            self.counters.failed_writes += 1;
-        }
+    } else {
+        Err(Refusal::BadGoal { expected, found })
     }
 }

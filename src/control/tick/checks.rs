@@ -1,15 +1,9 @@
 //! Is what is known of the arm fresh and sound? The second of the loop's eight calls.
 
-use std::time::Duration;
-
 use super::ControlLoop;
 use crate::clock::Time;
-use crate::episode::{Events, Fault};
+use crate::episode::{Events, Fault, Mode};
 
-/// A servo's status bit must show this many ticks in a row: one may be a damaged byte.
-const STATUS_TICKS: u32 = 3;
-/// Joints may be off their commanded positions this long.
-const TRACKING_TIME: Duration = Duration::from_secs(1);
 impl ControlLoop {
     /// Ages in ticks: 0 is measured in this tick.
     pub(super) fn oldest(&self, start: Time) -> u32 {
@@ -19,6 +13,11 @@ impl ControlLoop {
         u32::try_from(oldest).unwrap_or(u32::MAX)
     }
 
+    /// Whether the arm's state is fresh enough to move by.
+    pub(super) fn known(&self, start: Time) -> bool {
+        self.oldest(start) < self.config.hold_after_ticks
+    }
+
     pub(super) fn check_ages(&mut self, start: Time) {
         let age = self.oldest(start);
         if age > 0 {
@@ -26,36 +25,21 @@ impl ControlLoop {
             self.counters.stale_ticks += 1;
         }
         if age >= self.config.fault_after_ticks {
-            self.fault_if_armed(Fault::BusSilent);
+            self.fault_if_armed(Fault::BusSilent, start);
         }
-        if self.state.joints.iter().any(|j| j.jumped) {
-            self.fault_if_armed(Fault::ImplausibleState);
+        let sent = if self.powered { self.gate.sent().as_slice() } else { &[] };
+        let found = self.health.look(&self.state.joints, sent, start);
+        self.step.events |= found.events;
+        self.speed = found.speed;
+        if let Some(fault) = found.fault {
+            self.fault_if_armed(fault, start);
         }
-        if self.state.joints.iter().any(|j| j.temperature > self.config.max_temperature) {
-            self.fault_if_armed(Fault::Overheat);
-        }
-        let bad = self.state.joints.iter().any(|j| j.status != 0);
-        self.bad_status = if bad { self.bad_status + 1 } else { 0 };
-        if self.bad_status >= STATUS_TICKS {
-            self.fault_if_armed(Fault::Servo);
-        }
-        self.check_tracking(start);
     }
 
-    fn check_tracking(&mut self, start: Time) {
-        let off = self
-            .state
-            .joints
-            .iter()
-            .zip(self.gate.sent())
-            .any(|(j, sent)| (j.position - sent).abs() > self.config.max_tracking_error);
-        self.off_track = match self.off_track {
-            _ if !(off && self.powered) => None,
-            None => Some(start),
-            since => since,
-        };
-        if self.off_track.is_some_and(|since| start.since(since) > TRACKING_TIME) {
-            self.fault_if_armed(Fault::Tracking);
+    /// A disarmed arm that does not answer is no fault: it cannot move.
+    pub(super) fn fault_if_armed(&mut self, fault: Fault, now: Time) {
+        if self.mode != Mode::Disarmed {
+            self.fault(fault, now);
         }
     }
 }

@@ -5,6 +5,7 @@ use super::super::gate::Wish;
 use super::ControlLoop;
 use crate::clock::Time;
 use crate::episode::{Events, Fault, Mode};
+use crate::hal::JointState;
 use crate::joints::stack;
 use crate::policy::{ActionKind, Observation};
 
@@ -58,25 +59,30 @@ impl ControlLoop {
             achieved_goal: self.step.achieved_goal.clone(),
             desired_goal: attempt.request.goal.clone(),
         };
-        let stale = self.oldest(start) >= self.config.hold_after_ticks;
+        let stale = !self.known(start);
         let deadline = self.by(start, DECIDE_BY);
         let decision = self.pilot.exchange(&observation, deadline);
         // An answer to the goal before this one is no answer.
         let Some(mut decision) = decision.filter(|d| d.episode == observation.episode) else {
             self.late();
+            self.check_patience(start);
             return;
         };
         if decision.tick != self.step.tick {
             self.late();
         }
         if !decision.advance_to(self.step.tick, MAX_ACTION_AGE) {
+            self.check_patience(start);
             return;
+        }
+        if let Some(attempt) = &mut self.attempt {
+            attempt.acted = start;
         }
         self.step.policy = decision.policy;
         if stale {
             return;
         }
-        self.take(decision);
+        self.take(decision, start);
     }
 
     fn late(&mut self) {
@@ -84,19 +90,40 @@ impl ControlLoop {
         self.counters.late_actions += 1;
     }
 
-    fn take(&mut self, decision: Decision) {
-        let sound = decision.action.len() == self.state.joints.len()
-            && decision.action.iter().all(|x| x.is_finite());
-        if !sound {
+    fn check_patience(&mut self, start: Time) {
+        let waited = self.attempt.as_ref().map_or(0.0, |a| start.since(a.acted).as_secs_f64());
+        if waited > self.safety.policy_timeout_s {
+            self.fault(Fault::PolicyLate, start);
+        }
+    }
+
+    /// Whether an action is one finite number a joint, and does not begin by asking for positions
+    /// that are far from where the joints are: such a policy was made for another calibration.
+    fn sound(&self, decision: &Decision) -> bool {
+        let first = self.attempt.as_ref().is_some_and(|attempt| !attempt.steered);
+        let near = |(x, joint): (&f32, &JointState)| {
+            let far = (f64::from(*x) - joint.position).abs() > self.safety.max_mismatch_rad;
+            !(first && far && decision.kind == ActionKind::JointPosition)
+        };
+        decision.action.len() == self.state.joints.len()
+            && decision.action.iter().all(|x| x.is_finite())
+            && decision.action.iter().zip(&self.state.joints).all(near)
+    }
+
+    fn take(&mut self, decision: Decision, start: Time) {
+        if !self.sound(&decision) {
             self.step.events |= Events::ACTION_REFUSED;
             self.counters.refused_actions += 1;
             self.refusals += 1;
             if self.refusals >= MAX_REFUSALS {
-                self.fault(Fault::BadAction);
+                self.fault(Fault::BadAction, start);
             }
             return;
         }
         self.refusals = 0;
+        if let Some(attempt) = &mut self.attempt {
+            attempt.steered = true;
+        }
         let dt = self.period.as_secs_f64();
         // Who plans ahead has said where to be in each tick.
         let share = if decision.ahead.is_empty() { self.pace.share(&decision) } else { 1.0 };

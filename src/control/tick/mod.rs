@@ -3,6 +3,8 @@
 mod attempts;
 mod checks;
 mod decide;
+mod health;
+mod stops;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,13 +12,16 @@ use std::time::Duration;
 
 use self::attempts::Attempt;
 use self::decide::Pace;
+use self::health::{Health, positions};
 use super::actor::Pilot;
 use super::command::{Ending, GoalResult, LoopCounters};
-use super::gate::{SafetyGate, Wish};
+use super::gate::{Bounds, SafetyGate, Wish};
 use super::modes::{self, Event};
+use super::reconnect::Reconnect;
 use crate::clock::{Clock, Time};
-use crate::config::{ControlConfig, RobotConfig};
+use crate::config::{ControlConfig, RobotConfig, SafetyConfig};
 use crate::episode::{Begin, Events, Fault, LogSender, Mode, PolicyId, Step};
+use crate::hal::arm::Counters;
 use crate::hal::{Arm, ArmState};
 use crate::joints::{GoalVec, JointVec, stack};
 use crate::kinematics::{Chain, KinematicsError};
@@ -24,13 +29,19 @@ use crate::kinematics::{Chain, KinematicsError};
 /// Until when in a tick each call must be done, as a share of the period.
 const READ_BY: f64 = 0.45;
 const WRITE_BY: f64 = 0.98;
+/// The share of its highest speed that an arm starts with after arming.
+const STARTUP_SPEED: f64 = 0.1;
 
 /// One arm's control loop. [`tick`](Self::tick) cannot fail and allocates nothing.
 pub struct ControlLoop {
     config: ControlConfig,
+    safety: SafetyConfig,
     period: Duration,
     chain: Chain,
-    arm: Arm,
+    /// None while its port is gone.
+    arm: Option<Box<Arm>>,
+    reconnect: Option<Box<dyn Reconnect>>,
+    bus: Counters,
     state: ArmState,
     gate: SafetyGate,
     pilot: Box<dyn Pilot>,
@@ -41,14 +52,20 @@ pub struct ControlLoop {
     /// Torque is on: only then is anything sent.
     powered: bool,
     attempt: Option<Attempt>,
-    /// Where to go while holding.
+    /// Where to go while nobody steers.
     target: Option<JointVec<f64>>,
+    /// Torque goes off when the arm has come to rest there, unless that takes longer than until then.
+    release_by: Option<Time>,
+    park: JointVec<f64>,
+    /// Since when torque is on.
+    armed_at: Time,
+    health: Health,
+    /// The share of the highest speed that the joints' health allows.
+    speed: f64,
     result: Option<GoalResult>,
     counters: LoopCounters,
     refusals: u32,
     pace: Pace,
-    bad_status: u32,
-    off_track: Option<Time>,
     pending: Events,
     step: Step,
     wishes: JointVec<Wish>,
@@ -68,11 +85,14 @@ impl ControlLoop {
     ) -> Result<Self, KinematicsError> {
         Ok(Self {
             config: robot.control.clone(),
+            safety: robot.safety.clone(),
             period: robot.period(),
             chain: Chain::named(&robot.model)?,
             state: ArmState::default(),
             gate: SafetyGate::new(robot),
-            arm,
+            arm: Some(Box::new(arm)),
+            reconnect: None,
+            bus: Counters::default(),
             pilot,
             log,
             clock,
@@ -81,16 +101,25 @@ impl ControlLoop {
             powered: false,
             attempt: None,
             target: None,
+            release_by: None,
+            park: robot.joint.iter().map(|joint| joint.park_rad()).collect(),
+            armed_at: Time::ZERO,
+            health: Health::new(&robot.safety, robot.period()),
+            speed: 1.0,
             result: None,
             counters: LoopCounters::default(),
             refusals: 0,
             pace: Pace::default(),
-            bad_status: 0,
-            off_track: None,
             pending: Events::default(),
             step: Step::default(),
             wishes: JointVec::new(),
         })
+    }
+
+    /// The same loop, which finds the arm again after its port was lost.
+    #[must_use]
+    pub fn with_reconnect(self, reconnect: Box<dyn Reconnect>) -> Self {
+        Self { reconnect: Some(reconnect), ..self }
     }
 
     /// The mode.
@@ -113,9 +142,9 @@ impl ControlLoop {
         self.counters
     }
 
-    /// The arm, for its own counters.
-    pub fn arm(&self) -> &Arm {
-        &self.arm
+    /// Faults of the bus since the arm was opened.
+    pub fn bus(&self) -> Counters {
+        self.bus
     }
 
     /// Grows with each tick: what a watchdog watches.
@@ -136,7 +165,7 @@ impl ControlLoop {
         self.check_ages(start);
         self.next_mode(start);
         self.exchange_with_policy(start);
-        self.pass_the_gate();
+        self.pass_the_gate(start);
         self.write_bus(start);
         self.hand_to_log();
         self.pet_watchdog();
@@ -168,8 +197,15 @@ impl ControlLoop {
 
     fn read_bus(&mut self, start: Time) {
         let deadline = self.by(start, READ_BY);
-        if self.arm.read(&mut self.state, deadline).is_err_and(|e| e.lost()) {
-            self.fault_if_armed(Fault::PortLost);
+        match &mut self.arm {
+            Some(arm) => {
+                let lost = arm.read(&mut self.state, deadline).is_err_and(|e| e.lost());
+                self.bus = arm.counters();
+                if lost {
+                    self.lose_port(start);
+                }
+            }
+            None => self.find_arm(),
         }
         let joints = &self.state.joints;
         self.step.stamps = stack(joints.iter().map(|j| j.stamp));
@@ -177,11 +213,29 @@ impl ControlLoop {
         self.step.velocity = stack(joints.iter().map(|j| j.velocity as f32));
         self.step.load = stack(joints.iter().map(|j| j.load as f32));
         self.step.temperature = stack(joints.iter().map(|j| j.temperature as f32));
-        let measured: JointVec<f64> = stack(joints.iter().map(|j| j.position));
+        let measured = positions(joints);
         self.step.achieved_goal = stack(self.chain.position(&measured).iter().map(|x| *x as f32));
     }
 
+    fn lose_port(&mut self, start: Time) {
+        self.fault_if_armed(Fault::PortLost, start);
+        // The servos hold on by themselves; what they are told next is where they are then.
+        self.powered = false;
+        self.stay();
+        if let Some(reconnect) = &mut self.reconnect
+            && let Some(arm) = self.arm.take()
+        {
+            reconnect.lost(arm);
+        }
+    }
+
+    /// An arm that was opened again holds where it is, if it holds; it moves when it was armed.
+    fn find_arm(&mut self) {
+        self.arm = self.reconnect.as_mut().and_then(|reconnect| reconnect.found());
+    }
+
     fn next_mode(&mut self, start: Time) {
+        self.release_when_parked(start);
         let Some(attempt) = &mut self.attempt else { return };
         let distance = distance(&self.step.achieved_goal, &attempt.request.goal);
         let within = distance <= attempt.request.tolerance;
@@ -196,6 +250,9 @@ impl ControlLoop {
         } else if start.since(attempt.started) >= attempt.request.timeout {
             self.step.events |= Events::GOAL_ENDED;
             Ending::TimedOut
+        } else if attempt.request.stream.is_some_and(|limit| start.since(attempt.heard) >= limit) {
+            self.step.events |= Events::GOAL_ENDED;
+            Ending::StreamEnded
         } else {
             return;
         };
@@ -205,23 +262,32 @@ impl ControlLoop {
         }
     }
 
-    fn pass_the_gate(&mut self) {
+    fn pass_the_gate(&mut self, start: Time) {
         if !self.powered {
             self.step.sent.clear();
             return;
         }
         if self.mode != Mode::Reaching {
-            let target = self.target.as_ref().filter(|_| self.mode == Mode::Holding);
+            let target = self.target.as_ref().filter(|_| self.known(start));
             self.wishes = match target {
                 Some(target) => stack(target.iter().map(|q| Wish::Position(*q))),
                 None => stack(self.state.joints.iter().map(|_| Wish::Hold)),
             };
         }
-        let (sent, changed) = self.gate.step(&self.wishes);
+        let bounds = Bounds { measured: &positions(&self.state.joints), speed: self.share(start) };
+        let (sent, changed) = self.gate.step(&self.wishes, bounds);
         self.step.sent = stack(sent.iter().map(|x| *x as f32));
         if changed {
             self.step.events |= Events::GATED;
         }
+    }
+
+    /// The share of the highest speed that is allowed now.
+    fn share(&self, start: Time) -> f64 {
+        let since = start.since(self.armed_at).as_secs_f64();
+        let startup = STARTUP_SPEED + (1.0 - STARTUP_SPEED) * since / self.safety.startup_s;
+        let parking = if self.parking() { self.safety.park_speed } else { 1.0 };
+        self.speed.min(startup).min(parking)
     }
 
     fn write_bus(&mut self, start: Time) {
@@ -229,7 +295,8 @@ impl ControlLoop {
             return;
         }
         let deadline = self.by(start, WRITE_BY);
-        if self.arm.write(self.gate.sent(), deadline).is_err() {
+        let sent = self.arm.as_mut().map(|arm| arm.write(self.gate.sent(), deadline));
+        if !matches!(sent, Some(Ok(()))) {
             self.counters.failed_writes += 1;
         }
     }

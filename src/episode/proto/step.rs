@@ -191,7 +191,7 @@ fn refill(to: &mut Vec<f32>, from: &[f32]) {
 }
 
 /// Faults by their number in the file, from 1; the order never changes.
-pub(in crate::episode) const FAULTS: [(Fault, &str); 8] = [
+pub(in crate::episode) const FAULTS: [(Fault, &str); 11] = [
     (Fault::EmergencyStop, "EMERGENCY_STOP"),
     (Fault::BusSilent, "BUS_SILENT"),
     (Fault::PortLost, "PORT_LOST"),
@@ -200,7 +200,17 @@ pub(in crate::episode) const FAULTS: [(Fault, &str); 8] = [
     (Fault::Overheat, "OVERHEAT"),
     (Fault::Servo, "SERVO"),
     (Fault::Tracking, "TRACKING"),
+    (Fault::Stall, "STALL"),
+    (Fault::Voltage, "VOLTAGE"),
+    (Fault::PolicyLate, "POLICY_LATE"),
 ];
+
+impl Fault {
+    /// Every fault, in the order of their numbers in a file.
+    pub fn all() -> impl Iterator<Item = Self> {
+        FAULTS.iter().map(|(fault, _)| *fault)
+    }
+}
 
 fn mode_numbers(mode: Mode) -> (u32, u32) {
     match mode {

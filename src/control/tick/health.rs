@@ -1,0 +1,234 @@
+//! What the joints' measurements say: too hot, too hard, in the way of something, badly supplied.
+
+use std::time::Duration;
+
+use crate::clock::Time;
+use crate::config::SafetyConfig;
+use crate::episode::{Events, Fault};
+use crate::hal::JointState;
+use crate::joints::{JointVec, MAX_JOINTS};
+
+/// A value that may be a damaged byte must show this many ticks in a row.
+const AGREEING_TICKS: u32 = 3;
+/// The mean load follows the load in this time (s).
+const LOAD_TIME: f64 = 0.5;
+/// What is left of the speed at the highest temperature, and at full load.
+const HOT_SPEED: f64 = 0.1;
+const LOADED_SPEED: f64 = 0.2;
+
+/// What was found in one tick.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Findings {
+    pub(super) fault: Option<Fault>,
+    pub(super) events: Events,
+    /// The share of the highest speed that the arm may move at.
+    pub(super) speed: f64,
+}
+
+/// What is remembered of one joint.
+#[derive(Debug, Clone, Copy, Default)]
+struct Past {
+    load: f64,
+    bad_status: u32,
+    bad_voltage: u32,
+    off_track: Option<Time>,
+    stalled: Option<Time>,
+}
+
+/// The joints' health over time.
+#[derive(Debug, Clone)]
+pub(super) struct Health {
+    config: SafetyConfig,
+    dt: f64,
+    joints: [Past; MAX_JOINTS],
+}
+
+impl Health {
+    pub(super) fn new(config: &SafetyConfig, period: Duration) -> Self {
+        Self { config: config.clone(), dt: period.as_secs_f64(), joints: Default::default() }
+    }
+
+    /// Forgets everything, as after arming.
+    pub(super) fn reset(&mut self) {
+        self.joints = Default::default();
+    }
+
+    /// Looks at what was measured; `sent` is where the joints were sent, empty without torque.
+    pub(super) fn look(&mut self, joints: &[JointState], sent: &[f64], now: Time) -> Findings {
+        let mut found = Findings { fault: None, events: Events::default(), speed: 1.0 };
+        let config = &self.config;
+        for (i, (joint, past)) in joints.iter().zip(&mut self.joints).enumerate() {
+            past.remember(joint, sent.get(i).copied(), config, self.dt, now);
+            let fault = past.fault(joint, config, now);
+            found.fault = found.fault.or(fault);
+            found.speed = found.speed.min(past.speed(joint, config));
+            if joint.temperature >= config.warn_temperature {
+                found.events |= Events::WARM;
+            }
+        }
+        if found.speed < 1.0 {
+            found.events |= Events::SLOWED;
+        }
+        found
+    }
+}
+
+impl Past {
+    fn remember(
+        &mut self,
+        joint: &JointState,
+        sent: Option<f64>,
+        config: &SafetyConfig,
+        dt: f64,
+        now: Time,
+    ) {
+        let count = |bad: bool, before: u32| if bad { before.saturating_add(1) } else { 0 };
+        let since = |bad: bool, before: Option<Time>| bad.then(|| before.unwrap_or(now));
+        let window = config.min_voltage..=config.max_voltage;
+        // Who has not told its voltage yet has none; who has no voltage tells nothing.
+        let measured = joint.voltage != 0.0;
+        let error = sent.map_or(0.0, |sent| (joint.position - sent).abs());
+        let pressing = joint.load.abs() > config.stall_load && error > config.stall_error_rad;
+        if joint.load.is_finite() {
+            self.load += (joint.load.abs() - self.load) * (dt / LOAD_TIME).min(1.0);
+        }
+        self.bad_status = count(joint.status != 0, self.bad_status);
+        self.bad_voltage = count(measured && !window.contains(&joint.voltage), self.bad_voltage);
+        self.off_track = since(error > config.max_tracking_error, self.off_track);
+        self.stalled = since(pressing, self.stalled);
+    }
+
+    fn fault(&self, joint: &JointState, config: &SafetyConfig, now: Time) -> Option<Fault> {
+        let lasts = |since: Option<Time>, limit: f64| {
+            since.is_some_and(|since| now.since(since).as_secs_f64() > limit)
+        };
+        Some(match () {
+            () if joint.jumped || !finite(joint) => Fault::ImplausibleState,
+            () if joint.temperature > config.max_temperature => Fault::Overheat,
+            () if self.bad_status >= AGREEING_TICKS => Fault::Servo,
+            () if self.bad_voltage >= AGREEING_TICKS => Fault::Voltage,
+            () if lasts(self.stalled, config.stall_time_s) => Fault::Stall,
+            () if lasts(self.off_track, config.tracking_time_s) => Fault::Tracking,
+            () => return None,
+        })
+    }
+
+    fn speed(&self, joint: &JointState, config: &SafetyConfig) -> f64 {
+        let hot = (config.slow_temperature, config.max_temperature);
+        slowing(joint.temperature, hot, HOT_SPEED).min(slowing(
+            self.load,
+            (config.slow_load, 1.0),
+            LOADED_SPEED,
+        ))
+    }
+}
+
+/// 1 up to `from`, straight down to `least` at `to` and beyond.
+fn slowing(x: f64, (from, to): (f64, f64), least: f64) -> f64 {
+    if x <= from {
+        return 1.0;
+    }
+    let way = if to > from { (x - from) / (to - from) } else { 1.0 };
+    (1.0 - (1.0 - least) * way).max(least)
+}
+
+/// Whether every measured value is a number.
+fn finite(joint: &JointState) -> bool {
+    [joint.position, joint.velocity, joint.load, joint.voltage, joint.temperature]
+        .iter()
+        .all(|x| x.is_finite())
+}
+
+/// The measured positions (rad).
+pub(super) fn positions(joints: &[JointState]) -> JointVec<f64> {
+    joints.iter().take(MAX_JOINTS).map(|joint| joint.position).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOUND: JointState = JointState {
+        position: 0.1,
+        velocity: 0.0,
+        load: 0.0,
+        current: None,
+        voltage: 12.0,
+        temperature: 30.0,
+        status: 0,
+        stamp: Time(1),
+        jumped: false,
+    };
+
+    fn health() -> Health {
+        Health::new(&SafetyConfig::default(), Duration::from_millis(10))
+    }
+
+    /// The ticks of 10 ms until a fault, and the fault.
+    fn until_fault(joint: JointState, sent: f64) -> Option<(u64, Fault)> {
+        let mut health = health();
+        (0..1000u64).find_map(|tick| {
+            let found = health.look(&[SOUND, joint], &[0.1, sent], Time(tick * 10_000_000));
+            found.fault.map(|fault| (tick, fault))
+        })
+    }
+
+    #[test]
+    fn any_value_that_is_no_number_is_a_fault_in_the_same_tick() {
+        for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            for joint in [
+                JointState { position: bad, ..SOUND },
+                JointState { velocity: bad, ..SOUND },
+                JointState { load: bad, ..SOUND },
+                JointState { voltage: bad, ..SOUND },
+                JointState { temperature: bad, ..SOUND },
+            ] {
+                assert_eq!(until_fault(joint, 0.1), Some((0, Fault::ImplausibleState)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_stall_needs_load_and_error_and_time() {
+        let stalled = JointState { load: -0.7, ..SOUND };
+        assert_eq!(until_fault(stalled, 0.2), Some((31, Fault::Stall)));
+        assert_eq!(until_fault(stalled, 0.15), None);
+        assert_eq!(until_fault(JointState { load: 0.5, ..SOUND }, 0.2), None);
+    }
+
+    #[test]
+    fn a_supply_out_of_its_window_is_a_fault_after_three_ticks() {
+        for voltage in [4.0, 15.0] {
+            let joint = JointState { voltage, ..SOUND };
+            assert_eq!(until_fault(joint, 0.1), Some((2, Fault::Voltage)));
+        }
+    }
+
+    #[test]
+    fn who_does_not_follow_for_a_second_is_a_fault() {
+        assert_eq!(until_fault(SOUND, 0.45), Some((101, Fault::Tracking)));
+        assert_eq!(until_fault(SOUND, 0.35), None);
+    }
+
+    #[test]
+    fn heat_warns_then_slows_then_stops() {
+        let at =
+            |temperature| health().look(&[JointState { temperature, ..SOUND }], &[0.1], Time(1));
+        assert_eq!((at(54.0).events, at(54.0).speed), (Events::default(), 1.0));
+        assert!(at(55.0).events == Events::WARM && at(60.0).speed == 1.0);
+        assert!(at(62.5).events.contains(Events::SLOWED) && (at(62.5).speed - 0.55).abs() < 1e-9);
+        assert_eq!((at(65.0).fault, at(66.0).fault), (None, Some(Fault::Overheat)));
+        assert!((at(65.0).speed - 0.1).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_lasting_load_slows_the_arm_and_a_short_one_does_not() {
+        let mut health = health();
+        let mut speed = |ticks: u64| {
+            let full = JointState { load: 1.0, ..SOUND };
+            (0..ticks).map(|_| health.look(&[full], &[0.1], Time(1)).speed).last().unwrap()
+        };
+        assert_eq!(speed(10), 1.0);
+        assert!(speed(500) < 0.21);
+    }
+}
