@@ -226,7 +226,7 @@ pub fn evaluate(
     on_goal: &dyn Fn(),
 ) -> Result<Evaluation> {
     let (stream, seed, n) = goals;
-    let workspace = Workspace::new(&Chain::named(&robot.model)?);
+    let workspace = Workspace::new(&Chain::of(robot)?);
     let mut simulation = Simulation::new(robot, seed, None)?;
     simulation.steer(Box::new(policy));
     let mut trials = Vec::with_capacity(n);
@@ -273,7 +273,7 @@ pub fn practise(
     folder: &Path,
     on_goal: &dyn Fn(),
 ) -> Result<(Rate, u64)> {
-    let workspace = Workspace::new(&Chain::named(&robot.model)?);
+    let workspace = Workspace::new(&Chain::of(robot)?);
     let log = Some((context.storage.clone(), folder));
     let mut simulation = Simulation::new(robot, how.seed, log)?;
     let mut noise_rng = rng::item(how.seed, Stream::Exploration, how.first);
@@ -319,7 +319,7 @@ pub fn demonstrate(
     seed: u64,
     folder: &Path,
 ) -> Result<Rate> {
-    let chain = Chain::named(&robot.model)?;
+    let chain = Chain::of(robot)?;
     let workspace = Workspace::new(&chain);
     let home: JointVec<f64> = robot.joint.iter().map(|j| j.home_rad).collect();
     let mut simulation = Simulation::new(robot, seed, Some((context.storage.clone(), folder)))?;

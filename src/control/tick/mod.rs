@@ -69,7 +69,7 @@ impl ControlLoop {
         Ok(Self {
             config: robot.control.clone(),
             period: robot.period(),
-            chain: Chain::named(&robot.model)?,
+            chain: Chain::of(robot)?,
             state: ArmState::default(),
             gate: SafetyGate::new(robot),
             arm,
