@@ -81,28 +81,66 @@ pub struct RobotConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BusConfig {
-    /// `feetech`.
+    /// `feetech` or `dynamixel`.
     pub protocol: Protocol,
     /// The serial port, such as `/dev/ttyACM0`; `emulated` for the built-in emulator.
     pub port: String,
     /// Bits per second.
     pub baud: u32,
+    /// Dynamixel servos stop when nobody speaks to them for this long with torque on (ms, in steps
+    /// of 20); 0: never. Feetech servos have no such register.
+    #[serde(default = "default_watchdog_ms")]
+    pub watchdog_ms: u32,
+}
+
+fn default_watchdog_ms() -> u32 {
+    100
 }
 
 /// The wire protocol of a servo bus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
-    /// Feetech STS/SMS.
+    /// Feetech STS, SMS and SCS.
     Feetech,
+    /// Dynamixel 2.0.
+    Dynamixel,
 }
 
 /// The type of one servo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "kebab-case")]
 pub enum ServoModel {
     /// Feetech STS3215.
     Sts3215,
+    /// Feetech STS3250.
+    Sts3250,
+    /// Feetech SCS0009.
+    Scs0009,
+    /// Dynamixel XL330-M077.
+    #[serde(rename = "xl330-m077")]
+    Xl330M077,
+    /// Dynamixel XL330-M288.
+    #[serde(rename = "xl330-m288")]
+    Xl330M288,
+    /// Dynamixel XL430-W250.
+    #[serde(rename = "xl430-w250")]
+    Xl430W250,
+    /// Dynamixel XM430-W350.
+    #[serde(rename = "xm430-w350")]
+    Xm430W350,
+}
+
+impl ServoModel {
+    /// What it speaks.
+    pub fn protocol(self) -> Protocol {
+        match self {
+            Self::Sts3215 | Self::Sts3250 | Self::Scs0009 => Protocol::Feetech,
+            Self::Xl330M077 | Self::Xl330M288 | Self::Xl430W250 | Self::Xm430W350 => {
+                Protocol::Dynamixel
+            }
+        }
+    }
 }
 
 /// One joint and the servo that moves it.
@@ -260,8 +298,16 @@ impl RobotConfig {
                 self.joint.len()
             ));
         }
+        // The register has 7 bits of 20 ms.
+        in_range("bus.watchdog_ms", f64::from(self.bus.watchdog_ms), 0.0, 2540.0)?;
         for (i, joint) in self.joint.iter().enumerate() {
             joint.check()?;
+            if joint.servo.protocol() != self.bus.protocol {
+                return Err(format!(
+                    "joint `{}`: expected a servo that speaks bus.protocol {:?}, found {:?}",
+                    joint.name, self.bus.protocol, joint.servo
+                ));
+            }
             if let Some(other) =
                 self.joint[..i].iter().find(|o| o.id == joint.id || o.name == joint.name)
             {
@@ -375,8 +421,25 @@ mod tests {
     }
 
     #[test]
-    fn the_shipped_configuration_is_valid() {
-        assert_eq!(parse(EMULATED).unwrap().joint.len(), 6);
+    fn every_shipped_configuration_is_valid_named_as_its_file_and_knows_its_schema() {
+        let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/firmware-config"));
+        let mut seen = 0;
+        for path in crate::storage::Disk.list(folder).unwrap() {
+            if path.extension().is_none_or(|extension| extension != "toml") {
+                continue;
+            }
+            let bytes = crate::storage::Disk.read(&path).unwrap();
+            let text = String::from_utf8(bytes).unwrap();
+            if !text.contains("[[joint]]") {
+                continue;
+            }
+            assert!(text.starts_with("#:schema ./robot.schema.json\n"), "{}", path.display());
+            let robot = RobotConfig::load(&crate::storage::Disk, &path).unwrap();
+            assert_eq!(robot.joint.len(), 6, "{}", path.display());
+            assert!(robot.name.contains(path.file_stem().unwrap().to_str().unwrap()));
+            seen += 1;
+        }
+        assert!(seen >= 7, "only {seen} configurations found");
     }
 
     #[test]

@@ -24,9 +24,12 @@ pub struct Tuning {
     /// More current than this for long is an over-current (A).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_current: Option<f64>,
-    /// The torque left after an overload, as a share of what the servo can: 0 to 1.
+    /// More load than this for long is an overload, as a share of what the servo can: 0 to 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overload_torque: Option<f64>,
+    /// The torque left after an overload, as a share of what the servo can: 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protective_torque: Option<f64>,
     /// Hotter than this, the servo itself lets go (°C).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_temperature: Option<u8>,
@@ -38,6 +41,7 @@ impl Tuning {
             ("max_torque", self.max_torque, 1e-3, 1.0),
             ("max_current", self.max_current, 1e-3, 10.0),
             ("overload_torque", self.overload_torque, 0.0, 1.0),
+            ("protective_torque", self.protective_torque, 0.0, 1.0),
             ("max_temperature", self.max_temperature.map(f64::from), 20.0, 100.0),
         ];
         let given =

@@ -10,7 +10,7 @@ mod tests;
 use std::io;
 use std::path::PathBuf;
 
-pub use file::{ArmCalibration, JointCalibration, MIDDLE};
+pub use file::{ArmCalibration, JointCalibration};
 pub use lerobot::Normalisation;
 pub use sweep::{Encoder, Plan, Sweep};
 

@@ -8,11 +8,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::CalibrationError;
 use crate::config::{JointConfig, RobotConfig};
-use crate::hal::servo::RAD_PER_TICK;
+use crate::hal::servo::Model;
 use crate::storage::Storage;
-
-/// Where `regoal robot calibrate` puts the middle of a joint's travel (ticks).
-pub const MIDDLE: i32 = 2048;
 
 /// How one joint's servo counts, and how far the joint goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,12 +153,13 @@ impl JointCalibration {
         if self.id != to.id {
             return Err(CalibrationError::Id { joint: name(), expected: to.id, found: self.id });
         }
+        let model = Model::of(to.servo);
         let direction = if self.drive_mode == 0 { 1 } else { -1 };
         // Which side of the middle zero lies on turns round with the direction.
-        let from_middle = (to.zero_ticks - MIDDLE) * i32::from(to.direction * direction);
+        let from_middle = (to.zero_ticks - model.ticks / 2) * i32::from(to.direction * direction);
         let zero_ticks = self.middle() + from_middle;
         let angle =
-            |ticks: i32| f64::from(direction) * f64::from(ticks - zero_ticks) * RAD_PER_TICK;
+            |ticks: i32| f64::from(direction) * f64::from(ticks - zero_ticks) * model.rad_per_tick;
         let ends = [angle(self.range_min), angle(self.range_max)];
         let min_rad = to.min_rad.max(ends[0].min(ends[1]));
         let max_rad = to.max_rad.min(ends[0].max(ends[1]));

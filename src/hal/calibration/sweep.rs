@@ -7,6 +7,8 @@
 //! the travel as it can be; a travel that does not fit is refused.
 
 use super::{ArmCalibration, CalibrationError, JointCalibration};
+use crate::config::JointConfig;
+use crate::hal::servo::Model;
 use crate::joints::JointVec;
 
 /// A travel this near to a whole turn is one without ends (ticks): a joint that goes round.
@@ -42,6 +44,29 @@ pub struct Plan {
     pub encoder: Encoder,
     /// What stands in the servo's homing offset (ticks).
     pub offset: i32,
+}
+
+impl Encoder {
+    /// How servos of this model count. Feetech's positions begin anew after a turn, offset and all;
+    /// Dynamixel's do not.
+    pub fn of(model: &Model) -> Self {
+        let turn = model.ticks;
+        match model.homing {
+            Some(homing) => {
+                Self { turn, sign: homing.sign, most: homing.most, wraps: homing.sign < 0 }
+            }
+            None => Self { turn, sign: 1, most: 0, wraps: false },
+        }
+    }
+}
+
+impl Plan {
+    /// The plan for a configured joint whose servo has this homing offset now (ticks).
+    pub fn of(joint: &JointConfig, offset: i32) -> Self {
+        let (name, id, direction) = (joint.name.clone(), joint.id, joint.direction);
+        let encoder = Encoder::of(Model::of(joint.servo));
+        Self { name, id, direction, range: joint.max_rad - joint.min_rad, encoder, offset }
+    }
 }
 
 /// What was seen of an arm's joints so far.

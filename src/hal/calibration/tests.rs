@@ -59,6 +59,9 @@ fn robot() -> RobotConfig {
     RobotConfig::parse(text, Path::new("robot.toml")).unwrap()
 }
 
+/// The middle of a turn.
+const MIDDLE: i32 = 2048;
+
 const FEETECH: Encoder = Encoder { turn: 4096, sign: -1, most: 2047, wraps: true };
 const DYNAMIXEL: Encoder = Encoder { turn: 4096, sign: 1, most: 1024, wraps: false };
 

@@ -3,7 +3,8 @@
 use super::Conditions;
 use super::motion::{Drive, Motion};
 use crate::config::{EmulatorConfig, JointConfig};
-use crate::hal::servo::{self, Memory, RAD_PER_TICK, Register, STS3215, TICKS_PER_TURN};
+use crate::hal::servo::feetech::{self as servo, STS, STS3215};
+use crate::hal::servo::{Access, Memory, RAD_PER_TICK, Register, TICKS_PER_TURN};
 use crate::hal::wire::feetech::{Status, status};
 
 const MEMORY: usize = servo::MEMORY_END as usize;
@@ -18,7 +19,7 @@ const STANDING: f64 = 5.0;
 const FACTORY: [(Register, i32); 25] = [
     (servo::FIRMWARE_MAJOR, 3),
     (servo::FIRMWARE_MINOR, 10),
-    (servo::MODEL, servo::STS3215_MODEL),
+    (servo::MODEL, STS3215.number),
     (servo::RESPONSE_LEVEL, 1),
     (servo::MAX_POSITION, TICKS_PER_TURN - 1),
     (servo::MAX_TEMPERATURE, 70),
@@ -259,7 +260,7 @@ impl Servo {
     /// Writes what may be written: the rest is dropped without a word, as the servo does.
     pub(super) fn write(&mut self, address: u8, data: &[u8]) {
         for (at, byte) in (address..=u8::MAX).zip(data) {
-            let register = STS3215.iter().find(|r| (r.address..r.address + r.size).contains(&at));
+            let register = STS.iter().find(|r| (r.address..r.end()).contains(&u16::from(at)));
             let Some(register) = register.filter(|register| self.accepts(register)) else {
                 continue;
             };
@@ -273,7 +274,7 @@ impl Servo {
 
     fn accepts(&self, register: &Register) -> bool {
         let locked = register.memory == Memory::Eeprom && self.get(&servo::LOCK) != 0;
-        register.access == servo::Access::ReadWrite && !locked
+        register.access == Access::ReadWrite && !locked
     }
 
     /// 128 makes the present position 2048; else 0, 1 or 2 as the register says.
