@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::{RobotConfig, ServoModel, Tuning};
+use crate::hal::servo::RAD_PER_TICK;
 use crate::storage::{Memory, Storage as _};
 
 fn joint(zero_ticks: i32, direction: i8, min_rad: f64, max_rad: f64) -> JointConfig {

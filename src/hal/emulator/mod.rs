@@ -198,6 +198,8 @@ fn serve(
             servo.act();
             acknowledge(id, servo, reply);
         }),
+        // Unknown to this firmware, hence not answered.
+        Request::FactoryReset { .. } | Request::Reboot { .. } => {}
     }
 }
 
