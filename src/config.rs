@@ -65,6 +65,9 @@ pub struct RobotConfig {
     /// What the URDF says.
     #[serde(skip)]
     urdf: Option<String>,
+    /// SHA-256 of the calibration that was applied, in hex; empty when there is none.
+    #[serde(skip)]
+    pub calibration: String,
     /// The servo bus.
     pub bus: BusConfig,
     /// The joints, base first.
@@ -171,6 +174,9 @@ pub struct JointConfig {
     /// What `regoal robot configure` puts into the servo.
     #[serde(default)]
     pub tuning: Tuning,
+    /// What must stand in the servo's homing offset, from the calibration (ticks).
+    #[serde(skip)]
+    pub homing_offset: Option<i32>,
 }
 
 /// Settings of the control loop.

@@ -165,6 +165,7 @@ pub fn header_template(robot: &RobotConfig) -> EpisodeHeader {
         rate_hz: robot.control.rate_hz,
         goal_space: "end_effector_position".into(),
         goal_tolerance: robot.control.goal_tolerance_m as f32,
+        calibration: robot.calibration.clone(),
         ..EpisodeHeader::default()
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use super::operator::{Operator, Terminal};
-use super::{Line, Which, configure};
+use super::{EMULATED, Line, Which, configure};
 use crate::cmd::{Context, say};
 use crate::config::RobotConfig;
 use crate::hal::Bus;
@@ -68,6 +68,11 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         calibration.save(storage, &path)?;
         return Ok(say(format!("wrote {}; now `regoal robot configure`", path.display()))?);
     }
+    ensure!(
+        robot.bus.port != EMULATED,
+        "the built-in emulator begins anew each time; start `regoal emulate --link /tmp/arm` and \
+         calibrate with --port /tmp/arm"
+    );
     let line = Line::of(&robot, context)?;
     let mut operator = Terminal::new(args.headless);
     let calibration = calibrate(&mut line.open()?, &robot, &mut operator, context)?;

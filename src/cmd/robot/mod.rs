@@ -17,6 +17,9 @@ use crate::config::RobotConfig;
 use crate::hal::calibration::ArmCalibration;
 use crate::hal::{Bus, PtyServer, SerialPort};
 
+/// The port of the built-in emulator.
+const EMULATED: &str = "emulated";
+
 /// Which arm is meant.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Which {
@@ -48,18 +51,19 @@ impl Which {
     }
 }
 
-/// A robot's configuration with its calibration applied, and the calibration's hash (empty when
-/// there is none).
+/// A robot's configuration with its calibration applied, if there is one. The built-in emulator
+/// begins anew each time and has none.
 ///
 /// # Errors
 /// A file is wrong, or the calibration is of another arm.
-pub fn calibrated(which: &Which, context: &Context) -> Result<(RobotConfig, String)> {
+pub fn calibrated(which: &Which, context: &Context) -> Result<RobotConfig> {
     let (mut robot, calibration) = which.load(context)?;
-    let Some(calibration) = calibration else { return Ok((robot, String::new())) };
-    calibration
-        .apply(&mut robot)
-        .with_context(|| format!("applying {}", which.calibration_path().display()))?;
-    Ok((robot, calibration.hash()?))
+    if let Some(calibration) = calibration.filter(|_| robot.bus.port != EMULATED) {
+        calibration
+            .apply(&mut robot)
+            .with_context(|| format!("applying {}", which.calibration_path().display()))?;
+    }
+    Ok(robot)
 }
 
 /// A port to an arm; of an emulated one the emulator lives as long.
@@ -77,7 +81,7 @@ impl Line {
     /// The system gives no pseudo terminal.
     pub fn of(robot: &RobotConfig, context: &Context) -> Result<Self> {
         let emulator = match robot.bus.port.as_str() {
-            "emulated" => Some(emulate::serve(robot, 0, None, context)?),
+            EMULATED => Some(emulate::serve(robot, 0, None, context)?),
             _ => None,
         };
         let path = match &emulator {

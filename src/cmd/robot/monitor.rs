@@ -88,7 +88,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         "--rate: expected 0.1 to 100, found {}",
         args.rate
     );
-    let (robot, _) = calibrated(&args.which, context)?;
+    let robot = calibrated(&args.which, context)?;
     let line = Line::of(&robot, context)?;
     let mut bus = line.open()?;
     let mut terminal = Terminal::new(false);

@@ -152,7 +152,7 @@ fn introduce(
         format!("expected bus.baud to be one of {}, found {baud}", known.join(", "))
     })?;
     let mut bus = open(at)?;
-    let mut tell = |bus: &mut Bus, id: u8, register: &Register, value: i32| {
+    let tell = |bus: &mut Bus, id: u8, register: &Register, value: i32| {
         let deadline = bus.clock().now() + PATIENCE;
         match bus.write(id, register, value, deadline) {
             // It may answer with its new id, or at its new speed: it is asked below.

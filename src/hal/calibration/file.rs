@@ -100,14 +100,16 @@ impl ArmCalibration {
     }
 
     /// Makes the robot's joints count as calibrated: zero moves with the middle of the travel, the
-    /// limits shrink to it, the direction is the drive mode's.
+    /// limits shrink to it, the direction is the drive mode's, and the arm opens only with these offsets
+    /// in its servos.
     ///
     /// # Errors
     /// A joint is missing, has another id, or nothing is left between its limits; the robot is as
     /// it was then.
     pub fn apply(&self, robot: &mut RobotConfig) -> Result<(), CalibrationError> {
         let apply = |joint: &JointConfig| self.joint(&joint.name)?.applied(joint);
-        robot.joint = robot.joint.iter().map(apply).collect::<Result<_, _>>()?;
+        let joints = robot.joint.iter().map(apply).collect::<Result<_, _>>()?;
+        (robot.joint, robot.calibration) = (joints, self.hash()?);
         Ok(())
     }
 
@@ -167,6 +169,8 @@ impl JointCalibration {
             return Err(CalibrationError::NoTravel { joint: name() });
         }
         let home_rad = to.home_rad.clamp(min_rad, max_rad);
-        Ok(JointConfig { zero_ticks, direction, min_rad, max_rad, home_rad, ..to.clone() })
+        let homing_offset = Some(self.homing_offset);
+        let to = to.clone();
+        Ok(JointConfig { zero_ticks, direction, min_rad, max_rad, home_rad, homing_offset, ..to })
     }
 }

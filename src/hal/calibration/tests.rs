@@ -20,6 +20,7 @@ fn joint(zero_ticks: i32, direction: i8, min_rad: f64, max_rad: f64) -> JointCon
         max_acceleration: 1.0,
         home_rad: min_rad,
         tuning: Tuning::default(),
+        homing_offset: None,
     }
 }
 
@@ -197,6 +198,8 @@ fn arm() -> ArmCalibration {
 fn a_calibration_moves_zero_with_the_middle_and_narrows_the_limits() {
     let mut calibrated = robot();
     arm().apply(&mut calibrated).unwrap();
+    assert_eq!(calibrated.calibration, arm().hash().unwrap());
+    assert!(calibrated.joint.iter().all(|joint| joint.homing_offset == Some(-5)));
     // The middle of 900..=3100 is 2000: 48 below where the configuration has it.
     for (now, was) in calibrated.joint.iter().zip(&robot().joint) {
         assert_eq!(now.zero_ticks, was.zero_ticks - 48);
