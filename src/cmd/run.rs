@@ -27,6 +27,7 @@ use crate::policy::{Policy, Store};
 /// Example: regoal run --robot firmware-config/emulated.toml --policy models/reach/policy.onnx
 #[derive(Debug, ClapArgs)]
 pub struct Args {
+    /// Which arm
     #[command(flatten)]
     pub which: Which,
     /// The policy file

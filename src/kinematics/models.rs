@@ -49,15 +49,14 @@ impl Chain {
     /// URDF of the same repository (`Simulation/SO100/so100.urdf`), but counted as on the SO-101:
     /// 0 rad is the middle of each range, and the pan's sign is turned round, so that both arms
     /// take the same angles. That file names no tip; it is put where the SO-101's is, measured
-    /// from the moving jaw's hinge.
+    /// from the moving jaw's hinge. Its 1.57079 and 3.14158 are quarter and half turns.
     pub fn so100() -> Self {
-        const HALF: f64 = 1.570_79;
         let joints: [Joint; 5] = [
-            ([0.0, -0.0452, 0.0165], [HALF, 0.0, 0.0], [0.0, -1.0, 0.0], [-2.0, 2.0]),
+            ([0.0, -0.0452, 0.0165], [FRAC_PI_2, 0.0, 0.0], [0.0, -1.0, 0.0], [-2.0, 2.0]),
             ([0.0, 0.1025, 0.0306], [-1.8, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 3.5]),
-            ([0.0, 0.112_57, 0.028], [HALF, 0.0, 0.0], [1.0, 0.0, 0.0], [-3.141_58, 0.0]),
+            ([0.0, 0.112_57, 0.028], [FRAC_PI_2, 0.0, 0.0], [1.0, 0.0, 0.0], [-PI, 0.0]),
             ([0.0, 0.0052, 0.1349], [-1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [-2.5, 1.2]),
-            ([0.0, -0.0601, 0.0], [0.0, HALF, 0.0], [0.0, 1.0, 0.0], [-3.141_58, 3.141_58]),
+            ([0.0, -0.0601, 0.0], [0.0, FRAC_PI_2, 0.0], [0.0, 1.0, 0.0], [-PI, PI]),
         ];
         let mut links = Vec::new();
         let mut rest = Isometry3::identity();
