@@ -102,8 +102,7 @@ impl Bus {
     /// It does not answer before the deadline, or the port fails.
     pub fn ping(&mut self, id: u8, deadline: Time) -> Result<Found, BusError> {
         let size = ping_size(self.protocol());
-        let first = share(self.clock.now(), deadline, 2);
-        let pinged = self.request_one(id, first, |_| (Request::Ping { id }, size))?;
+        let pinged = self.request_one(id, deadline, |_| (Request::Ping { id }, size))?;
         self.identify(id, &pinged, deadline)
     }
 
