@@ -306,7 +306,7 @@ fn setup_gives_one_servo_after_another_its_id() {
 fn setup_refuses_several_servos_none_and_others() {
     let rig = Rig::new();
     let only = ["gripper".to_owned()];
-    let mut set_up = |only: &[String]| {
+    let set_up = |only: &[String]| {
         let mut script = Script::new(0, |_, _: &str| {});
         setup::set_up(&rig.config, only, &mut script, |_| Ok(rig.bus())).unwrap_err().to_string()
     };
