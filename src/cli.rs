@@ -39,10 +39,24 @@ pub enum Verb {
     /// Puts ONNX Runtime in place, for fast training
     #[command(subcommand)]
     Runtime(cmd::runtime::Args),
+    /// Sets up, calibrates and watches an arm's servos
+    #[command(subcommand)]
+    Robot(Robot),
     Emulate(cmd::emulate::Args),
     Completions(cmd::completions::Args),
     #[command(hide = true)]
     TryLoad(cmd::try_load::Args),
+}
+
+/// What to do with an arm's servos.
+#[derive(Debug, clap::Subcommand)]
+#[allow(missing_docs, reason = "as for the verbs")]
+pub enum Robot {
+    FindPort(cmd::robot::find_port::Args),
+    Setup(cmd::robot::setup::Args),
+    Calibrate(cmd::robot::calibrate::Args),
+    Configure(cmd::robot::configure::Args),
+    Monitor(cmd::robot::monitor::Args),
 }
 
 /// What to do with a policy file.
@@ -74,6 +88,11 @@ impl Verb {
             Self::Policy(Policy::Verify(args)) => cmd::policy::verify::run(args, context),
             Self::Policy(Policy::Bench(args)) => cmd::policy::bench::run(args, context),
             Self::Runtime(args) => cmd::runtime::run(args, context),
+            Self::Robot(Robot::FindPort(args)) => cmd::robot::find_port::run(args, context),
+            Self::Robot(Robot::Setup(args)) => cmd::robot::setup::run(args, context),
+            Self::Robot(Robot::Calibrate(args)) => cmd::robot::calibrate::run(args, context),
+            Self::Robot(Robot::Configure(args)) => cmd::robot::configure::run(args, context),
+            Self::Robot(Robot::Monitor(args)) => cmd::robot::monitor::run(args, context),
             Self::Emulate(args) => cmd::emulate::run(args, context),
             Self::Completions(args) => cmd::completions::run(args, command(), context),
             Self::TryLoad(args) => cmd::try_load::run(args, context),
@@ -86,7 +105,7 @@ const GROUPS: [(&str, &[&str]); 4] = [
     ("Start here", &["demo"]),
     ("Use a robot", &["run", "arm", "goal", "status", "stop"]),
     ("Learn", &["episodes", "finetune", "train", "policy"]),
-    ("Computer and arm", &["runtime", "emulate", "completions"]),
+    ("Computer and arm", &["robot", "runtime", "emulate", "completions"]),
 ];
 
 const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}\n\n{before-help}Options:\n{options}\n\n\

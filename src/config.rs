@@ -2,11 +2,17 @@
 //! that names the file, the line and what would be right.
 
 mod safety;
+mod schema;
+mod tuning;
 
 use std::path::{Path, PathBuf};
 
-pub use safety::{Exit, SafetyConfig, StopCategory};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use safety::{Exit, SafetyConfig, StopCategory};
+pub use schema::schema;
+pub use tuning::Tuning;
 
 use crate::joints::MAX_JOINTS;
 use crate::storage::Storage;
@@ -44,13 +50,26 @@ pub enum ConfigError {
 }
 
 /// One robot: its bus, joints, limits and control settings (`firmware-config/*.toml`).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RobotConfig {
     /// The robot's name, written into each episode.
     pub name: String,
-    /// The kinematic model: `so101`.
+    /// Where the links are: `so101`, `so100`, a file `*.urdf` (relative to this one; with
+    /// `base_link` and `tip_link`), or `none`: then the arm takes no Cartesian goals.
     pub model: String,
+    /// The URDF's link that stands still.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_link: Option<String>,
+    /// The URDF's link that goals are for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tip_link: Option<String>,
+    /// What the URDF says.
+    #[serde(skip)]
+    urdf: Option<String>,
+    /// SHA-256 of the calibration that was applied, in hex; empty when there is none.
+    #[serde(skip)]
+    pub calibration: String,
     /// The servo bus.
     pub bus: BusConfig,
     /// The joints, base first.
@@ -67,7 +86,7 @@ pub struct RobotConfig {
 }
 
 /// How the servos are reached.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BusConfig {
     /// `feetech` or `dynamixel`.
@@ -87,7 +106,7 @@ fn default_watchdog_ms() -> u32 {
 }
 
 /// The wire protocol of a servo bus.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
     /// Feetech STS, SMS and SCS.
@@ -97,7 +116,7 @@ pub enum Protocol {
 }
 
 /// The type of one servo.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ServoModel {
     /// Feetech STS3215.
@@ -133,7 +152,7 @@ impl ServoModel {
 }
 
 /// One joint and the servo that moves it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JointConfig {
     /// The joint's name.
@@ -142,7 +161,8 @@ pub struct JointConfig {
     pub id: u8,
     /// The servo's type.
     pub servo: ServoModel,
-    /// The servo's tick at 0 rad.
+    /// The servo's tick at 0 rad when the middle of its travel is tick 2048, where
+    /// `regoal robot calibrate` puts it.
     pub zero_ticks: i32,
     /// +1 when ticks grow with the angle, else -1.
     pub direction: i8,
@@ -162,10 +182,16 @@ pub struct JointConfig {
     /// Where the joint is parked before its torque goes off (rad); where it rests when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub park_rad: Option<f64>,
+    /// What `regoal robot configure` puts into the servo.
+    #[serde(default)]
+    pub tuning: Tuning,
+    /// What must stand in the servo's homing offset, from the calibration (ticks).
+    #[serde(skip)]
+    pub homing_offset: Option<i32>,
 }
 
 /// Settings of the control loop.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ControlConfig {
     /// Ticks per second.
@@ -202,7 +228,7 @@ impl Default for ControlConfig {
 }
 
 /// How the emulated arm behaves.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EmulatorConfig {
     /// Standard deviation of measured positions (ticks).
@@ -242,10 +268,18 @@ impl RobotConfig {
             path: path.into(),
             message: format!("expected UTF-8 text: {e}"),
         })?;
-        Self::parse(&text, path)
+        let mut config = Self::parse(&text, path)?;
+        if config.model.ends_with(".urdf") {
+            let file = path.parent().unwrap_or(Path::new("")).join(&config.model);
+            let bytes = storage
+                .read(&file)
+                .map_err(|source| ConfigError::Read { path: file.clone(), source })?;
+            config.urdf = Some(String::from_utf8_lossy(&bytes).into_owned());
+        }
+        Ok(config)
     }
 
-    /// The same from a text; `path` is only named in errors.
+    /// The same from a text; `path` is only named in errors. A URDF that it names is not read.
     ///
     /// # Errors
     /// As [`load`](Self::load).
@@ -253,6 +287,11 @@ impl RobotConfig {
         let config: Self = toml::from_str(text).map_err(|e| parse_error(text, path, &e))?;
         config.check().map_err(|message| ConfigError::Value { path: path.into(), message })?;
         Ok(config)
+    }
+
+    /// The URDF that the model names, as it was read, with its base and tip link.
+    pub fn urdf(&self) -> Option<(&str, &str, &str)> {
+        Some((self.urdf.as_deref()?, self.base_link.as_deref()?, self.tip_link.as_deref()?))
     }
 
     /// The period of one tick.
@@ -292,6 +331,7 @@ impl RobotConfig {
                 ));
             }
         }
+        self.check_model()?;
         let control = &self.control;
         in_range("control.rate_hz", control.rate_hz, 1.0, 1000.0)?;
         in_range("control.goal_timeout_s", control.goal_timeout_s, 0.01, 3600.0)?;
@@ -310,6 +350,22 @@ impl RobotConfig {
         in_range("emulator.servo_acceleration", emulator.servo_acceleration, 0.1, 10_000.0)?;
         in_range("emulator.servo_gain", emulator.servo_gain, 0.1, 1000.0)?;
         in_range("emulator.turnaround_us", emulator.turnaround_us, 0.0, 100_000.0)
+    }
+}
+
+impl RobotConfig {
+    fn check_model(&self) -> Result<(), String> {
+        let links = [("base_link", &self.base_link), ("tip_link", &self.tip_link)];
+        for (key, link) in links {
+            match (self.model.ends_with(".urdf"), link) {
+                (true, None) => return Err(format!("{key}: expected a link of {}", self.model)),
+                (false, Some(_)) => {
+                    return Err(format!("{key}: expected none, as `{}` is no URDF", self.model));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }
 
@@ -346,7 +402,8 @@ impl JointConfig {
         in_range(&at("park_rad"), self.park_rad(), low, high)?;
         in_range(&at("max_velocity"), self.max_velocity, 1e-3, 100.0)?;
         in_range(&at("max_acceleration"), self.max_acceleration, 1e-2, 10_000.0)?;
-        in_range(&at("max_jerk"), self.max_jerk, 1e-1, 1_000_000.0)
+        in_range(&at("max_jerk"), self.max_jerk, 1e-1, 1_000_000.0)?;
+        self.tuning.check().map_err(|message| at(&format!("tuning.{message}")))
     }
 }
 
@@ -391,8 +448,25 @@ mod tests {
     }
 
     #[test]
-    fn the_shipped_configuration_is_valid() {
-        assert_eq!(parse(EMULATED).unwrap().joint.len(), 6);
+    fn every_shipped_configuration_is_valid_named_as_its_file_and_knows_its_schema() {
+        let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/firmware-config"));
+        let mut seen = 0;
+        for path in crate::storage::Disk.list(folder).unwrap() {
+            if path.extension().is_none_or(|extension| extension != "toml") {
+                continue;
+            }
+            let bytes = crate::storage::Disk.read(&path).unwrap();
+            let text = String::from_utf8(bytes).unwrap();
+            if !text.contains("[[joint]]") {
+                continue;
+            }
+            assert!(text.starts_with("#:schema ./robot.schema.json\n"), "{}", path.display());
+            let robot = RobotConfig::load(&crate::storage::Disk, &path).unwrap();
+            assert_eq!(robot.joint.len(), 6, "{}", path.display());
+            assert!(robot.name.contains(path.file_stem().unwrap().to_str().unwrap()));
+            seen += 1;
+        }
+        assert!(seen >= 7, "only {seen} configurations found");
     }
 
     #[test]

@@ -67,7 +67,7 @@ fn table(robot: &RobotConfig, cube: &[f64]) -> Result<Arc<Mutex<World>>> {
     let [x, y] = *cube else { bail!("--cube: expected X and Y, found {} numbers", cube.len()) };
     ensure!(x.is_finite() && y.is_finite(), "--cube: expected two lengths, found {x} and {y}");
     let home: Vec<f64> = robot.joint.iter().map(|joint| joint.home_rad).collect();
-    Ok(Arc::new(Mutex::new(World::new(&Chain::named(&robot.model)?, &home, [x, y]))))
+    Ok(Arc::new(Mutex::new(World::new(&Chain::of(robot)?, &home, [x, y]))))
 }
 
 /// Starts the emulator of a robot on a pseudo terminal, in a world if there is one.

@@ -13,6 +13,7 @@ pub mod keypoints;
 pub mod picture;
 pub mod policy;
 pub mod progress;
+pub mod robot;
 pub mod run;
 pub mod runtime;
 pub mod shift;

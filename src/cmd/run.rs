@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Args as ClapArgs;
 
+use super::robot::{Which, calibrated};
 use super::{Context, emulate, engine, finetune, simulate};
 use crate::clock::Clock;
 use crate::config::RobotConfig;
@@ -29,18 +30,15 @@ use crate::policy::{Policy, Store};
 /// Example: regoal run --robot firmware-config/emulated.toml --policy models/reach/policy.onnx
 #[derive(Debug, ClapArgs)]
 pub struct Args {
-    /// The robot's configuration
-    #[arg(long, default_value = "firmware-config/emulated.toml")]
-    pub robot: PathBuf,
+    /// Which arm
+    #[command(flatten)]
+    pub which: Which,
     /// The policy file
     #[arg(long, value_name = "FILE", conflicts_with = "store")]
     pub policy: Option<PathBuf>,
     /// Take the active policy of this store instead
     #[arg(long, value_name = "FOLDER")]
     pub store: Option<PathBuf>,
-    /// The serial port, instead of the configuration's
-    #[arg(long, value_name = "PATH")]
-    pub port: Option<String>,
     /// Where episodes are logged
     #[arg(long, default_value = "episodes", value_name = "FOLDER")]
     pub episodes: PathBuf,
@@ -57,10 +55,7 @@ pub struct Args {
 /// # Errors
 /// The configuration, port, arm, policy, folder or socket cannot be used: nothing has moved then.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
-    let mut robot = RobotConfig::load(context.storage.as_ref(), &args.robot)?;
-    if let Some(port) = &args.port {
-        robot.bus.port.clone_from(port);
-    }
+    let robot = calibrated(&args.which, context)?;
     let policy = match (&args.policy, &args.store) {
         (Some(path), _) => finetune::read(context, path)?,
         (None, Some(store)) => Store::open(Arc::clone(&context.storage), store)?.active()?,

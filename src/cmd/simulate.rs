@@ -165,6 +165,7 @@ pub fn header_template(robot: &RobotConfig) -> EpisodeHeader {
         rate_hz: robot.control.rate_hz,
         goal_space: "end_effector_position".into(),
         goal_tolerance: robot.control.goal_tolerance_m as f32,
+        calibration: robot.calibration.clone(),
         ..EpisodeHeader::default()
     }
 }
@@ -227,7 +228,7 @@ pub fn evaluate(
     on_goal: &dyn Fn(),
 ) -> Result<Evaluation> {
     let (stream, seed, n) = goals;
-    let workspace = Workspace::new(&Chain::named(&robot.model)?);
+    let workspace = Workspace::new(&Chain::of(robot)?);
     let mut simulation = Simulation::new(robot, seed, None)?;
     simulation.steer(Box::new(policy));
     let mut trials = Vec::with_capacity(n);
@@ -274,7 +275,7 @@ pub fn practise(
     folder: &Path,
     on_goal: &dyn Fn(),
 ) -> Result<(Rate, u64)> {
-    let workspace = Workspace::new(&Chain::named(&robot.model)?);
+    let workspace = Workspace::new(&Chain::of(robot)?);
     let log = Some((context.storage.clone(), folder));
     let mut simulation = Simulation::new(robot, how.seed, log)?;
     let mut noise_rng = rng::item(how.seed, Stream::Exploration, how.first);
@@ -320,7 +321,7 @@ pub fn demonstrate(
     seed: u64,
     folder: &Path,
 ) -> Result<Rate> {
-    let chain = Chain::named(&robot.model)?;
+    let chain = Chain::of(robot)?;
     let workspace = Workspace::new(&chain);
     let home: JointVec<f64> = robot.joint.iter().map(|j| j.home_rad).collect();
     let mut simulation = Simulation::new(robot, seed, Some((context.storage.clone(), folder)))?;

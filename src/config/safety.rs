@@ -1,11 +1,12 @@
 //! What is too hot, too hard, too far or too late, and what happens then.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::in_range;
 
 /// How an arm is brought to a stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StopCategory {
     /// Torque on, the goal set to where the arm is, at once.
@@ -21,7 +22,7 @@ pub enum StopCategory {
 }
 
 /// How a program that is told to end leaves the arm.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Exit {
     /// In the parking pose without torque; held where it is when that is not reached in time.
@@ -32,7 +33,7 @@ pub enum Exit {
 }
 
 /// The settings of the safety checks (`[safety]`).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SafetyConfig {
     /// Kept free at both ends of each joint's range (rad).

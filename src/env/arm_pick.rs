@@ -107,7 +107,7 @@ impl ArmPick {
     /// # Errors
     /// The robot's kinematic model is unknown, it has no gripper, or the emulated arm does not open.
     pub fn new(robot: &RobotConfig) -> Result<Self, EnvError> {
-        let chain = Chain::named(&robot.model)?;
+        let chain = Chain::of(robot)?;
         if robot.joint.len() <= chain.joints() {
             return Err(EnvError::NoGripper(robot.joint.iter().map(|j| j.name.clone()).collect()));
         }

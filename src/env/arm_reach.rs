@@ -158,7 +158,7 @@ impl ArmReach {
     /// # Errors
     /// The robot's kinematic model is unknown, or the emulated arm does not open.
     pub fn new(robot: &RobotConfig, horizon: usize, seed: u64) -> Result<Self, EnvError> {
-        let chain = Chain::named(&robot.model)?;
+        let chain = Chain::of(robot)?;
         let clock = ManualClock::default();
         let emulator = Arc::new(Mutex::new(Emulator::new(robot, seed)));
         let port = MemoryPort::new(emulator, Arc::new(clock.clone()));

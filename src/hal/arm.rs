@@ -46,7 +46,7 @@ impl Arm {
     ///
     /// # Errors
     /// A servo is missing, of another model, or refuses a setting; one that holds is beyond its
-    /// limits; the port fails.
+    /// limits or not as calibrated; the port fails.
     pub fn open(
         config: &RobotConfig,
         port: Box<dyn Port>,
@@ -237,6 +237,9 @@ impl Arm {
 
     fn set_up(&mut self) -> Result<(), ArmError> {
         self.find()?;
+        for joint in &self.joints {
+            joint.check_offset(&mut self.bus)?;
+        }
         let (mut holding, mut fast) = (true, true);
         for joint in &mut self.joints {
             holding &= joint.set_up(&mut self.bus)?;

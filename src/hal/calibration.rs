@@ -1,4 +1,18 @@
-//! Ticks of a servo to radians of a joint and back.
+//! Ticks of a servo to radians of a joint and back; how an arm's servos are made to agree on it.
+
+mod file;
+mod lerobot;
+mod sweep;
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::path::PathBuf;
+
+pub use file::{ArmCalibration, JointCalibration};
+pub use lerobot::Normalisation;
+pub use sweep::{Encoder, Plan, Sweep};
 
 use super::servo::Model;
 use crate::config::JointConfig;
@@ -7,6 +21,87 @@ use crate::config::JointConfig;
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[error("expected a finite angle (rad), found {0}")]
 pub struct NonFinite(pub f64);
+
+/// Why an arm has no calibration.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CalibrationError {
+    /// The file could not be read or written.
+    #[error("cannot use the calibration {path}: {source}", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file is no calibration.
+    #[error("{path}: {message}", path = path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What was expected and what was found.
+        message: String,
+    },
+    /// The text is no calibration of LeRobot.
+    #[error("expected a calibration as LeRobot writes it: {message}")]
+    LeRobot {
+        /// What was expected and what was found.
+        message: String,
+    },
+    /// The calibration does not go into a file.
+    #[error("the calibration does not go into a file: {0}")]
+    Value(String),
+    /// A joint has no calibration.
+    #[error("expected a calibration of joint `{joint}`, found none; run `regoal robot calibrate`")]
+    Missing {
+        /// The joint.
+        joint: String,
+    },
+    /// The calibration is of another servo.
+    #[error(
+        "joint `{joint}`: expected the calibration of servo {expected}, found one of servo {found}; \
+         run `regoal robot calibrate`"
+    )]
+    Id {
+        /// The joint.
+        joint: String,
+        /// The configured id.
+        expected: u8,
+        /// The calibrated id.
+        found: u8,
+    },
+    /// The calibrated travel and the configured limits do not overlap.
+    #[error(
+        "joint `{joint}`: its limits leave nothing of its calibrated travel; check min_rad, max_rad \
+         and zero_ticks, or calibrate again"
+    )]
+    NoTravel {
+        /// The joint.
+        joint: String,
+    },
+    /// The joint was not moved through its travel.
+    #[error(
+        "joint `{joint}`: expected a travel of {expected:.0}° or more, found {found:.0}°; move it \
+         from end to end"
+    )]
+    NotSwept {
+        /// The joint.
+        joint: String,
+        /// The least travel (°).
+        expected: f64,
+        /// The travel seen (°).
+        found: f64,
+    },
+    /// No offset keeps the encoder's end out of the travel.
+    #[error(
+        "joint `{joint}`: the encoder's end lies inside the travel and no homing offset moves it \
+         out; turn the servo's horn by a quarter and calibrate again"
+    )]
+    WrapInside {
+        /// The joint.
+        joint: String,
+    },
+}
 
 /// Where a joint's angles lie on its servo's turn.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -58,63 +153,5 @@ impl Calibration {
         }
         let ticks = f64::from(self.zero) + self.direction * angle / self.rad_per_tick;
         Ok((ticks.round() as i32).clamp(self.lowest, self.highest))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::config::ServoModel;
-    use crate::hal::servo::RAD_PER_TICK;
-
-    fn joint(zero_ticks: i32, direction: i8, min_rad: f64, max_rad: f64) -> JointConfig {
-        JointConfig {
-            name: "j".into(),
-            id: 1,
-            servo: ServoModel::Sts3215,
-            zero_ticks,
-            direction,
-            min_rad,
-            max_rad,
-            max_velocity: 1.0,
-            max_acceleration: 1.0,
-            max_jerk: 3000.0,
-            park_rad: None,
-            home_rad: min_rad,
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn a_tick_within_the_limits_comes_back(
-            zero in 0i32..4096, flip in any::<bool>(), min in -3.0f64..2.9, span in 0.01f64..3.0, at in 0.0f64..1.0,
-        ) {
-            let c = Calibration::new(&joint(zero, if flip { -1 } else { 1 }, min, min + span));
-            let (lowest, highest) = c.limits();
-            let tick = lowest + (at * f64::from(highest - lowest)) as i32;
-            prop_assert_eq!(c.ticks(c.radians(tick)), Ok(tick));
-        }
-
-        #[test]
-        fn no_angle_leaves_the_limits(zero in 1100i32..3000, flip in any::<bool>(), angle in any::<f64>()) {
-            let c = Calibration::new(&joint(zero, if flip { -1 } else { 1 }, -1.5, 0.7));
-            match c.ticks(angle) {
-                Ok(tick) => {
-                    prop_assert!((-1.5..=0.7).contains(&c.radians(tick)), "{}", c.radians(tick));
-                }
-                Err(_) => prop_assert!(!angle.is_finite()),
-            }
-        }
-    }
-
-    #[test]
-    fn ticks_are_rounded_to_the_nearest() {
-        let c = Calibration::new(&joint(2048, 1, -3.0, 3.0));
-        assert_eq!(c.ticks(0.51 * RAD_PER_TICK), Ok(2049));
-        assert_eq!(c.ticks(-0.51 * RAD_PER_TICK), Ok(2047));
-        assert_eq!(c.ticks(0.49 * RAD_PER_TICK), Ok(2048));
-        assert!(c.ticks(f64::NAN).is_err() && c.ticks(f64::INFINITY).is_err());
     }
 }

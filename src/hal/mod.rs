@@ -16,6 +16,7 @@ pub mod emulator;
 mod plausibility;
 pub mod port;
 pub mod servo;
+pub mod settings;
 pub mod wire;
 
 pub use arm::{Arm, ArmError, ArmState, JointState};

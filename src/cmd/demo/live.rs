@@ -21,7 +21,7 @@ impl Demo<'_> {
     /// Goals over the pseudo terminal in real time; how many were reached.
     pub(super) fn live(&self, running: &Running, what: &str) -> Result<usize> {
         let bar = Bar::new(&format!("over the pty, {what}"), self.args.live_goals);
-        let workspace = Workspace::new(&Chain::named(&self.robot.model)?);
+        let workspace = Workspace::new(&Chain::of(&self.robot)?);
         let mut reached = 0;
         for i in 0..self.args.live_goals as u64 {
             let mut rng = rng::item(self.args.seed, Stream::HeldOut, i);
@@ -109,7 +109,7 @@ impl Demo<'_> {
     /// Starts toward a goal and gives its id while the arm is moving; a fault is cleared and tried
     /// over.
     fn set_out(&self, running: &Running) -> Result<u64> {
-        let workspace = Workspace::new(&Chain::named(&self.robot.model)?);
+        let workspace = Workspace::new(&Chain::of(&self.robot)?);
         let mut rng = rng::item(self.args.seed, Stream::Validation, u64::from(u32::MAX));
         let clock = &self.context.clock;
         for _ in 0..3 {

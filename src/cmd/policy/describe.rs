@@ -158,7 +158,7 @@ impl Words {
         if !self.joints.is_empty() {
             return Ok(self.joints.clone());
         }
-        let arm = Chain::named(&robot.model)?.joints();
+        let arm = Chain::of(robot)?.joints();
         ensure!(
             width == arm || width == robot.joint.len(),
             "the policy moves {width} joints, the arm has {arm} and with its tool {}: name them with \

@@ -142,7 +142,7 @@ pub(super) fn run(args: &super::Args, context: &Context) -> Result<()> {
 
 /// What a policy of the environment `arm_reach` is for.
 pub(super) fn spec(robot: &RobotConfig, tensors: Tensors, provenance: Provenance) -> PolicySpec {
-    let joints = Chain::named(&robot.model).map_or(0, |chain| chain.joints());
+    let joints = Chain::of(robot).map_or(0, |chain| chain.joints());
     PolicySpec {
         version: if tensors == Tensors::default() { 1 } else { 2 },
         model: robot.model.clone(),

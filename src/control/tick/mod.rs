@@ -87,7 +87,7 @@ impl ControlLoop {
             config: robot.control.clone(),
             safety: robot.safety.clone(),
             period: robot.period(),
-            chain: Chain::named(&robot.model)?,
+            chain: Chain::of(robot)?,
             state: ArmState::default(),
             gate: SafetyGate::new(robot),
             arm: Some(Box::new(arm)),

@@ -33,6 +33,18 @@ pub enum ArmError {
         /// What the servo says.
         found: i32,
     },
+    /// The servo has another homing offset than its calibration.
+    #[error(
+        "joint `{joint}`: expected homing offset {expected}, as calibrated, found {found}; run `regoal robot configure`, or calibrate again"
+    )]
+    Uncalibrated {
+        /// The joint's name.
+        joint: String,
+        /// What the calibration says (ticks).
+        expected: i32,
+        /// What stands in the servo (ticks).
+        found: i32,
+    },
     /// A servo did not keep what was written into it.
     #[error(
         "joint `{joint}`: expected register {register} to keep {expected}, found {found}; power the servo off and on"

@@ -116,6 +116,19 @@ impl Joint {
         self.keep(bus, &register, (limit / unit).ceil().clamp(1.0, most) as i32)
     }
 
+    /// With another offset than its calibration's the joint is elsewhere than it seems.
+    pub(super) fn check_offset(&self, bus: &mut Bus) -> Result<(), ArmError> {
+        let (Some(expected), Some(homing)) = (self.config.homing_offset, self.model.homing) else {
+            return Ok(());
+        };
+        match self.get(bus, &homing.register)? {
+            found if found == expected => Ok(()),
+            found => {
+                Err(ArmError::Uncalibrated { joint: self.config.name.clone(), expected, found })
+            }
+        }
+    }
+
     /// Puts limits into the servo and its goal to where it is; whether it holds.
     pub(super) fn set_up(&mut self, bus: &mut Bus) -> Result<bool, ArmError> {
         let model = self.model;
