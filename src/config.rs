@@ -189,13 +189,7 @@ impl RobotConfig {
     /// The file is missing, is not TOML, has an unknown key (named with its line and the nearest
     /// valid key), or a value is out of range.
     pub fn load(storage: &dyn Storage, path: &Path) -> Result<Self, ConfigError> {
-        let bytes =
-            storage.read(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
-        let text = String::from_utf8(bytes).map_err(|e| ConfigError::Value {
-            path: path.into(),
-            message: format!("expected UTF-8 text: {e}"),
-        })?;
-        Self::parse(&text, path)
+        Self::parse(&read_text(storage, path)?, path)
     }
 
     /// The same from a text; `path` is only named in errors.
@@ -203,7 +197,7 @@ impl RobotConfig {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let config: Self = toml::from_str(text).map_err(|e| parse_error(text, path, &e))?;
+        let config: Self = parse_toml(text, path)?;
         config.check().map_err(|message| ConfigError::Value { path: path.into(), message })?;
         Ok(config)
     }
@@ -282,7 +276,25 @@ impl JointConfig {
     }
 }
 
-fn in_range(key: &str, value: f64, min: f64, max: f64) -> Result<(), String> {
+/// The text of a configuration file.
+pub(crate) fn read_text(storage: &dyn Storage, path: &Path) -> Result<String, ConfigError> {
+    let bytes =
+        storage.read(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
+    String::from_utf8(bytes).map_err(|e| ConfigError::Value {
+        path: path.into(),
+        message: format!("expected UTF-8 text: {e}"),
+    })
+}
+
+/// TOML of one shape; errors name the line and the nearest valid key.
+pub(crate) fn parse_toml<T: serde::de::DeserializeOwned>(
+    text: &str,
+    path: &Path,
+) -> Result<T, ConfigError> {
+    toml::from_str(text).map_err(|error| parse_error(text, path, &error))
+}
+
+pub(crate) fn in_range(key: &str, value: f64, min: f64, max: f64) -> Result<(), String> {
     if value.is_finite() && (min..=max).contains(&value) {
         Ok(())
     } else {
