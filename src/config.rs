@@ -64,28 +64,66 @@ pub struct RobotConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BusConfig {
-    /// `feetech`.
+    /// `feetech` or `dynamixel`.
     pub protocol: Protocol,
     /// The serial port, such as `/dev/ttyACM0`; `emulated` for the built-in emulator.
     pub port: String,
     /// Bits per second.
     pub baud: u32,
+    /// Dynamixel servos stop when nobody speaks to them for this long with torque on (ms, in steps
+    /// of 20); 0: never. Feetech servos have no such register.
+    #[serde(default = "default_watchdog_ms")]
+    pub watchdog_ms: u32,
+}
+
+fn default_watchdog_ms() -> u32 {
+    100
 }
 
 /// The wire protocol of a servo bus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
-    /// Feetech STS/SMS.
+    /// Feetech STS, SMS and SCS.
     Feetech,
+    /// Dynamixel 2.0.
+    Dynamixel,
 }
 
 /// The type of one servo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "kebab-case")]
 pub enum ServoModel {
     /// Feetech STS3215.
     Sts3215,
+    /// Feetech STS3250.
+    Sts3250,
+    /// Feetech SCS0009.
+    Scs0009,
+    /// Dynamixel XL330-M077.
+    #[serde(rename = "xl330-m077")]
+    Xl330M077,
+    /// Dynamixel XL330-M288.
+    #[serde(rename = "xl330-m288")]
+    Xl330M288,
+    /// Dynamixel XL430-W250.
+    #[serde(rename = "xl430-w250")]
+    Xl430W250,
+    /// Dynamixel XM430-W350.
+    #[serde(rename = "xm430-w350")]
+    Xm430W350,
+}
+
+impl ServoModel {
+    /// What it speaks.
+    pub fn protocol(self) -> Protocol {
+        match self {
+            Self::Sts3215 | Self::Sts3250 | Self::Scs0009 => Protocol::Feetech,
+            Self::Xl330M077 | Self::Xl330M288 | Self::Xl430W250 | Self::Xm430W350 => {
+                Protocol::Dynamixel
+            }
+        }
+    }
 }
 
 /// One joint and the servo that moves it.
@@ -220,8 +258,16 @@ impl RobotConfig {
                 self.joint.len()
             ));
         }
+        // The register has 7 bits of 20 ms.
+        in_range("bus.watchdog_ms", f64::from(self.bus.watchdog_ms), 0.0, 2540.0)?;
         for (i, joint) in self.joint.iter().enumerate() {
             joint.check()?;
+            if joint.servo.protocol() != self.bus.protocol {
+                return Err(format!(
+                    "joint `{}`: expected a servo that speaks bus.protocol {:?}, found {:?}",
+                    joint.name, self.bus.protocol, joint.servo
+                ));
+            }
             if let Some(other) =
                 self.joint[..i].iter().find(|o| o.id == joint.id || o.name == joint.name)
             {

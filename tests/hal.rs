@@ -10,7 +10,8 @@ use rand::RngExt as _;
 use regoal::clock::{Clock, ManualClock, SystemClock, Time};
 use regoal::config::RobotConfig;
 use regoal::hal::bus::Miss;
-use regoal::hal::servo::{self, RAD_PER_TICK};
+use regoal::hal::servo::feetech as servo;
+use regoal::hal::servo::{RAD_PER_TICK, Register};
 use regoal::hal::wire::feetech::status;
 use regoal::hal::{
     Arm, ArmError, ArmState, Bus, BusError, Emulator, FaultSpec, MemoryPort, Port, PortError,
@@ -77,7 +78,7 @@ impl Rig {
         self.clock.sleep_until(self.clock.now() + time);
     }
 
-    fn register(&self, id: u8, register: &servo::Register) -> i32 {
+    fn register(&self, id: u8, register: &Register) -> i32 {
         self.emulator.lock().unwrap().servo(id).unwrap().get(register)
     }
 
@@ -257,7 +258,7 @@ fn bytes_that_came_before_are_purged() {
         rig.wait(Duration::from_millis(100));
         let mut bus = Bus::new(port, Arc::clone(&rig.clock));
         let model = bus.read(1, &servo::MODEL, rig.deadline()).unwrap();
-        assert_eq!(model, (servo::STS3215_MODEL, 0));
+        assert_eq!(model, (servo::STS3215.number, 0));
         assert_eq!(bus.counters().stale_bytes, 8);
     });
 }

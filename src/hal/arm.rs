@@ -8,7 +8,7 @@ use self::joint::{BLOCK, BLOCK_SIZE, Joint, PATIENCE, patience};
 use super::bus::{self, Bus, BusError};
 use super::calibration::NonFinite;
 use super::port::{Port, PortError};
-use super::servo;
+use super::servo::feetech as servo;
 use crate::clock::{Clock, Time};
 use crate::config::RobotConfig;
 use crate::joints::JointVec;
@@ -207,7 +207,7 @@ impl Arm {
     /// # Errors
     /// The port fails.
     pub fn read(&mut self, state: &mut ArmState, deadline: Time) -> Result<usize, ArmError> {
-        let answers = self.bus.sync_read(&self.ids, BLOCK.address, BLOCK_SIZE, deadline)?;
+        let answers = self.bus.sync_read(&self.ids, BLOCK.address as u8, BLOCK_SIZE, deadline)?;
         // Both hold as many joints as an arm may have.
         let _ = state.joints.resize(self.joints.len(), JointState::default());
         let mut fresh = 0;
@@ -311,7 +311,7 @@ impl Arm {
     fn find(&mut self) -> Result<(), ArmError> {
         let (mut answered, mut missing) = (Vec::new(), Vec::new());
         for joint in &self.joints {
-            let (id, expected) = (joint.config.id, servo::STS3215_MODEL);
+            let (id, expected) = (joint.config.id, servo::STS3215.number);
             match joint.get(&mut self.bus, &servo::MODEL) {
                 Ok(found) if found == expected => answered.push(id),
                 Ok(found) => {

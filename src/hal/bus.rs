@@ -147,7 +147,7 @@ impl Bus {
         register: &Register,
         deadline: Time,
     ) -> Result<(i32, u8), BusError> {
-        let address = register.address;
+        let address = register.address as u8;
         let answer = self.request_one(id, deadline, |tag| {
             let size = tagged(register.size, tag);
             (Request::Read { id, address, size }, usize::from(size))
@@ -169,7 +169,7 @@ impl Bus {
         deadline: Time,
     ) -> Result<u8, BusError> {
         let data = encode(register, value)?;
-        let request = Request::Write { id, address: register.address, data: &data };
+        let request = Request::Write { id, address: register.address as u8, data: &data };
         self.request_one(id, deadline, |_| (request, 0)).map(|answer| answer.status)
     }
 
@@ -260,8 +260,12 @@ impl Bus {
             blocks.push(id).map_err(|_| TooLong)?;
             blocks.extend_from_slice(&encode(register, value)?).map_err(|_| TooLong)?;
         }
-        Request::SyncWrite { address: register.address, size: register.size, blocks: &blocks }
-            .emit(&mut self.request)?;
+        Request::SyncWrite {
+            address: register.address as u8,
+            size: register.size,
+            blocks: &blocks,
+        }
+        .emit(&mut self.request)?;
         Ok(self.port.write(&self.request, deadline)?)
     }
 
@@ -354,7 +358,7 @@ fn share(now: Time, deadline: Time, tries: u32) -> Time {
     now + deadline.since(now) / tries.max(1)
 }
 
-fn encode(register: &Register, value: i32) -> Result<heapless::Vec<u8, 2>, BusError> {
+fn encode(register: &Register, value: i32) -> Result<heapless::Vec<u8, 4>, BusError> {
     register.encode(value).ok_or(BusError::Value { register: register.name, value })
 }
 
@@ -389,7 +393,7 @@ mod tests {
 
     use super::*;
     use crate::clock::ManualClock;
-    use crate::hal::servo;
+    use crate::hal::servo::feetech as servo;
 
     /// Answers each request with the next of its lines, which come at once.
     struct Scripted {

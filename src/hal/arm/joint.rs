@@ -8,7 +8,8 @@ use crate::config::JointConfig;
 use crate::hal::bus::{Answer, Bus, BusError};
 use crate::hal::calibration::Calibration;
 use crate::hal::plausibility::{Plausibility, Reading, Verdict};
-use crate::hal::servo::{self, Register};
+use crate::hal::servo::feetech as servo;
+use crate::hal::servo::{RAD_PER_TICK, Register, TICKS_PER_TURN};
 
 /// Time for one transaction outside the control loop.
 pub(super) const PATIENCE: Duration = Duration::from_millis(200);
@@ -43,7 +44,7 @@ impl Joint {
         Self {
             calibration: Calibration::new(config),
             config: config.clone(),
-            speed_unit: servo::RAD_PER_TICK,
+            speed_unit: RAD_PER_TICK,
             plausibility: Plausibility::default(),
             status: 0,
         }
@@ -139,8 +140,7 @@ impl Joint {
     /// The state that an answer tells, `None` when it cannot be true.
     pub(super) fn take(&mut self, answer: &Answer, held: bool) -> Option<JointState> {
         let value = |register: &Register| register.decode_at(BLOCK.address, &answer.data);
-        let ticks =
-            value(&servo::PRESENT_POSITION).filter(|t| (0..servo::TICKS_PER_TURN).contains(t))?;
+        let ticks = value(&servo::PRESENT_POSITION).filter(|t| (0..TICKS_PER_TURN).contains(t))?;
         let position = self.calibration.radians(ticks);
         let temperature = f64::from(value(&servo::PRESENT_TEMPERATURE)?);
         let reading = Reading { position, temperature, time: answer.asked };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Bus, Servo};
+use super::{Answer, Bus, Servo};
 use crate::hal::wire::feetech::{BROADCAST, Decoder, PacketBuf, Request, Status};
 
 /// The servos' end of the wire.
@@ -10,9 +10,6 @@ use crate::hal::wire::feetech::{BROADCAST, Decoder, PacketBuf, Request, Status};
 pub(super) struct Line {
     decoder: Decoder,
 }
-
-/// Takes an answer, and how long its servo waits more than others before it.
-type Answer<'a> = dyn FnMut(Duration, &[u8]) + 'a;
 
 impl Line {
     /// Serves the requests in `bytes`, which come in any cuts.
@@ -68,6 +65,14 @@ fn serve(bus: &mut Bus<'_>, request: Request<'_>, reply: &mut dyn FnMut(Status<'
         Request::Action { id } => bus.each(id, BROADCAST, &mut |servo| {
             servo.act();
             acknowledge(id, servo, reply);
+        }),
+        Request::FactoryReset { id } => bus.each(id, BROADCAST, &mut |servo| {
+            acknowledge(id, servo, reply);
+            servo.factory_reset();
+        }),
+        Request::Reboot { id } => bus.each(id, BROADCAST, &mut |servo| {
+            acknowledge(id, servo, reply);
+            servo.power_cycle();
         }),
     }
 }

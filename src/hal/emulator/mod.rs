@@ -6,6 +6,7 @@
 //! One physics ([`motion`]) and one register memory ([`registers`]) serve all servos; what makes
 //! them differ is a file of rules for each family, and one for each protocol.
 
+mod dynamixel;
 mod feetech;
 mod lies;
 mod motion;
@@ -15,6 +16,7 @@ mod server;
 mod servo;
 mod sts;
 mod surroundings;
+mod x_series;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -37,25 +39,23 @@ const STEP: Duration = Duration::from_millis(1);
 const LONGEST_GAP: u64 = 60_000;
 /// Grid points between two meetings with the surroundings.
 const MEETING: u64 = 5;
-/// The supply of a Feetech arm without load (V).
-const SUPPLY: f64 = 12.1;
-/// What full load of one servo takes from it (V).
-const SAG: f64 = 0.4;
+/// What full load of one servo takes from the supply, as a fraction of it.
+const SAG: f64 = 0.033;
 
 /// An emulated arm on its bus.
 #[derive(Debug, Clone)]
 pub struct Emulator {
     servos: JointVec<Servo>,
     protocol: Protocol,
-    line: feetech::Line,
+    line: Line,
     /// Grid points since the origin of time.
     step: u64,
     seed: u64,
     /// The speed that the host's port is set to (bit/s).
     baud: u32,
     turnaround: Duration,
-    /// What the supply is off by (V).
-    supply_error: f64,
+    /// The supply without load, as a fraction of what it should be.
+    supply: f64,
     surroundings: Option<Arc<Mutex<dyn Surroundings>>>,
     lies: Lies,
 }
@@ -70,12 +70,12 @@ impl Emulator {
                 .map(|(index, joint)| Servo::new(index, joint, baud, &config.emulator))
                 .collect(),
             protocol: config.bus.protocol,
-            line: feetech::Line::default(),
+            line: Line::new(config.bus.protocol),
             step: 0,
             seed,
             baud,
             turnaround: Duration::from_secs_f64(config.emulator.turnaround_us * 1e-6),
-            supply_error: 0.0,
+            supply: 1.0,
             surroundings: None,
             lies: Lies::default(),
         }
@@ -111,9 +111,9 @@ impl Emulator {
         self.baud = baud.max(1);
     }
 
-    /// Raises the supply by so much above its nominal voltage (V).
-    pub fn set_supply_error(&mut self, volts: f64) {
-        self.supply_error = volts;
+    /// Sets the supply, as a fraction of the servos' nominal voltage.
+    pub fn set_supply(&mut self, fraction: f64) {
+        self.supply = fraction;
     }
 
     /// Power off and on for all servos.
@@ -131,20 +131,17 @@ impl Emulator {
         let target = to.0 / STEP.as_nanos() as u64;
         self.step = self.step.max(target.saturating_sub(LONGEST_GAP));
         while self.step < target {
-            let strain = self.strain();
-            for servo in &mut self.servos {
-                let voltage = servo.rules.supply() - strain;
-                servo.step(voltage);
-            }
+            let supply = self.supply_now();
+            self.servos.iter_mut().for_each(|servo| servo.step(supply));
             self.step += 1;
             self.meet();
         }
     }
 
-    /// What the supply is short of by now (V).
-    fn strain(&self) -> f64 {
+    /// The supply under the load of now.
+    fn supply_now(&self) -> f64 {
         let load: f64 = self.servos.iter().map(|servo| servo.load().abs()).sum();
-        SAG * load - self.supply_error
+        self.supply - SAG * load
     }
 
     /// Lets the surroundings have their say, on their own grid.
@@ -162,7 +159,7 @@ impl Emulator {
     /// Feeds bytes of a host, in any cuts. Each answer is handed to `answer` with the time from the
     /// request's end to the answer's end.
     pub fn request(&mut self, bytes: &[u8], mut answer: impl FnMut(Duration, &[u8])) {
-        let conditions = Conditions { seed: self.seed, step: self.step, strain: self.strain() };
+        let conditions = Conditions { seed: self.seed, step: self.step, supply: self.supply_now() };
         let now = Time(self.step * STEP.as_nanos() as u64);
         let byte = self.wire_time(1);
         let mut delay = Duration::ZERO;
@@ -174,12 +171,35 @@ impl Emulator {
             baud: self.baud,
         };
         let turnaround = self.turnaround;
-        self.line.serve(bus, bytes, &mut |wait, packet| {
+        let mut answer = |wait, packet: &[u8]| {
             delay += turnaround + wait + byte * packet.len() as u32;
             answer(delay, packet);
-        });
+        };
+        match &mut self.line {
+            Line::Feetech(line) => line.serve(bus, bytes, &mut answer),
+            Line::Dynamixel(line) => line.serve(bus, bytes, &mut answer),
+        }
     }
 }
+
+/// The servos' end of the wire.
+#[derive(Debug, Clone)]
+enum Line {
+    Feetech(feetech::Line),
+    Dynamixel(Box<dynamixel::Line>),
+}
+
+impl Line {
+    fn new(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Feetech => Self::Feetech(feetech::Line::default()),
+            Protocol::Dynamixel => Self::Dynamixel(Box::default()),
+        }
+    }
+}
+
+/// Takes an answer, and how long its servo waits more than others before it.
+type Answer<'a> = dyn FnMut(Duration, &[u8]) + 'a;
 
 /// What a protocol serves a request with.
 struct Bus<'a> {
@@ -202,7 +222,10 @@ impl Bus<'_> {
         self.servos
             .iter_mut()
             .filter(|servo| servo.hears(baud) && (to == broadcast || to == servo.id()))
-            .for_each(act);
+            .for_each(|servo| {
+                servo.spoken_to();
+                act(servo);
+            });
     }
 }
 
@@ -211,8 +234,8 @@ impl Bus<'_> {
 struct Conditions {
     seed: u64,
     step: u64,
-    /// What the supply is short of (V).
-    strain: f64,
+    /// The supply as a fraction of what it should be.
+    supply: f64,
 }
 
 impl Conditions {

@@ -38,7 +38,7 @@ impl Registers {
 
     /// Puts those bytes of `data`, which begins at `address`, into a register that belong there.
     pub(super) fn store(&mut self, register: &Register, address: usize, data: &[u8]) {
-        for at in usize::from(register.address)..usize::from(register.address + register.size) {
+        for at in usize::from(register.address)..usize::from(register.end()) {
             let byte = at.checked_sub(address).and_then(|index| data.get(index));
             if let (Some(place), Some(byte)) = (self.bytes.get_mut(at), byte) {
                 *place = *byte;
@@ -54,15 +54,24 @@ impl Registers {
     ) -> impl Iterator<Item = &'static Register> + use<> {
         let end = address + size;
         self.table.iter().filter(move |register| {
-            let begin = usize::from(register.address);
-            begin < end && address < begin + usize::from(register.size)
+            usize::from(register.address) < end && address < usize::from(register.end())
         })
     }
 
-    /// Empties what does not outlast the power.
-    pub(super) fn forget(&mut self, memory: Memory) {
+    /// Sets all registers kept in `memory` to what a new servo has in them.
+    pub(super) fn reset(&mut self, memory: Memory) {
         for register in self.table.iter().filter(|register| register.memory == memory) {
-            self.set(register, 0);
+            self.set(register, register.default.unwrap_or(0));
         }
+    }
+
+    /// What a new servo has in the register at this one's address.
+    pub(super) fn default(&self, register: &Register) -> Option<i32> {
+        self.table.iter().find(|other| other.address == register.address)?.default
+    }
+
+    /// Whether there is a register at or behind `end`, an address after the last byte of a block.
+    pub(super) fn reach(&self, end: usize) -> bool {
+        self.table.last().is_some_and(|last| end <= usize::from(last.end()))
     }
 }

@@ -5,10 +5,11 @@ use std::fmt::Debug;
 
 use super::motion::{Drive, Motion};
 use super::registers::Registers;
-use super::{Conditions, STEP, sts};
-use crate::config::{EmulatorConfig, JointConfig};
-use crate::hal::servo::{Memory, RAD_PER_TICK, Register, TICKS_PER_TURN};
-use crate::hal::wire::feetech::status;
+use super::sts::Sts;
+use super::x_series::XSeries;
+use super::{Conditions, STEP};
+use crate::config::{EmulatorConfig, JointConfig, Protocol};
+use crate::hal::servo::{Memory, Model, RAD_PER_TICK, Register, TICKS_PER_TURN, trouble};
 
 /// Slower is standing still (ticks/s).
 const STANDING: f64 = 5.0;
@@ -19,24 +20,22 @@ type Pending = (usize, heapless::Vec<u8, PENDING>);
 
 /// What makes a servo one of its kind.
 pub(super) trait Rules: Debug + Sync {
-    /// What is in its registers when it comes out of the box, where that is not 0.
+    /// What a new servo has in its registers that the table does not say.
     fn factory(&self) -> &'static [(Register, i32)];
-    /// The registers of its id and its speed on the wire.
-    fn address(&self) -> (&'static Register, &'static Register);
-    /// The speeds on the wire that the codes 0, 1, .. stand for (bit/s).
-    fn bauds(&self) -> &'static [u32];
+    /// The supply that it is made for (V).
+    fn supply(&self, model: &Model) -> f64;
     /// Whether it answers requests that are neither reads nor pings.
     fn answers_all(&self, servo: &Servo) -> bool;
-    /// The supply that it is made for (V).
-    fn supply(&self) -> f64;
     /// RAM registers that begin as copies of others, and the goal, at power-up.
     fn power_up(&self, servo: &mut Servo);
     /// What the registers make of the motor.
     fn plan(&self, servo: &Servo) -> Plan;
-    /// Writes what may be written and does what comes with it; the error it answers with.
+    /// Writes what may be written and does what comes with it; the error that it answers with.
     fn write(&self, servo: &mut Servo, address: usize, data: &[u8]) -> u8;
     /// Brings the measurements up to date.
     fn measure(&self, servo: &mut Servo, conditions: &Conditions);
+    /// Nobody has spoken to it for as long as its plan says.
+    fn left_alone(&self, servo: &mut Servo);
 }
 
 /// What a servo does until its registers or its troubles change.
@@ -44,9 +43,11 @@ pub(super) trait Rules: Debug + Sync {
 pub(super) struct Plan {
     pub drive: Drive,
     pub protection: Protection,
+    /// How many steps without a request end it.
+    pub watchdog: Option<u32>,
 }
 
-/// When a servo is in trouble; trouble bits are those of [`status`].
+/// When a servo is in trouble; trouble bits are those of [`trouble`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Protection {
     /// V.
@@ -103,7 +104,7 @@ pub struct Defects {
     pub mirrored: bool,
     /// Keeps no write to its EEPROM.
     pub eeprom_refused: bool,
-    /// Troubles it reports, bits of [`status`].
+    /// Troubles it reports, bits of [`trouble`].
     pub status: u8,
 }
 
@@ -113,7 +114,8 @@ pub struct Servo {
     pub(super) registers: Registers,
     pub(super) motion: Motion,
     pub(super) body: Body,
-    pub(super) rules: &'static dyn Rules,
+    pub(super) model: &'static Model,
+    rules: &'static dyn Rules,
     plan: Plan,
     /// Its place on the bus, from 0: which noise is its own.
     index: usize,
@@ -132,6 +134,8 @@ pub struct Servo {
     /// Steps in a row of too much load and too much current.
     overload: u32,
     overcurrent: u32,
+    /// Steps since it was spoken to.
+    quiet: u32,
 }
 
 impl Servo {
@@ -142,43 +146,49 @@ impl Servo {
         config: &EmulatorConfig,
     ) -> Self {
         let body = Body::new(joint, config);
-        let (rules, table) = sts::model();
+        let model = Model::of(joint.servo);
+        let rules: &'static dyn Rules = match model.protocol {
+            Protocol::Feetech => &Sts,
+            Protocol::Dynamixel => &XSeries,
+        };
         let mut servo = Self {
-            registers: Registers::new(table),
+            model,
+            registers: Registers::new(model.registers),
             motion: Motion::at(body.ticks(joint.home_rad)),
             body,
             rules,
-            plan: Plan { drive: Drive::Off, protection: Protection::NONE },
+            plan: Plan { drive: Drive::Off, protection: Protection::NONE, watchdog: None },
             index,
             uncounted: 0.0,
             pending: None,
             injected: 0,
             connected: true,
             defects: Defects::default(),
-            voltage: rules.supply(),
+            voltage: rules.supply(model),
             troubles: 0,
             latched: 0,
             overload: 0,
             overcurrent: 0,
+            quiet: 0,
         };
         servo.factory_reset();
-        let (id, speed) = rules.address();
-        servo.set(id, joint.id.into());
+        servo.set(&model.id, joint.id.into());
         // One that cannot be set to the bus's speed hears nothing, as in the shelf.
-        let code = rules.bauds().iter().position(|rate| *rate == baud);
-        servo.set(speed, code.map_or(servo.get(speed), |code| code as i32));
+        if let Some(code) = model.baud_code(baud) {
+            servo.set(&model.baud_rate, code);
+        }
         servo
     }
 
     /// The id it listens to now.
     pub fn id(&self) -> u8 {
-        self.get(self.rules.address().0) as u8
+        self.get(&self.model.id) as u8
     }
 
     /// Its speed on the wire (bit/s); 0 when its register makes no sense.
     fn baud(&self) -> u32 {
-        let code = usize::try_from(self.get(self.rules.address().1)).ok();
-        code.and_then(|code| self.rules.bauds().get(code)).copied().unwrap_or(0)
+        let code = usize::try_from(self.get(&self.model.baud_rate)).ok();
+        code.and_then(|code| self.model.bauds.get(code)).copied().unwrap_or(0)
     }
 
     /// What a register holds; measurements are as of the last read.
@@ -238,23 +248,26 @@ impl Servo {
 
     /// Power off and on: RAM is lost, and with it the torque; EEPROM is kept, troubles are gone.
     pub fn power_cycle(&mut self) {
-        self.registers.forget(Memory::Ram);
+        self.registers.reset(Memory::Ram);
         self.pending = None;
-        (self.latched, self.overload, self.overcurrent) = (0, 0, 0);
+        (self.latched, self.overload, self.overcurrent, self.quiet) = (0, 0, 0, 0);
+        self.forget_turns();
         let rules = self.rules;
-        for (register, value) in rules.factory().iter().filter(|(r, _)| r.memory == Memory::Ram) {
-            self.registers.set(register, *value);
-        }
-        let turn = f64::from(TICKS_PER_TURN);
-        self.uncounted = (self.at() / turn).floor() * turn;
         rules.power_up(self);
         self.replan();
         self.update_troubles();
     }
 
+    /// Counts positions within one turn again.
+    pub(super) fn forget_turns(&mut self) {
+        let turn = f64::from(TICKS_PER_TURN);
+        self.uncounted = (self.at() / turn).floor() * turn;
+    }
+
     /// Everything as it came out of the box, id and speed on the wire too.
     pub fn factory_reset(&mut self) {
-        self.registers.forget(Memory::Eeprom);
+        self.registers.reset(Memory::Eeprom);
+        self.registers.set(&self.model.model_number, self.model.number);
         let rules = self.rules;
         for (register, value) in rules.factory() {
             self.registers.set(register, *value);
@@ -283,7 +296,7 @@ impl Servo {
         self.motion.load
     }
 
-    /// What is wrong with it now, bits of [`status`].
+    /// What is wrong with it now, bits of [`trouble`].
     pub(super) fn troubles(&self) -> u8 {
         self.troubles | self.defects.status
     }
@@ -299,10 +312,26 @@ impl Servo {
         self.plan = self.rules.plan(self);
     }
 
-    /// Goes on by one step of the grid with `voltage` at its terminals (V).
-    pub(super) fn step(&mut self, voltage: f64) {
+    /// A request that concerns it has come.
+    pub(super) fn spoken_to(&mut self) {
+        self.quiet = 0;
+    }
+
+    /// What is at its terminals when the supply is at this fraction of what it should be (V).
+    pub(super) fn voltage(&self, supply: f64) -> f64 {
+        self.rules.supply(self.model) * supply
+    }
+
+    /// Goes on by one step of the grid with the supply at this fraction of what it should be.
+    pub(super) fn step(&mut self, supply: f64) {
         self.motion.step(&self.plan.drive, self.body.velocity, STEP.as_secs_f64());
-        self.voltage = voltage;
+        self.voltage = self.voltage(supply);
+        self.quiet = self.quiet.saturating_add(1);
+        if self.plan.watchdog.is_some_and(|steps| self.quiet >= steps) {
+            let rules = self.rules;
+            rules.left_alone(self);
+            self.replan();
+        }
         let p = self.plan.protection;
         let load = self.motion.load.abs();
         let strained =
@@ -317,10 +346,10 @@ impl Servo {
         let p = self.plan.protection;
         let mut now = 0;
         for (bit, wrong) in [
-            (status::VOLTAGE, self.voltage < p.voltage.0 || self.voltage > p.voltage.1),
-            (status::OVERHEAT, self.motion.temperature > p.temperature),
-            (status::OVERCURRENT, self.overcurrent > p.overcurrent.1),
-            (status::OVERLOAD, self.overload > p.overload.1),
+            (trouble::VOLTAGE, self.voltage < p.voltage.0 || self.voltage > p.voltage.1),
+            (trouble::OVERHEAT, self.motion.temperature > p.temperature),
+            (trouble::OVERCURRENT, self.overcurrent > p.overcurrent.1),
+            (trouble::OVERLOAD, self.overload > p.overload.1),
         ] {
             now |= if wrong { bit } else { 0 };
         }

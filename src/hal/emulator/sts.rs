@@ -2,15 +2,12 @@
 
 use std::time::Duration;
 
-use super::Conditions;
 use super::motion::Drive;
 use super::servo::{Plan, Protection, Rules, Servo};
-use super::{STEP, SUPPLY};
-use crate::hal::servo::{self, Access, Memory, RAD_PER_TICK, Register, STS3215, TICKS_PER_TURN};
-use crate::hal::wire::feetech::status;
+use super::{Conditions, STEP};
+use crate::hal::servo::feetech as servo;
+use crate::hal::servo::{Access, Memory, Model, RAD_PER_TICK, Register, TICKS_PER_TURN, trouble};
 
-/// The current at full load (A).
-const STALL_CURRENT: f64 = 2.7;
 /// One unit of a current register (A).
 const CURRENT: f64 = 0.0065;
 /// The position error that takes all the torque at the factory's P gain (ticks).
@@ -22,34 +19,14 @@ const INTEGRAL: f64 = 0.2;
 /// What `Torque_Enable` 128 does instead of switching torque.
 const CENTRE: i32 = 128;
 
-/// What the codes of `Baud_Rate` stand for; on the last three sources differ.
-const BAUDS: [u32; 8] = [1_000_000, 500_000, 250_000, 128_000, 115_200, 57_600, 38_400, 19_200];
-
-/// What an STS3215 has in its registers out of the box, where that is not 0.
-const FACTORY: [(Register, i32); 26] = [
-    (servo::ID, 1),
+/// What an STS servo has in its registers out of the box, beside what its table says.
+const FACTORY: [(Register, i32); 9] = [
     (servo::FIRMWARE_MAJOR, 3),
     (servo::FIRMWARE_MINOR, 10),
-    (servo::MODEL, servo::STS3215_MODEL),
-    (servo::RESPONSE_LEVEL, 1),
-    (servo::MAX_POSITION, TICKS_PER_TURN - 1),
-    (servo::MAX_TEMPERATURE, 70),
     (servo::MAX_VOLTAGE, 140),
     (servo::MIN_VOLTAGE, 40),
-    (servo::MAX_TORQUE, 1000),
     (servo::PHASE, servo::PHASE_FINE_SPEED | servo::PHASE_ZERO_IS_MAX),
-    (servo::UNLOADING, (status::OVERHEAT | status::OVERCURRENT | status::OVERLOAD) as i32),
-    (servo::P_GAIN, FACTORY_P as i32),
-    (servo::D_GAIN, 32),
-    (servo::MIN_START_FORCE, 16),
-    (servo::CW_DEAD_ZONE, 1),
-    (servo::CCW_DEAD_ZONE, 1),
-    (servo::PROTECTION_CURRENT, 310),
-    (servo::PROTECTIVE_TORQUE, 20),
-    (servo::PROTECTION_TIME, 200),
-    (servo::OVERLOAD_TORQUE, 80),
-    (servo::OVERCURRENT_TIME, 200),
-    (servo::LOCK, 1),
+    (servo::UNLOADING, (trouble::OVERHEAT | trouble::OVERCURRENT | trouble::OVERLOAD) as i32),
     (servo::MAX_SPEED, 94),
     (servo::MAX_ACCELERATION, 254),
     (servo::ACCELERATION_MULTIPLIER, 1),
@@ -57,32 +34,19 @@ const FACTORY: [(Register, i32); 26] = [
 
 /// An STS servo.
 #[derive(Debug)]
-struct Sts;
-
-/// The rules and the registers of the STS3215.
-pub(super) fn model() -> (&'static dyn Rules, &'static [Register]) {
-    (&Sts, STS3215)
-}
+pub(super) struct Sts;
 
 impl Rules for Sts {
     fn factory(&self) -> &'static [(Register, i32)] {
         &FACTORY
     }
 
-    fn address(&self) -> (&'static Register, &'static Register) {
-        (&servo::ID, &servo::BAUD_RATE)
-    }
-
-    fn bauds(&self) -> &'static [u32] {
-        &BAUDS
-    }
-
     fn answers_all(&self, servo: &Servo) -> bool {
         servo.get(&servo::RESPONSE_LEVEL) != 0
     }
 
-    fn supply(&self) -> f64 {
-        SUPPLY
+    fn supply(&self, _: &Model) -> f64 {
+        12.1
     }
 
     fn power_up(&self, servo: &mut Servo) {
@@ -93,7 +57,7 @@ impl Rules for Sts {
     }
 
     fn plan(&self, servo: &Servo) -> Plan {
-        Plan { drive: drive(servo), protection: protection(servo) }
+        Plan { drive: drive(servo), protection: protection(servo), watchdog: None }
     }
 
     /// Drops what may not be written without a word, as the servo does.
@@ -119,15 +83,18 @@ impl Rules for Sts {
             (servo::PRESENT_POSITION, f64::from(position)),
             (servo::PRESENT_VELOCITY, motion.velocity / speed_unit(servo)),
             (servo::PRESENT_LOAD, load * 1000.0),
-            (servo::PRESENT_VOLTAGE, (self.supply() - conditions.strain) * 10.0),
+            (servo::PRESENT_VOLTAGE, servo.voltage(conditions.supply) * 10.0),
             (servo::PRESENT_TEMPERATURE, motion.temperature),
             (servo::STATUS, f64::from(servo.troubles())),
             (servo::MOVING, f64::from(u8::from(servo.moving()))),
-            (servo::PRESENT_CURRENT, load.abs() * STALL_CURRENT / CURRENT),
+            (servo::PRESENT_CURRENT, load.abs() * servo.model.max_current / CURRENT),
         ] {
             servo.registers.set(&register, value.round() as i32);
         }
     }
+
+    /// It has no watchdog.
+    fn left_alone(&self, _: &mut Servo) {}
 }
 
 fn accepts(servo: &Servo, register: &Register) -> bool {
@@ -174,7 +141,7 @@ fn speed_unit(servo: &Servo) -> f64 {
 
 fn drive(servo: &Servo) -> Drive {
     let troubles = i32::from(servo.troubles()) & servo.get(&servo::UNLOADING);
-    let strained = troubles & i32::from(status::OVERLOAD | status::OVERCURRENT);
+    let strained = troubles & i32::from(trouble::OVERLOAD | trouble::OVERCURRENT);
     match servo.get(&servo::TORQUE_ENABLE) {
         1 if troubles == strained => {}
         2 => return Drive::Damping,
@@ -245,7 +212,7 @@ fn protection(servo: &Servo) -> Protection {
             f64::from(servo.get(&servo::OVERLOAD_TORQUE)) / 100.0,
             steps(servo::PROTECTION_TIME),
         ),
-        overcurrent: (current / STALL_CURRENT, steps(servo::OVERCURRENT_TIME)),
-        latching: status::OVERLOAD | status::OVERCURRENT,
+        overcurrent: (current / servo.model.max_current, steps(servo::OVERCURRENT_TIME)),
+        latching: trouble::OVERLOAD | trouble::OVERCURRENT,
     }
 }

@@ -1,7 +1,8 @@
 use std::path::Path;
 
 use super::*;
-use crate::hal::servo::{self, RAD_PER_TICK, Register};
+use crate::hal::servo::feetech as servo;
+use crate::hal::servo::{RAD_PER_TICK, Register};
 use crate::hal::wire::feetech::{
     BROADCAST, MAX_PARAMETERS, Packet, PacketBuf, Request, Status, status,
 };
@@ -25,14 +26,14 @@ fn ask(emulator: &mut Emulator, request: Request<'_>) -> Vec<(u8, u8, Vec<u8>)> 
 }
 
 fn read(emulator: &mut Emulator, id: u8, register: &Register) -> i32 {
-    let request = Request::Read { id, address: register.address, size: register.size };
+    let request = Request::Read { id, address: register.address as u8, size: register.size };
     let answers = ask(emulator, request);
     register.decode(&answers[0].2).unwrap()
 }
 
 fn write(emulator: &mut Emulator, id: u8, register: &Register, value: i32) -> usize {
     let data = register.encode(value).unwrap();
-    ask(emulator, Request::Write { id, address: register.address, data: &data }).len()
+    ask(emulator, Request::Write { id, address: register.address as u8, data: &data }).len()
 }
 
 fn wait(emulator: &mut Emulator, seconds: f64) {
@@ -113,7 +114,7 @@ fn response_level_0_silences_all_but_reads_and_pings() {
 fn a_prepared_write_waits_for_the_action() {
     let mut e = emulator();
     let data = servo::GOAL_POSITION.encode(2300).unwrap();
-    ask(&mut e, Request::RegWrite { id: 4, address: servo::GOAL_POSITION.address, data: &data });
+    ask(&mut e, Request::RegWrite { id: 4, address: servo::GOAL_POSITION.address as u8, data: &data });
     assert_ne!(read(&mut e, 4, &servo::GOAL_POSITION), 2300);
     assert!(ask(&mut e, Request::Action { id: BROADCAST }).is_empty());
     assert_eq!(read(&mut e, 4, &servo::GOAL_POSITION), 2300);
@@ -222,11 +223,11 @@ fn a_push_lets_an_arm_without_torque_fall_and_damping_slows_it() {
 #[test]
 fn a_supply_out_of_its_limits_is_told_and_shows() {
     let mut e = emulator();
-    e.set_supply_error(-8.5);
+    e.set_supply(0.3);
     wait(&mut e, 0.01);
     assert_eq!(read(&mut e, 1, &servo::PRESENT_VOLTAGE), 36);
     assert_eq!(ask(&mut e, Request::Ping { id: 1 }), [(1, status::VOLTAGE, vec![])]);
-    e.set_supply_error(0.0);
+    e.set_supply(1.0);
     wait(&mut e, 0.01);
     assert_eq!(ask(&mut e, Request::Ping { id: 1 }), [(1, 0, vec![])]);
 }

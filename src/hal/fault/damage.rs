@@ -44,7 +44,11 @@ pub(super) fn damage(fault: &Fault, protocol: Protocol, packet: &mut Vec<u8>, rn
             *id = (*id + 1 + rng.random_range(0..250)) % 252;
         }),
         Kind::WrongLength => frame::rebuild(protocol, packet, |_, data| {
-            if data.pop().is_none() {
+            // The first of Dynamixel's is the error byte.
+            let fewest = usize::from(protocol == Protocol::Dynamixel);
+            if data.len() > fewest {
+                data.pop();
+            } else {
                 data.push(0);
             }
         }),

@@ -1,6 +1,7 @@
 //! Packets out of a stream.
 
-use super::{Damage, HEADER, MAX_PARAMETERS, OVERHEAD, Packet, PacketBuf};
+use super::super::window::{Scan, Window, up_to};
+use super::{Damage, HEADER, MAX_PACKET, MAX_PARAMETERS, OVERHEAD, Packet};
 
 /// Finds the packets in a stream that is fed in any cuts, byte by byte onward after damage.
 ///
@@ -16,90 +17,56 @@ use super::{Damage, HEADER, MAX_PARAMETERS, OVERHEAD, Packet, PacketBuf};
 /// ```
 #[derive(Debug, Clone)]
 pub struct Decoder {
-    /// Never more than the packet that may begin at its front.
-    buffer: PacketBuf,
-    /// Bytes at the front that the last packet handed out lies in.
-    taken: usize,
+    window: Window<MAX_PACKET>,
     longest: usize,
 }
 
 impl Default for Decoder {
     fn default() -> Self {
-        Self { buffer: PacketBuf::new(), taken: 0, longest: MAX_PARAMETERS }
+        Self { window: Window::default(), longest: MAX_PARAMETERS }
     }
-}
-
-enum Scan {
-    Partial { missing: usize },
-    Whole { size: usize },
-    Damaged { damage: Damage, skip: usize },
 }
 
 impl Decoder {
     /// Forgets what was fed. From now on a packet with more than `longest` parameters is damage:
     /// a false header then never swallows more than one true packet.
     pub fn restart(&mut self, longest: usize) {
-        self.buffer.clear();
-        self.taken = 0;
+        self.window.clear();
         self.longest = longest.min(MAX_PARAMETERS);
     }
 
     /// The next packet or damage in what was fed and `input`, which is shortened by what was used.
     /// `None`: all was used and more is needed.
     pub fn next<'d>(&'d mut self, input: &mut &[u8]) -> Option<Result<Packet<'d>, Damage>> {
-        let taken = core::mem::take(&mut self.taken);
-        self.skip(taken);
-        loop {
-            match self.scan() {
-                Scan::Whole { size } => {
-                    self.taken = size;
-                    break;
-                }
-                Scan::Damaged { damage, skip } => {
-                    self.skip(skip);
-                    return Some(Err(damage));
-                }
-                Scan::Partial { missing } => {
-                    let (used, rest) = input.split_at(missing.min(input.len()));
-                    if used.is_empty() || self.buffer.extend_from_slice(used).is_err() {
-                        return None;
-                    }
-                    *input = rest;
-                }
-            }
-        }
-        Some(Packet::new_checked(self.buffer.get(..self.taken)?))
+        let longest = self.longest;
+        let found = self.window.next(input, |bytes| scan(bytes, longest))?;
+        Some(found.and_then(|bytes| Packet::new_checked(bytes)))
     }
+}
 
-    fn scan(&self) -> Scan {
-        match self.buffer.as_slice() {
-            [] | [HEADER] | [HEADER, HEADER] => Scan::Partial { missing: 4 - self.buffer.len() },
-            [HEADER, HEADER, id] if *id != HEADER => Scan::Partial { missing: 1 },
-            [HEADER, HEADER, id, length, ..] if *id != HEADER => self.scan_body(*id, *length),
-            [_, rest @ ..] => {
-                let bytes = 1 + rest.iter().position(|b| *b == HEADER).unwrap_or(rest.len());
-                Scan::Damaged { damage: Damage::Garbage { bytes }, skip: bytes }
-            }
+fn scan(bytes: &[u8], longest: usize) -> Scan<Damage> {
+    match bytes {
+        [] | [HEADER] | [HEADER, HEADER] => Scan::Partial { missing: 4 - bytes.len() },
+        [HEADER, HEADER, id] if *id != HEADER => Scan::Partial { missing: 1 },
+        [HEADER, HEADER, id, length, ..] if *id != HEADER => {
+            scan_body(bytes, *id, *length, longest)
+        }
+        _ => {
+            let skip = up_to(HEADER, bytes);
+            Scan::Damaged { damage: Damage::Garbage { bytes: skip }, skip }
         }
     }
+}
 
-    fn scan_body(&self, id: u8, length: u8) -> Scan {
-        let size = usize::from(length) + 4;
-        if !(OVERHEAD..=OVERHEAD + self.longest).contains(&size) {
-            return Scan::Damaged { damage: Damage::Length { id, length }, skip: 1 };
-        }
-        match self.buffer.get(..size).map(Packet::new_checked) {
-            None => Scan::Partial { missing: size - self.buffer.len() },
-            Some(Ok(_)) => Scan::Whole { size },
-            // Only the first byte is surely wrong: a true packet may begin inside.
-            Some(Err(damage)) => Scan::Damaged { damage, skip: 1 },
-        }
+fn scan_body(bytes: &[u8], id: u8, length: u8, longest: usize) -> Scan<Damage> {
+    let size = usize::from(length) + 4;
+    if !(OVERHEAD..=OVERHEAD + longest).contains(&size) {
+        return Scan::Damaged { damage: Damage::Length { id, length }, skip: 1 };
     }
-
-    fn skip(&mut self, bytes: usize) {
-        let rest = self.buffer.len().saturating_sub(bytes);
-        let len = self.buffer.len();
-        self.buffer.copy_within(len - rest.., 0);
-        self.buffer.truncate(rest);
+    match bytes.get(..size).map(Packet::new_checked) {
+        None => Scan::Partial { missing: size - bytes.len() },
+        Some(Ok(_)) => Scan::Whole { size },
+        // Only the first byte is surely wrong: a true packet may begin inside.
+        Some(Err(damage)) => Scan::Damaged { damage, skip: 1 },
     }
 }
