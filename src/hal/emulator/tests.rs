@@ -114,7 +114,10 @@ fn response_level_0_silences_all_but_reads_and_pings() {
 fn a_prepared_write_waits_for_the_action() {
     let mut e = emulator();
     let data = servo::GOAL_POSITION.encode(2300).unwrap();
-    ask(&mut e, Request::RegWrite { id: 4, address: servo::GOAL_POSITION.address as u8, data: &data });
+    ask(
+        &mut e,
+        Request::RegWrite { id: 4, address: servo::GOAL_POSITION.address as u8, data: &data },
+    );
     assert_ne!(read(&mut e, 4, &servo::GOAL_POSITION), 2300);
     assert!(ask(&mut e, Request::Action { id: BROADCAST }).is_empty());
     assert_eq!(read(&mut e, 4, &servo::GOAL_POSITION), 2300);

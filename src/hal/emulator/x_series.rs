@@ -55,7 +55,11 @@ impl Rules for XSeries {
     fn plan(&self, servo: &Servo) -> Plan {
         let steps = servo.get(&table::BUS_WATCHDOG).max(0) as u32 * table::WATCHDOG_UNIT_MS;
         let counts = steps > 0 && servo.get(&table::TORQUE_ENABLE) == 1;
-        Plan { drive: drive(servo), protection: protection(servo), watchdog: counts.then_some(steps) }
+        Plan {
+            drive: drive(servo),
+            protection: protection(servo),
+            watchdog: counts.then_some(steps),
+        }
     }
 
     fn write(&self, servo: &mut Servo, address: usize, data: &[u8]) -> u8 {
@@ -149,7 +153,8 @@ fn check(servo: &Servo, address: usize, data: &[u8]) -> Result<(), Refusal> {
         if register.access == Access::Read || held {
             return Err(Refusal::Access);
         }
-        let value = usize::from(register.address).checked_sub(address).and_then(|at| data.get(at..));
+        let value =
+            usize::from(register.address).checked_sub(address).and_then(|at| data.get(at..));
         let value = value.and_then(|bytes| register.decode(bytes)).ok_or(Refusal::Length)?;
         if GOALS.contains(&register.address) && tripped(servo) {
             return Err(Refusal::Range);
@@ -176,7 +181,9 @@ fn check_value(servo: &Servo, register: &Register, value: i32) -> Result<(), Ref
         at if at == table::GOAL_CURRENT_1.address => {
             (within(&table::CURRENT_LIMIT_1), Refusal::Limit)
         }
-        at if at == table::GOAL_VELOCITY.address => (within(&table::VELOCITY_LIMIT), Refusal::Limit),
+        at if at == table::GOAL_VELOCITY.address => {
+            (within(&table::VELOCITY_LIMIT), Refusal::Limit)
+        }
         at if at == table::GOAL_POSITION.address => {
             let limits = servo.get(&table::MIN_POSITION)..=servo.get(&table::MAX_POSITION);
             let one_turn = servo.get(&table::MODE) == table::MODE_POSITION;
@@ -205,10 +212,11 @@ fn drive(servo: &Servo) -> Drive {
     }
     let value = |register: &Register| f64::from(servo.get(register));
     let free = servo.body.velocity;
-    let max_acceleration = match value(&table::PROFILE_ACCELERATION) * unit(&table::PROFILE_ACCELERATION) {
-        0.0 => servo.body.acceleration,
-        wanted => servo.body.acceleration.min(wanted),
-    };
+    let max_acceleration =
+        match value(&table::PROFILE_ACCELERATION) * unit(&table::PROFILE_ACCELERATION) {
+            0.0 => servo.body.acceleration,
+            wanted => servo.body.acceleration.min(wanted),
+        };
     let velocity = |goal: f64, torque: f64| Drive::Velocity {
         goal: goal.clamp(-free, free),
         max_acceleration: max_acceleration * torque,

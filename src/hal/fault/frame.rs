@@ -43,7 +43,9 @@ fn length(protocol: Protocol, bytes: &[u8]) -> Option<usize> {
     match protocol {
         Protocol::Feetech => bytes.get(3).map(|length| 4 + usize::from(*length)),
         Protocol::Dynamixel => match bytes {
-            [_, _, _, _, _, low, high, ..] => Some(7 + usize::from(u16::from_le_bytes([*low, *high]))),
+            [_, _, _, _, _, low, high, ..] => {
+                Some(7 + usize::from(u16::from_le_bytes([*low, *high])))
+            }
             _ => None,
         },
     }

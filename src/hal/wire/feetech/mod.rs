@@ -1,17 +1,20 @@
-//! Feetech STS/SMS: `FF FF id length code parameters.. checksum`.
+//! Feetech STS, SMS and SCS: `FF FF id length code parameters.. checksum`.
 //!
 //! `length` counts the parameters and 2; `code` is the instruction of a request and the status byte
 //! of an answer; the checksum is the inverted sum of all from `id` on. Source: Feetech, "SMS/STS
-//! communication protocol manual"; limits as in `feetech-servo-sdk` 1.0.0 (PyPI).
+//! communication protocol manual"; limits as in `feetech-servo-sdk` 1.0.0 (PyPI); the instructions
+//! 06 and 08, which neither has, as in `rustypot` 1.13 (crates.io).
 //!
 //! The checksum is weak: two swapped bytes always pass. Who acts on a value checks that it is
 //! plausible.
 
 mod decoder;
+mod value;
 
 use core::fmt;
 
 pub use decoder::Decoder;
+pub use value::{ByteOrder, from_sign_magnitude, to_sign_magnitude};
 
 /// The id that every servo listens to and none answers, but for a ping.
 pub const BROADCAST: u8 = 0xFE;
@@ -44,6 +47,8 @@ const READ: u8 = 0x02;
 const WRITE: u8 = 0x03;
 const REG_WRITE: u8 = 0x04;
 const ACTION: u8 = 0x05;
+const FACTORY_RESET: u8 = 0x06;
+const REBOOT: u8 = 0x08;
 const SYNC_READ: u8 = 0x82;
 const SYNC_WRITE: u8 = 0x83;
 
@@ -154,7 +159,8 @@ fn emit(out: &mut PacketBuf, id: u8, code: u8, parts: &[&[u8]]) -> Result<(), To
     out.push(sum).map_err(|_| TooLong)
 }
 
-/// What a host asks. Addresses are register addresses, sizes are bytes, values little-endian.
+/// What a host asks. Addresses are register addresses, sizes are bytes; for values see
+/// [`ByteOrder`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request<'a> {
     /// Are you there?
@@ -194,6 +200,16 @@ pub enum Request<'a> {
         /// Whom, or [`BROADCAST`].
         id: u8,
     },
+    /// Set all registers to what the factory set.
+    FactoryReset {
+        /// Whom.
+        id: u8,
+    },
+    /// Start anew.
+    Reboot {
+        /// Whom.
+        id: u8,
+    },
     /// Read the same registers of several servos, which answer in this order.
     SyncRead {
         /// The first register.
@@ -224,6 +240,8 @@ impl<'a> Request<'a> {
             (WRITE, [address, data @ ..]) => Self::Write { id, address: *address, data },
             (REG_WRITE, [address, data @ ..]) => Self::RegWrite { id, address: *address, data },
             (ACTION, []) => Self::Action { id },
+            (FACTORY_RESET, []) => Self::FactoryReset { id },
+            (REBOOT, []) => Self::Reboot { id },
             (SYNC_READ, [address, size, ids @ ..]) => {
                 Self::SyncRead { address: *address, size: *size, ids }
             }
@@ -247,6 +265,8 @@ impl<'a> Request<'a> {
             Self::Write { id, address, data } => emit(out, id, WRITE, &[&[address], data]),
             Self::RegWrite { id, address, data } => emit(out, id, REG_WRITE, &[&[address], data]),
             Self::Action { id } => emit(out, id, ACTION, &[]),
+            Self::FactoryReset { id } => emit(out, id, FACTORY_RESET, &[]),
+            Self::Reboot { id } => emit(out, id, REBOOT, &[]),
             Self::SyncRead { address, size, ids } => {
                 emit(out, BROADCAST, SYNC_READ, &[&[address, size], ids])
             }
@@ -281,21 +301,6 @@ impl<'a> Status<'a> {
     pub fn emit(&self, out: &mut PacketBuf) -> Result<(), TooLong> {
         emit(out, self.id, self.error, &[self.data])
     }
-}
-
-/// A number whose sign is bit `sign_bit` and whose magnitude is the bits below it.
-pub fn from_sign_magnitude(raw: u16, sign_bit: u8) -> i32 {
-    let sign = 1u32 << sign_bit.min(15);
-    let magnitude = (u32::from(raw) & (sign - 1)) as i32;
-    if u32::from(raw) & sign == 0 { magnitude } else { -magnitude }
-}
-
-/// The inverse of [`from_sign_magnitude`]; `None` when the magnitude needs more bits.
-pub fn to_sign_magnitude(value: i32, sign_bit: u8) -> Option<u16> {
-    let sign = 1u32 << sign_bit.min(15);
-    let magnitude = value.unsigned_abs();
-    let raw = magnitude | if value < 0 { sign } else { 0 };
-    (magnitude < sign).then_some(raw as u16)
 }
 
 #[cfg(test)]

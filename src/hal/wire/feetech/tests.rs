@@ -65,6 +65,31 @@ fn an_answer_with_trouble_keeps_its_data() {
     assert_eq!(out, SDK_STATUS);
 }
 
+/// Reboot and factory reset as `rustypot` 1.13.1 puts them on the wire.
+#[test]
+fn what_only_rustypot_knows_is_its_bytes_in_both_directions() {
+    let requests: [(Request<'_>, &[u8]); 2] = [
+        (Request::Reboot { id: 2 }, &[0xFF, 0xFF, 0x02, 0x02, 0x08, 0xF3]),
+        (Request::FactoryReset { id: 2 }, &[0xFF, 0xFF, 0x02, 0x02, 0x06, 0xF5]),
+    ];
+    for (request, bytes) in requests {
+        let mut out = PacketBuf::new();
+        request.emit(&mut out).unwrap();
+        assert_eq!(out, bytes, "{request:?}");
+        assert_eq!(Request::parse(&Packet::new_checked(bytes).unwrap()), Some(request));
+    }
+}
+
+#[test]
+fn byte_orders_are_the_sdks() {
+    // scservo_sdk: [SCS_LOBYTE(0x0834), SCS_HIBYTE(0x0834)] after SCS_SETEND(0) and SCS_SETEND(1).
+    assert_eq!(ByteOrder::LittleEndian.bytes(0x0834), [0x34, 0x08]);
+    assert_eq!(ByteOrder::BigEndian.bytes(0x0834), [0x08, 0x34]);
+    // The bytes 5, 4 at an SCS0009's model number, 1284.
+    assert_eq!(ByteOrder::BigEndian.word([5, 4]), 1284);
+    assert_eq!(ByteOrder::LittleEndian.word([9, 3]), 777);
+}
+
 #[test]
 fn sign_magnitude_is_the_sdks() {
     // scservo_sdk: SCS_TOHOST(0x8005, 15) == -5, SCS_TOSCS(-5, 15) == 0x8005.
