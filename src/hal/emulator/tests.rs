@@ -1,10 +1,13 @@
+mod dynamixel;
+mod faults;
+
 use std::path::Path;
 
 use super::*;
 use crate::hal::servo::feetech as servo;
 use crate::hal::servo::{RAD_PER_TICK, Register};
 use crate::hal::wire::feetech::{
-    BROADCAST, MAX_PARAMETERS, Packet, PacketBuf, Request, Status, status,
+    BROADCAST, MAX_PACKET, Packet, PacketBuf, Request, Status, status,
 };
 
 fn emulator() -> Emulator {
@@ -419,7 +422,7 @@ fn any_request_is_survived() {
         for id in 1..=6 {
             write(&mut e, id, &servo::LOCK, 0);
         }
-        e.request(&bytes, |_, answer| assert!(answer.len() <= MAX_PARAMETERS));
+        e.request(&bytes, |_, answer| assert!(answer.len() <= MAX_PACKET));
         wait(&mut e, 0.1);
         proptest::prop_assert!(e.positions().iter().all(|q| q.is_finite()));
     });

@@ -241,3 +241,6 @@ impl<P: Port> Port for FaultInjector<P> {
         Ok(before - self.ready.len() + self.inner.purge()?)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -72,11 +72,17 @@ impl Trigger {
         let seconds = occasion.elapsed.as_secs_f64();
         fault.from_s.is_none_or(|from| seconds >= from)
             && fault.until_s.is_none_or(|until| seconds < until)
-            && fault.period_s.is_none_or(|period| seconds % period < period / 2.0)
+            && fault.period_s.is_none_or(|period| first_half(occasion.elapsed, period))
             && fault.transaction.is_none_or(|number| number == occasion.transaction)
     }
 }
 
 fn place(occasion: Occasion) -> usize {
     usize::from(occasion.id.unwrap_or(u8::MAX))
+}
+
+/// Whether a time lies in the first half of its period (s).
+fn first_half(elapsed: Duration, period: f64) -> bool {
+    let period = Duration::from_secs_f64(period).as_nanos().max(1);
+    elapsed.as_nanos() % period < period / 2
 }
