@@ -1,5 +1,6 @@
 //! The emulator behind descriptors, in real time: what a client sees of speeds, faults and ends.
 
+use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Command;
@@ -10,6 +11,7 @@ use regoal::clock::{Clock, SystemClock};
 use regoal::config::RobotConfig;
 use regoal::hal::emulator::SocketServer;
 use regoal::hal::{Bus, BusError, Emulator, FaultSpec, PortError, PtyServer, SerialPort};
+use regoal::storage::{Disk, Storage as _};
 
 /// Time for what must happen, however busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -122,7 +124,8 @@ fn a_command_inherits_its_end_of_the_socket_pair_and_its_end_is_ours() {
 fn a_wrong_fault_is_refused_with_its_place() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("spec.toml");
-    std::fs::write(&path, "[[fault]]\nkind = 'drop'\nrat = 1\n").unwrap();
+    let text = b"[[fault]]\nkind = 'drop'\nrat = 1\n";
+    Disk.create(&path).unwrap().write_all(text).unwrap();
     let refused = emulate(&["--faults", path.to_str().unwrap()]);
     assert!(!refused.status.success());
     let error = String::from_utf8(refused.stderr).unwrap();
