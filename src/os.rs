@@ -1,9 +1,10 @@
 //! What only the operating system can give, behind safe functions. The one file with `unsafe`.
 #![allow(unsafe_code)]
 
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use rustix::ioctl::{Opcode, Updater, ioctl};
 use thread_priority::{
     RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
     set_thread_priority_and_policy, thread_native_id,
@@ -71,4 +72,48 @@ pub fn become_nice() {
 pub fn descriptor(port: serialport::TTYPort) -> OwnedFd {
     // SAFETY: `TTYPort::into_raw_fd` hands over an open descriptor that nobody else owns.
     unsafe { OwnedFd::from_raw_fd(port.into_raw_fd()) }
+}
+
+/// Linux's `struct serial_struct` (`linux/serial.h`).
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+struct SerialSettings {
+    kind: i32,
+    line: i32,
+    port: u32,
+    irq: i32,
+    flags: i32,
+    fifo_size: i32,
+    custom_divisor: i32,
+    baud_base: i32,
+    close_delay: u16,
+    io_type: i8,
+    reserved: i8,
+    hub6: i32,
+    closing_waits: [u16; 2],
+    memory_base: usize,
+    register_shift: u16,
+    port_high: u32,
+    map_base: usize,
+}
+
+const TIOCGSERIAL: Opcode = 0x541E;
+const TIOCSSERIAL: Opcode = 0x541F;
+const ASYNC_LOW_LATENCY: i32 = 1 << 13;
+
+/// Asks the driver of a serial port to hand on what comes without gathering it first.
+///
+/// # Errors
+/// The driver has no such setting (`ENOTTY` on a pseudo terminal and most USB adapters), or refuses.
+pub fn set_low_latency(port: impl AsFd) -> std::io::Result<()> {
+    // SAFETY: all fields are integers, for which zero bytes are a value.
+    let mut settings: SerialSettings = unsafe { std::mem::zeroed() };
+    // SAFETY: `TIOCGSERIAL` writes one `serial_struct`, which `SerialSettings` is field by field.
+    unsafe { ioctl(&port, Updater::<TIOCGSERIAL, _>::new(&mut settings))? };
+    if settings.flags & ASYNC_LOW_LATENCY == 0 {
+        settings.flags |= ASYNC_LOW_LATENCY;
+        // SAFETY: `TIOCSSERIAL` reads one `serial_struct`, which the driver itself filled in above.
+        unsafe { ioctl(&port, Updater::<TIOCSSERIAL, _>::new(&mut settings))? };
+    }
+    Ok(())
 }

@@ -1,178 +1,62 @@
-//! An arm in SI units: opened safely, read and written once a tick, its torque under control.
+//! An arm in SI units: opened safely, read and written once a tick, its torque under control. Its
+//! servos may be of several models, as a Koch arm's are.
 
+mod dynamixel;
+mod error;
+mod feetech;
 mod joint;
+mod state;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
-use self::joint::{BLOCK, BLOCK_SIZE, Joint, PATIENCE, patience};
-use super::bus::{self, Bus, BusError};
-use super::calibration::NonFinite;
-use super::port::{Port, PortError};
-use super::servo::feetech as servo;
+pub use self::error::ArmError;
+use self::joint::{Joint, PATIENCE, patience};
+pub use self::state::{ArmState, Counters, JointState};
+use super::bus::{Ask, Bus, BusError};
+use super::port::Port;
+use super::servo::{Model, Register, trouble};
 use crate::clock::{Clock, Time};
-use crate::config::RobotConfig;
+use crate::config::{Protocol, RobotConfig};
 use crate::joints::JointVec;
 
 /// A broadcast is not acknowledged; it is sent this often.
 const BROADCASTS: usize = 2;
 
-/// Why an arm could not be opened or told something.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ArmError {
-    /// Some servos do not answer.
-    #[error(
-        "expected servos {missing:?} to answer too, found only {answered:?}; check power, cables, ids and bus.baud"
-    )]
-    Missing {
-        /// Ids that answered.
-        answered: Vec<u8>,
-        /// Ids that did not.
-        missing: Vec<u8>,
-    },
-    /// A servo is of another model.
-    #[error(
-        "joint `{joint}`: expected servo {id} to be model {expected}, found {found}; set its `servo`"
-    )]
-    Model {
-        /// The joint's name.
-        joint: String,
-        /// The servo's id.
-        id: u8,
-        /// What the configuration asks for.
-        expected: i32,
-        /// What the servo says.
-        found: i32,
-    },
-    /// A servo did not keep what was written into it.
-    #[error(
-        "joint `{joint}`: expected register {register} to keep {expected}, found {found}; power the servo off and on"
-    )]
-    NotKept {
-        /// The joint's name.
-        joint: String,
-        /// The register's name.
-        register: &'static str,
-        /// What was written.
-        expected: i32,
-        /// What was read back.
-        found: i32,
-    },
-    /// A joint is too far out of its limits to be held there.
-    #[error(
-        "joint `{joint}`: expected {min:.3} to {max:.3} rad, found {found:.3}; move it there by hand, or calibrate again"
-    )]
-    BeyondLimits {
-        /// The joint's name.
-        joint: String,
-        /// Where it is (rad).
-        found: f64,
-        /// Its lowest position (rad).
-        min: f64,
-        /// Its highest position (rad).
-        max: f64,
-    },
-    /// A goal has another number of joints than the arm.
-    #[error("expected a goal for {expected} joints, found {found}")]
-    GoalLength {
-        /// The arm's joints.
-        expected: usize,
-        /// The goal's.
-        found: usize,
-    },
-    /// A goal is not finite; nothing was written.
-    #[error("goal of joint {joint}: {source}")]
-    Goal {
-        /// The joint's place, from 0.
-        joint: usize,
-        /// What was found.
-        source: NonFinite,
-    },
-    /// Torque may still be on.
-    #[error(
-        "expected all servos to confirm torque off, servos {ids:?} did not; cut the arm's power"
-    )]
-    TorqueOn {
-        /// Ids that did not confirm.
-        ids: JointVec<u8>,
-    },
-    /// A transaction failed.
-    #[error(transparent)]
-    Bus(#[from] BusError),
-}
-
-impl ArmError {
-    /// Whether the port is gone and must be opened again.
-    pub fn lost(&self) -> bool {
-        matches!(self, Self::Bus(BusError::Port(PortError::Lost)))
-    }
-}
-
-/// What is known of one joint, and since when.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct JointState {
-    /// rad.
-    pub position: f64,
-    /// rad/s.
-    pub velocity: f64,
-    /// Drive as a signed fraction of all the servo has; positive drives toward larger angles.
-    pub load: f64,
-    /// V.
-    pub voltage: f64,
-    /// °C.
-    pub temperature: f64,
-    /// The servo's troubles, bits of [`status`](super::wire::feetech::status) that its last two
-    /// answers agree on: damage may set a bit and pass the checksum.
-    pub status: u8,
-    /// When the servo was asked: the values are not older. [`Time::ZERO`]: never yet.
-    pub stamp: Time,
-    /// Three readings agreed on a position the joint cannot have reached; the last one is this.
-    pub jumped: bool,
-}
-
-/// What is known of the arm.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct ArmState {
-    /// In the configuration's order.
-    pub joints: JointVec<JointState>,
-}
-
-/// Faults seen since the arm was opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-pub struct Counters {
-    /// On the bus.
-    pub bus: bus::Counters,
-    /// Readings that passed every check of the wire and cannot be true; they were dropped.
-    pub implausible: u64,
-}
-
 /// A servo arm on a bus. [`read`](Self::read) and [`write`](Self::write) allocate nothing.
 pub struct Arm {
     bus: Bus,
-    ids: JointVec<u8>,
     joints: JointVec<Joint>,
     /// All servos hold; a hand cannot move them fast.
     held: bool,
+    /// Whose turn it is to tell its supply and temperature.
+    turn: usize,
+    /// After this long without a word servos that can stop by themselves (20 ms); 0: never.
+    watchdog: i32,
     implausible: u64,
 }
 
 impl Arm {
     /// Finds all servos, checks their model, and sets limits of position, speed and acceleration
-    /// and the goal to where they are. EEPROM is written only where it differs. Torque stays as it
-    /// is found, so that an arm that holds does not drop; if anything fails it is switched off.
+    /// and the goal to where they are. EEPROM is written only where it differs, and that of a
+    /// Dynamixel servo that holds not before its torque was off. Torque stays as it is found, so
+    /// that an arm that holds does not drop; if anything fails it is switched off.
     ///
     /// # Errors
-    /// A servo is missing, of another model, or refuses a setting; the port fails.
+    /// A servo is missing, of another model, or refuses a setting; one that holds is beyond its
+    /// limits; the port fails.
     pub fn open(
         config: &RobotConfig,
         port: Box<dyn Port>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ArmError> {
         let mut arm = Self {
-            bus: Bus::new(port, clock),
-            ids: config.joint.iter().map(|joint| joint.id).collect(),
+            bus: Bus::new(port, clock, config.bus.protocol),
             joints: config.joint.iter().map(Joint::new).collect(),
             held: false,
+            turn: 0,
+            watchdog: dynamixel::watchdog(config.bus.watchdog_ms),
             implausible: 0,
         };
         match arm.set_up() {
@@ -190,6 +74,11 @@ impl Arm {
         self.joints.len()
     }
 
+    /// All servos were found holding or made to hold.
+    pub fn held(&self) -> bool {
+        self.held
+    }
+
     /// The faults so far.
     pub fn counters(&self) -> Counters {
         Counters { bus: self.bus.counters(), implausible: self.implausible }
@@ -200,14 +89,19 @@ impl Arm {
         &mut self.bus
     }
 
-    /// Brings `state` up to date in one sync read; how many joints are fresh. A joint that does not
-    /// answer, or whose answer cannot be true, keeps its values and its stamp. Those that do not
-    /// answer are asked once more when half of the time until `deadline` has passed.
+    /// Brings `state` up to date with as few requests as the servos allow; how many joints are
+    /// fresh. A joint that does not answer, or whose answer cannot be true, keeps its values and its
+    /// stamp. Those that do not answer are asked once more when half of the time until `deadline`
+    /// has passed.
     ///
     /// # Errors
     /// The port fails.
     pub fn read(&mut self, state: &mut ArmState, deadline: Time) -> Result<usize, ArmError> {
-        let answers = self.bus.sync_read(&self.ids, BLOCK.address as u8, BLOCK_SIZE, deadline)?;
+        let turn = self.turn;
+        self.turn = (turn + 1) % self.joints.len().max(1);
+        let asks: JointVec<Ask> =
+            self.joints.iter().enumerate().map(|(i, joint)| joint.ask(i == turn)).collect();
+        let answers = self.bus.read_many(&asks, deadline)?;
         // Both hold as many joints as an arm may have.
         let _ = state.joints.resize(self.joints.len(), JointState::default());
         let mut fresh = 0;
@@ -222,10 +116,27 @@ impl Arm {
                 None => self.implausible += 1,
             }
         }
+        self.name_trouble(deadline)?;
         Ok(fresh)
     }
 
-    /// Sends goal positions (rad), clamped into the joints' limits, in one sync write.
+    /// Asks one servo that is alert what its trouble is, in the time that is left.
+    fn name_trouble(&mut self, deadline: Time) -> Result<(), ArmError> {
+        let Some(joint) = self.joints.iter_mut().find(|joint| joint.status() == trouble::ALERT)
+        else {
+            return Ok(());
+        };
+        match dynamixel::troubles(joint.config.id, &mut self.bus, deadline) {
+            Ok(troubles) => joint.named = troubles,
+            Err(error @ BusError::Port(_)) => return Err(error.into()),
+            // Asked again in the next tick.
+            Err(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Sends goal positions (rad), clamped into the joints' limits, in one sync write for each kind
+    /// of register.
     ///
     /// # Errors
     /// Another number of joints, or one is not finite: nothing is sent. The port fails.
@@ -233,18 +144,39 @@ impl Arm {
         if goal.len() != self.joints.len() {
             return Err(ArmError::GoalLength { expected: self.joints.len(), found: goal.len() });
         }
-        let mut ticks: JointVec<(u8, i32)> = JointVec::new();
+        let mut ticks: JointVec<i32> = JointVec::new();
         for (joint, (of, angle)) in self.joints.iter().zip(goal).enumerate() {
             let tick =
                 of.calibration.ticks(*angle).map_err(|source| ArmError::Goal { joint, source })?;
             // As long as the joints, which fit.
-            let _ = ticks.push((of.config.id, tick));
+            let _ = ticks.push(tick);
         }
-        Ok(self.bus.sync_write(&servo::GOAL_POSITION, ticks, deadline)?)
+        Ok(self.write_each(|model| &model.goal, &ticks, deadline)?)
     }
 
-    /// Switches torque. On: each goal is set to where the joint is, and read back, before. Off:
-    /// a broadcast first, then each servo until it confirms; no error stops the rest.
+    /// Writes one value to each servo: servos with the same register at once.
+    fn write_each(
+        &mut self,
+        register: impl Fn(&'static Model) -> &'static Register,
+        values: &[i32],
+        deadline: Time,
+    ) -> Result<(), BusError> {
+        for (i, joint) in self.joints.iter().enumerate() {
+            let this = register(joint.model);
+            let is_this = |other: &&Joint| register(other.model) == this;
+            if self.joints.iter().take(i).any(|earlier| is_this(&earlier)) {
+                continue;
+            }
+            let with = self.joints.iter().zip(values).filter(|(joint, _)| is_this(joint));
+            let with = with.map(|(joint, value)| (joint.config.id, *value));
+            self.bus.sync_write(this, with, deadline)?;
+        }
+        Ok(())
+    }
+
+    /// Switches torque. On: each goal is set to where the joint is, and read back, before; the bus
+    /// watchdog of servos that have one is armed, and read back, after. Off: a broadcast first,
+    /// then each servo until it confirms; no error stops the rest.
     ///
     /// # Errors
     /// On: a servo fails, or is beyond its limits; then torque is off again. Off: a servo did not confirm.
@@ -261,12 +193,17 @@ impl Arm {
     }
 
     fn hold(&mut self) -> Result<(), ArmError> {
-        for joint in &self.joints {
+        for joint in &mut self.joints {
+            joint.settle(&mut self.bus)?;
             joint.check_limits(joint.goal_to_present(&mut self.bus)?)?;
         }
         for joint in &mut self.joints {
-            joint.keep(&mut self.bus, &servo::TORQUE_ENABLE, 1)?;
+            joint.keep(&mut self.bus, &joint.model.torque, 1)?;
             joint.plausibility.reset();
+        }
+        // Not before all hold: until then nobody speaks to the first ones for long.
+        for joint in &self.joints {
+            joint.arm_watchdog(&mut self.bus, self.watchdog)?;
         }
         self.held = true;
         Ok(())
@@ -274,21 +211,21 @@ impl Arm {
 
     fn release(&mut self) -> Result<(), ArmError> {
         self.held = false;
+        let off: JointVec<i32> = self.joints.iter().map(|_| 0).collect();
         for _ in 0..BROADCASTS {
-            let all = self.ids.iter().map(|id| (*id, 0));
             let deadline = patience(&self.bus);
             // Whether it was heard is asked of each servo below.
-            let _ = self.bus.sync_write(&servo::TORQUE_ENABLE, all, deadline);
+            let _ = self.write_each(|model| &model.torque, &off, deadline);
         }
         let mut ids = JointVec::new();
         let mut lost = None;
-        for id in &self.ids {
-            match confirm_off(&mut self.bus, *id) {
+        for joint in &self.joints {
+            match confirm_off(&mut self.bus, joint) {
                 Ok(true) => continue,
-                Ok(false) | Err(BusError::NoAnswer { .. }) => {}
-                Err(error) => lost = Some(error),
+                Err(error @ BusError::Port(_)) => lost = Some(error),
+                Ok(false) | Err(_) => {}
             }
-            let _ = ids.push(*id);
+            let _ = ids.push(joint.config.id);
         }
         match lost {
             Some(error) => Err(error.into()),
@@ -299,11 +236,13 @@ impl Arm {
 
     fn set_up(&mut self) -> Result<(), ArmError> {
         self.find()?;
-        let mut holding = true;
+        let (mut holding, mut fast) = (true, true);
         for joint in &mut self.joints {
             holding &= joint.set_up(&mut self.bus)?;
+            fast &= joint.answers_fast(&mut self.bus)?;
         }
         self.held = holding;
+        self.bus.set_fast(fast);
         Ok(())
     }
 
@@ -311,8 +250,8 @@ impl Arm {
     fn find(&mut self) -> Result<(), ArmError> {
         let (mut answered, mut missing) = (Vec::new(), Vec::new());
         for joint in &self.joints {
-            let (id, expected) = (joint.config.id, servo::STS3215.number);
-            match joint.get(&mut self.bus, &servo::MODEL) {
+            let (id, expected) = (joint.config.id, joint.model.number);
+            match joint.get(&mut self.bus, &joint.model.model_number) {
                 Ok(found) if found == expected => answered.push(id),
                 Ok(found) => {
                     let joint = joint.config.name.clone();
@@ -327,9 +266,14 @@ impl Arm {
 }
 
 /// Tells a servo to switch torque off; whether it then says that it is.
-fn confirm_off(bus: &mut Bus, id: u8) -> Result<bool, BusError> {
+fn confirm_off(bus: &mut Bus, joint: &Joint) -> Result<bool, BusError> {
+    let (id, torque) = (joint.config.id, &joint.model.torque);
     let now = bus.clock().now();
     // Not every servo acknowledges; what counts is what it says after.
-    let _ = bus.write(id, &servo::TORQUE_ENABLE, 0, now + PATIENCE / 2);
-    Ok(bus.read(id, &servo::TORQUE_ENABLE, now + PATIENCE)?.0 == 0)
+    let _ = bus.write(id, torque, 0, now + PATIENCE / 2);
+    let off = bus.read(id, torque, now + PATIENCE)?.0 == 0;
+    if off && joint.model.protocol == Protocol::Dynamixel {
+        dynamixel::clear_watchdog(id, bus);
+    }
+    Ok(off)
 }

@@ -1,6 +1,6 @@
 //! Ticks of a servo to radians of a joint and back.
 
-use super::servo::{RAD_PER_TICK, TICKS_PER_TURN};
+use super::servo::Model;
 use crate::config::JointConfig;
 
 /// A number that is not finite has no place on a joint.
@@ -13,6 +13,7 @@ pub struct NonFinite(pub f64);
 pub struct Calibration {
     zero: i32,
     direction: f64,
+    rad_per_tick: f64,
     lowest: i32,
     highest: i32,
 }
@@ -21,13 +22,15 @@ impl Calibration {
     /// The calibration that a configuration states.
     pub fn new(joint: &JointConfig) -> Self {
         let direction = f64::from(joint.direction);
+        let Model { ticks, rad_per_tick, .. } = *Model::of(joint.servo);
         let ends = [joint.min_rad, joint.max_rad]
-            .map(|angle| f64::from(joint.zero_ticks) + direction * angle / RAD_PER_TICK);
-        let last = f64::from(TICKS_PER_TURN - 1);
+            .map(|angle| f64::from(joint.zero_ticks) + direction * angle / rad_per_tick);
+        let last = f64::from(ticks - 1);
         // Rounded inward: a clamped goal never passes a limit by a part of a tick.
         let lowest = ends[0].min(ends[1]).ceil().clamp(0.0, last);
         let highest = ends[0].max(ends[1]).floor().clamp(lowest, last);
-        Self { zero: joint.zero_ticks, direction, lowest: lowest as i32, highest: highest as i32 }
+        let (lowest, highest) = (lowest as i32, highest as i32);
+        Self { zero: joint.zero_ticks, direction, rad_per_tick, lowest, highest }
     }
 
     /// The first and last tick within the joint's limits.
@@ -37,7 +40,7 @@ impl Calibration {
 
     /// The angle (rad) at a tick, beyond the limits too.
     pub fn radians(&self, ticks: i32) -> f64 {
-        self.direction * f64::from(ticks - self.zero) * RAD_PER_TICK
+        self.direction * f64::from(ticks - self.zero) * self.rad_per_tick
     }
 
     /// A speed (rad/s) of the joint from one of the servo (rad/s): only the sign may change.
@@ -53,7 +56,7 @@ impl Calibration {
         if !angle.is_finite() {
             return Err(NonFinite(angle));
         }
-        let ticks = f64::from(self.zero) + self.direction * angle / RAD_PER_TICK;
+        let ticks = f64::from(self.zero) + self.direction * angle / self.rad_per_tick;
         Ok((ticks.round() as i32).clamp(self.lowest, self.highest))
     }
 }
@@ -64,6 +67,7 @@ mod tests {
 
     use super::*;
     use crate::config::ServoModel;
+    use crate::hal::servo::RAD_PER_TICK;
 
     fn joint(zero_ticks: i32, direction: i8, min_rad: f64, max_rad: f64) -> JointConfig {
         JointConfig {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -9,6 +10,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::clock::{Clock, SystemClock, Time};
+use crate::storage::Storage;
 
 /// Why bytes did not go through.
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +103,12 @@ impl SerialPort {
             .flow_control(serialport::FlowControl::None)
             .open_native()
             .map_err(|error| open_error(port, baud, &error))?;
-        Ok(Self::from_descriptor(crate::os::descriptor(tty))?)
+        let descriptor = crate::os::descriptor(tty);
+        if let Err(error) = crate::os::set_low_latency(&descriptor) {
+            // Many drivers have nothing to set; `doctor` looks at what USB adapters do instead.
+            log::debug!("{port}: no low latency: {error}");
+        }
+        Ok(Self::from_descriptor(descriptor)?)
     }
 
     /// Takes a descriptor that is set up already: inherited, or one end of a socket pair.
@@ -203,6 +210,24 @@ fn open_error(port: &str, baud: u32, error: &serialport::Error) -> PortError {
     }
 }
 
+/// How long the USB adapter of a serial port gathers bytes before it hands them on, where its driver
+/// says so: 16 ms on an FTDI adapter unless it was set to 1. `None`: it does not gather (CDC-ACM),
+/// or is no USB adapter.
+pub fn usb_latency(storage: &dyn Storage, port: &str) -> Option<Duration> {
+    let text = storage.read(&latency_timer(port)?).ok()?;
+    let ms = std::str::from_utf8(&text).ok()?.trim().parse().ok()?;
+    Some(Duration::from_millis(ms))
+}
+
+/// Where the driver of a port keeps that: a number of ms, which root may write.
+pub fn latency_timer(port: &str) -> Option<PathBuf> {
+    // Names such as /dev/serial/by-id/... are links.
+    let link = rustix::fs::readlink(port, Vec::new()).ok();
+    let target = link.and_then(|target| target.into_string().ok());
+    let name = Path::new(target.as_deref().unwrap_or(port)).file_name()?;
+    Some(Path::new("/sys/class/tty").join(name).join("device/latency_timer"))
+}
+
 /// The names of the serial ports of this computer, joined.
 fn available() -> String {
     let ports = serialport::available_ports().unwrap_or_default();
@@ -263,6 +288,27 @@ mod tests {
         assert!(
             error.to_string().contains("/dev/ttyNONE") && error.to_string().contains("ports here:")
         );
+    }
+
+    #[test]
+    fn the_latency_of_a_usb_adapter_is_found_by_the_name_of_its_port_or_a_link_to_it() {
+        let storage = crate::storage::Memory::default();
+        let timer = Path::new("/sys/class/tty/ttyUSB7/device/latency_timer");
+        storage.create_folder(timer.parent().unwrap()).unwrap();
+        storage.replace(timer, b"16\n").unwrap();
+        assert_eq!(usb_latency(&storage, "/dev/ttyUSB7"), Some(Duration::from_millis(16)));
+        assert_eq!(usb_latency(&storage, "/dev/ttyACM0"), None);
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("usb-FTDI-if00");
+        std::os::unix::fs::symlink("../../ttyUSB7", &link).unwrap();
+        let found = usb_latency(&storage, link.to_str().unwrap());
+        assert_eq!(found, Some(Duration::from_millis(16)));
+    }
+
+    #[test]
+    fn a_port_that_has_no_latency_to_set_says_so_and_serves_all_the_same() {
+        let (port, _other) = pair();
+        assert!(crate::os::set_low_latency(&port.descriptor).is_err());
     }
 
     #[test]

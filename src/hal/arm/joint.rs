@@ -2,20 +2,17 @@
 
 use std::time::Duration;
 
-use super::{ArmError, JointState};
+use super::{ArmError, JointState, dynamixel, feetech};
 use crate::clock::Time;
-use crate::config::JointConfig;
-use crate::hal::bus::{Answer, Bus, BusError};
+use crate::config::{JointConfig, Protocol};
+use crate::hal::bus::{Answer, Ask, Bus, BusError};
 use crate::hal::calibration::Calibration;
 use crate::hal::plausibility::{Plausibility, Reading, Verdict};
-use crate::hal::servo::feetech as servo;
-use crate::hal::servo::{RAD_PER_TICK, Register, TICKS_PER_TURN};
+use crate::hal::servo::dynamixel::{BUS_WATCHDOG, FIRMWARE};
+use crate::hal::servo::{Model, Register, Unit, trouble};
 
 /// Time for one transaction outside the control loop.
 pub(super) const PATIENCE: Duration = Duration::from_millis(200);
-/// The block that one sync read takes of each servo: position, velocity, load, voltage, temperature.
-pub(super) const BLOCK: Register = servo::PRESENT_POSITION;
-pub(super) const BLOCK_SIZE: u8 = 8;
 /// How fast a hand moves a joint without torque, at most (rad/s).
 const HAND_VELOCITY: f64 = 15.0;
 /// A driven joint may overshoot its highest speed by this factor.
@@ -26,12 +23,20 @@ const LIMIT_MARGIN: f64 = 0.05;
 /// A joint of an open arm.
 pub(super) struct Joint {
     pub(super) config: JointConfig,
+    pub(super) model: &'static Model,
     pub(super) calibration: Calibration,
     /// One unit of a speed register (rad/s).
-    speed_unit: f64,
+    pub(super) speed_unit: f64,
     pub(super) plausibility: Plausibility,
-    /// The status byte of the last answer.
-    status: u8,
+    /// Some EEPROM registers wait for the torque to be off.
+    pub(super) unsettled: bool,
+    /// The troubles that an alert servo was asked for.
+    pub(super) named: u8,
+    /// The status bits of the last two answers.
+    heard: [u8; 2],
+    /// As heard last (V, °C).
+    voltage: f64,
+    temperature: f64,
 }
 
 /// Until when a transaction outside the control loop may take that begins now.
@@ -41,18 +46,35 @@ pub(super) fn patience(bus: &Bus) -> Time {
 
 impl Joint {
     pub(super) fn new(config: &JointConfig) -> Self {
+        let model = Model::of(config.servo);
         Self {
-            calibration: Calibration::new(config),
             config: config.clone(),
-            speed_unit: RAD_PER_TICK,
+            model,
+            calibration: Calibration::new(config),
+            speed_unit: model.velocity.unit.scale().unwrap_or(model.rad_per_tick),
             plausibility: Plausibility::default(),
-            status: 0,
+            unsettled: false,
+            named: 0,
+            heard: [0; 2],
+            voltage: 0.0,
+            temperature: 0.0,
         }
     }
 
     pub(super) fn get(&self, bus: &mut Bus, register: &Register) -> Result<i32, BusError> {
         let deadline = patience(bus);
         Ok(bus.read(self.config.id, register, deadline)?.0)
+    }
+
+    /// Writes a register whether the servo answers or not.
+    pub(super) fn tell(
+        &self,
+        bus: &mut Bus,
+        register: &Register,
+        value: i32,
+    ) -> Result<(), BusError> {
+        let deadline = patience(bus);
+        bus.sync_write(register, [(self.config.id, value)], deadline)
     }
 
     /// Writes a register and reads it back.
@@ -64,68 +86,88 @@ impl Joint {
     ) -> Result<(), ArmError> {
         let deadline = patience(bus);
         bus.write(self.config.id, register, expected, deadline)?;
-        let found = self.get(bus, register)?;
-        if found == expected {
-            return Ok(());
+        match self.get(bus, register)? {
+            found if found == expected => Ok(()),
+            found => Err(self.not_kept(register, expected, found)),
         }
+    }
+
+    pub(super) fn not_kept(&self, register: &Register, expected: i32, found: i32) -> ArmError {
         let joint = self.config.name.clone();
-        Err(ArmError::NotKept { joint, register: register.name, expected, found })
+        ArmError::NotKept { joint, register: register.name, expected, found }
+    }
+
+    /// Keeps a limit (SI) in a register, if there is one: rounded up, and never 0, which would be
+    /// none.
+    pub(super) fn limit(
+        &self,
+        bus: &mut Bus,
+        register: Option<Register>,
+        limit: f64,
+    ) -> Result<(), ArmError> {
+        let Some(register) = register else { return Ok(()) };
+        let unit = match register.unit {
+            Unit::Speed => Some(self.speed_unit),
+            unit => unit.scale(),
+        };
+        let Some(unit) = unit else { return Ok(()) };
+        // The largest that Dynamixel's registers of 4 bytes take too.
+        let most = if register.size == 1 { 254.0 } else { 32_767.0 };
+        self.keep(bus, &register, (limit / unit).ceil().clamp(1.0, most) as i32)
     }
 
     /// Puts limits into the servo and its goal to where it is; whether it holds.
     pub(super) fn set_up(&mut self, bus: &mut Bus) -> Result<bool, ArmError> {
-        let phase = self.get(bus, &servo::PHASE)? & !servo::PHASE_MULTI_TURN;
-        self.speed_unit = servo::speed_unit(phase);
-        let (lowest, highest) = self.calibration.limits();
-        self.keep_for_good(
-            bus,
-            &[
-                (servo::RESPONSE_LEVEL, 1),
-                (servo::PHASE, phase),
-                (servo::MODE, 0),
-                (servo::MIN_POSITION, lowest),
-                (servo::MAX_POSITION, highest),
-            ],
-        )?;
-        let units =
-            |limit: f64, unit: f64, most: f64| (limit / unit).ceil().clamp(1.0, most) as i32;
-        let acceleration = units(self.config.max_acceleration, servo::ACCELERATION_UNIT, 254.0);
-        self.keep(bus, &servo::ACCELERATION, acceleration)?;
-        self.keep(
-            bus,
-            &servo::GOAL_VELOCITY,
-            units(self.config.max_velocity, self.speed_unit, 32_767.0),
-        )?;
-        let torque = self.get(bus, &servo::MAX_TORQUE)?;
-        self.keep(bus, &servo::TORQUE_LIMIT, torque)?;
-        self.goal_to_present(bus)?;
-        Ok(self.get(bus, &servo::TORQUE_ENABLE)? == 1)
+        let quantity =
+            |register: &Register, raw: i32| f64::from(raw) * register.unit.scale().unwrap_or(1.0);
+        let (voltage, temperature) = (&self.model.voltage, &self.model.temperature);
+        self.voltage = quantity(voltage, self.get(bus, voltage)?);
+        self.temperature = quantity(temperature, self.get(bus, temperature)?);
+        match self.model.protocol {
+            Protocol::Feetech => feetech::set_up(self, bus),
+            Protocol::Dynamixel => dynamixel::set_up(self, bus),
+        }
     }
 
-    /// Writes EEPROM registers where they differ, which wears them out.
-    fn keep_for_good(&self, bus: &mut Bus, values: &[(Register, i32)]) -> Result<(), ArmError> {
-        let mut unlocked = false;
-        for (register, value) in values {
-            if self.get(bus, register)? == *value {
-                continue;
-            }
-            if !unlocked {
-                // A servo that answers reads only does not acknowledge this either.
-                let deadline = patience(bus);
-                bus.sync_write(&servo::LOCK, [(self.config.id, 0)], deadline)?;
-                bus.sync_write(register, [(self.config.id, *value)], deadline)?;
-                unlocked = true;
-            }
-            self.keep(bus, register, *value)?;
+    /// Sets up again what could not be while the servo held.
+    pub(super) fn settle(&mut self, bus: &mut Bus) -> Result<(), ArmError> {
+        match self.model.protocol {
+            Protocol::Dynamixel if self.unsettled => self.set_up(bus).map(drop),
+            Protocol::Dynamixel => self.keep(bus, &BUS_WATCHDOG, 0),
+            Protocol::Feetech => Ok(()),
         }
-        if unlocked { self.keep(bus, &servo::LOCK, 1) } else { Ok(()) }
+    }
+
+    /// Whether its torque is on. One that holds must be where it may be, for its goal will be set.
+    pub(super) fn holds(&self, bus: &mut Bus) -> Result<bool, ArmError> {
+        let holds = self.get(bus, &self.model.torque)? == 1;
+        if holds {
+            let present = self.get(bus, &self.model.position)?;
+            self.check_limits(self.calibration.radians(present))?;
+        }
+        Ok(holds)
+    }
+
+    /// Whether it answers fast reads of several servos.
+    pub(super) fn answers_fast(&self, bus: &mut Bus) -> Result<bool, ArmError> {
+        match self.model.fast_sync_read {
+            Some(first) => Ok(self.get(bus, &FIRMWARE)? >= first),
+            None => Ok(false),
+        }
+    }
+
+    pub(super) fn arm_watchdog(&self, bus: &mut Bus, units: i32) -> Result<(), ArmError> {
+        match self.model.protocol {
+            Protocol::Dynamixel => self.keep(bus, &BUS_WATCHDOG, units),
+            Protocol::Feetech => Ok(()),
+        }
     }
 
     /// Sets the goal to where the joint is, within its limits; where it is (rad).
     pub(super) fn goal_to_present(&self, bus: &mut Bus) -> Result<f64, ArmError> {
-        let present = self.get(bus, &servo::PRESENT_POSITION)?;
+        let present = self.get(bus, &self.model.position)?;
         let (lowest, highest) = self.calibration.limits();
-        self.keep(bus, &servo::GOAL_POSITION, present.clamp(lowest, highest))?;
+        self.keep(bus, &self.model.goal, present.clamp(lowest, highest))?;
         Ok(self.calibration.radians(present))
     }
 
@@ -137,28 +179,52 @@ impl Joint {
         Err(ArmError::BeyondLimits { joint: self.config.name.clone(), found, min, max })
     }
 
-    /// The state that an answer tells, `None` when it cannot be true.
+    /// What to read of it in this tick; its supply and temperature only in its turn.
+    pub(super) fn ask(&self, turn: bool) -> Ask {
+        let block = if turn { self.model.health } else { self.model.motion };
+        Ask { id: self.config.id, block, together: self.model.sync_read }
+    }
+
+    /// The troubles that the last two answers agree on, and what is known of an alert.
+    pub(super) fn status(&self) -> u8 {
+        let [last, before] = self.heard;
+        last & before | if last & before & trouble::ALERT != 0 { self.named } else { 0 }
+    }
+
+    /// The state that an answer tells, `None` when it cannot be true. Both blocks begin alike.
     pub(super) fn take(&mut self, answer: &Answer, held: bool) -> Option<JointState> {
-        let value = |register: &Register| register.decode_at(BLOCK.address, &answer.data);
-        let ticks = value(&servo::PRESENT_POSITION).filter(|t| (0..TICKS_PER_TURN).contains(t))?;
+        let model = self.model;
+        let value = |register: &Register| register.decode_at(model.motion.address, &answer.data);
+        let possible = -model.overrun..model.ticks + model.overrun;
+        let ticks = value(&model.position).filter(|ticks| possible.contains(ticks))?;
         let position = self.calibration.radians(ticks);
-        let temperature = f64::from(value(&servo::PRESENT_TEMPERATURE)?);
+        let quantity = |register: &Register| {
+            Some(f64::from(value(register)?) * register.unit.scale().unwrap_or(self.speed_unit))
+        };
+        let temperature = quantity(&model.temperature).unwrap_or(self.temperature);
         let reading = Reading { position, temperature, time: answer.asked };
+        let velocity = self.calibration.velocity(quantity(&model.velocity)?);
+        let effort = self.calibration.velocity(quantity(&model.effort)?);
+        let voltage = quantity(&model.voltage).unwrap_or(self.voltage);
         let max_velocity = if held { OVERSHOOT * self.config.max_velocity } else { HAND_VELOCITY };
         let verdict = self.plausibility.judge(reading, max_velocity);
         if verdict == Verdict::Implausible {
             return None;
         }
-        let status = answer.status & std::mem::replace(&mut self.status, answer.status);
-        let speed = f64::from(value(&servo::PRESENT_VELOCITY)?) * self.speed_unit;
-        let load = f64::from(value(&servo::PRESENT_LOAD)?) * 1e-3;
+        (self.voltage, self.temperature) = (voltage, temperature);
+        self.heard = [answer.status, self.heard[0]];
+        if answer.status & trouble::ALERT == 0 {
+            self.named = 0;
+        }
+        let current = matches!(model.effort.unit, Unit::Ampere(_)).then_some(effort);
         Some(JointState {
             position,
-            velocity: self.calibration.velocity(speed),
-            load: self.calibration.velocity(load),
-            voltage: f64::from(value(&servo::PRESENT_VOLTAGE)?) * 0.1,
+            velocity,
+            load: current.map_or(effort, |current| current / model.max_current),
+            current,
+            voltage,
             temperature,
-            status,
+            status: self.status(),
             stamp: answer.asked,
             jumped: verdict == Verdict::Jumped,
         })
