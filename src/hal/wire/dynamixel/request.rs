@@ -163,7 +163,8 @@ impl<'a> Request<'a> {
             }
             (REBOOT, []) => Self::Reboot { id },
             (CLEAR, parameters) if parameters == MULTI_TURN => Self::ClearMultiTurn { id },
-            _ => return Self::parse_several(packet),
+            _ if id == BROADCAST => return Self::parse_several(packet),
+            _ => return None,
         })
     }
 

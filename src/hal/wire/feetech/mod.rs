@@ -242,11 +242,11 @@ impl<'a> Request<'a> {
             (ACTION, []) => Self::Action { id },
             (FACTORY_RESET, []) => Self::FactoryReset { id },
             (REBOOT, []) => Self::Reboot { id },
-            (SYNC_READ, [address, size, ids @ ..]) => {
+            (SYNC_READ, [address, size, ids @ ..]) if id == BROADCAST => {
                 Self::SyncRead { address: *address, size: *size, ids }
             }
             (SYNC_WRITE, [address, size, blocks @ ..])
-                if blocks.len().is_multiple_of(usize::from(*size) + 1) =>
+                if id == BROADCAST && blocks.len().is_multiple_of(usize::from(*size) + 1) =>
             {
                 Self::SyncWrite { address: *address, size: *size, blocks }
             }
