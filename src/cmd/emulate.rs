@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args as ClapArgs;
 
 use super::Context;
-use crate::config::RobotConfig;
+use crate::config::{RobotConfig, ServoModel};
 use crate::env::World;
 use crate::hal::{Emulator, FaultSpec, PtyServer, SocketServer};
 use crate::kinematics::Chain;
@@ -100,6 +100,13 @@ pub struct Args {
 /// The configuration or the faults are wrong, the system gives no pseudo terminal, COMMAND fails.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
     let robot = RobotConfig::load(context.storage.as_ref(), &args.robot)?;
+    for joint in &robot.joint {
+        ensure!(
+            joint.servo != ServoModel::Scs0009,
+            "joint `{}`: expected a servo of the STS or X series, found an SCS0009, which is not emulated",
+            joint.name
+        );
+    }
     let faults = match &args.faults {
         Some(path) => FaultSpec::load(context.storage.as_ref(), path)?,
         None => FaultSpec::default(),

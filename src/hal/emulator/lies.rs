@@ -1,9 +1,26 @@
 //! The faults of a specification that servos have.
 
-use super::servo::{Defects, Servo};
+use super::servo::Servo;
 use crate::clock::Time;
 use crate::hal::fault::{FaultSpec, Kind, Occasion, Trigger};
 use crate::rng::{self, Rng};
+
+/// What is wrong with a servo that its registers do not say.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Defects {
+    /// Says nothing and hears nothing.
+    pub silent: bool,
+    /// Its measurements stay as they are.
+    pub stuck: bool,
+    /// Ticks that its position is off by.
+    pub offset: i32,
+    /// Its position runs the other way around the middle.
+    pub mirrored: bool,
+    /// Keeps no write to its EEPROM.
+    pub eeprom_refused: bool,
+    /// Troubles it reports, bits of [`trouble`](crate::hal::servo::trouble).
+    pub status: u8,
+}
 
 /// What is to go wrong with the servos.
 #[derive(Debug, Clone, Default)]

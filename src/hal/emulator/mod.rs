@@ -3,8 +3,8 @@
 //! The same seed and the same requests at the same times give the same answers, however often time
 //! is advanced in between: physics runs on a fixed grid of 1 ms and noise is drawn per grid point.
 //!
-//! One physics ([`motion`]) and one register memory ([`registers`]) serve all servos; what makes
-//! them differ is a file of rules for each family, and one for each protocol.
+//! One physics (`motion`) and one register memory (`registers`) serve all servos; what makes them
+//! differ is a file of rules for each family (`sts`, `x_series`), and one for each protocol.
 
 mod dynamixel;
 mod feetech;
@@ -12,6 +12,7 @@ mod lies;
 mod motion;
 mod port;
 mod registers;
+mod rules;
 mod server;
 mod servo;
 mod sts;
@@ -21,9 +22,10 @@ mod x_series;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+pub use lies::Defects;
 pub use port::MemoryPort;
 pub use server::{PtyServer, SocketServer};
-pub use servo::{Defects, Servo};
+pub use servo::Servo;
 pub use surroundings::Surroundings;
 
 use self::lies::Lies;
@@ -185,14 +187,14 @@ impl Emulator {
 /// The servos' end of the wire.
 #[derive(Debug, Clone)]
 enum Line {
-    Feetech(feetech::Line),
+    Feetech(Box<feetech::Line>),
     Dynamixel(Box<dynamixel::Line>),
 }
 
 impl Line {
     fn new(protocol: Protocol) -> Self {
         match protocol {
-            Protocol::Feetech => Self::Feetech(feetech::Line::default()),
+            Protocol::Feetech => Self::Feetech(Box::default()),
             Protocol::Dynamixel => Self::Dynamixel(Box::default()),
         }
     }

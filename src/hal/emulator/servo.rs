@@ -1,10 +1,10 @@
 //! One emulated servo: registers, a motor, what protects it, and what may be wrong with it. What
 //! its registers mean is a matter of its [`Rules`].
 
-use std::fmt::Debug;
-
+use super::lies::Defects;
 use super::motion::{Drive, Motion};
 use super::registers::Registers;
+use super::rules::{Plan, Protection, Rules};
 use super::sts::Sts;
 use super::x_series::XSeries;
 use super::{Conditions, STEP};
@@ -17,50 +17,6 @@ const STANDING: f64 = 5.0;
 const PENDING: usize = 128;
 /// A register write that waits for the action: address and bytes.
 type Pending = (usize, heapless::Vec<u8, PENDING>);
-
-/// What makes a servo one of its kind.
-pub(super) trait Rules: Debug + Sync {
-    /// What a new servo has in its registers that the table does not say.
-    fn factory(&self) -> &'static [(Register, i32)];
-    /// The supply that it is made for (V).
-    fn supply(&self, model: &Model) -> f64;
-    /// Whether it answers requests that are neither reads nor pings.
-    fn answers_all(&self, servo: &Servo) -> bool;
-    /// RAM registers that begin as copies of others, and the goal, at power-up.
-    fn power_up(&self, servo: &mut Servo);
-    /// What the registers make of the motor.
-    fn plan(&self, servo: &Servo) -> Plan;
-    /// Writes what may be written and does what comes with it; the error that it answers with.
-    fn write(&self, servo: &mut Servo, address: usize, data: &[u8]) -> u8;
-    /// Brings the measurements up to date.
-    fn measure(&self, servo: &mut Servo, conditions: &Conditions);
-    /// Nobody has spoken to it for as long as its plan says.
-    fn left_alone(&self, servo: &mut Servo);
-}
-
-/// What a servo does until its registers or its troubles change.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Plan {
-    pub drive: Drive,
-    pub protection: Protection,
-    /// How many steps without a request end it.
-    pub watchdog: Option<u32>,
-}
-
-/// When a servo is in trouble; trouble bits are those of [`trouble`].
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Protection {
-    /// V.
-    pub voltage: (f64, f64),
-    /// °C.
-    pub temperature: f64,
-    /// Load, and for how many steps.
-    pub overload: (f64, u32),
-    /// Load that draws too much current, and for how many steps.
-    pub overcurrent: (f64, u32),
-    /// The troubles that stay when their cause is gone.
-    pub latching: u8,
-}
 
 /// The joint around the motor, in ticks and seconds.
 #[derive(Debug, Clone, Copy)]
@@ -89,23 +45,6 @@ impl Body {
     fn ticks(&self, angle: f64) -> f64 {
         self.zero + self.direction * angle / RAD_PER_TICK
     }
-}
-
-/// What is wrong with a servo that its registers do not say.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Defects {
-    /// Says nothing and hears nothing.
-    pub silent: bool,
-    /// Its measurements stay as they are.
-    pub stuck: bool,
-    /// Ticks that its position is off by.
-    pub offset: i32,
-    /// Its position runs the other way around the middle.
-    pub mirrored: bool,
-    /// Keeps no write to its EEPROM.
-    pub eeprom_refused: bool,
-    /// Troubles it reports, bits of [`trouble`].
-    pub status: u8,
 }
 
 /// One emulated servo.
@@ -414,14 +353,4 @@ impl Servo {
             self.write(address, &data);
         }
     }
-}
-
-impl Protection {
-    const NONE: Self = Self {
-        voltage: (0.0, f64::MAX),
-        temperature: f64::MAX,
-        overload: (f64::MAX, 0),
-        overcurrent: (f64::MAX, 0),
-        latching: 0,
-    };
 }

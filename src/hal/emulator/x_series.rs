@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use super::motion::Drive;
-use super::servo::{Plan, Protection, Rules, Servo};
+use super::rules::{Plan, Protection, Rules};
+use super::servo::Servo;
 use super::{Conditions, STEP};
 use crate::hal::servo::dynamixel as table;
 use crate::hal::servo::{Access, Memory, Model, RAD_PER_TICK, Register, Unit, trouble};
