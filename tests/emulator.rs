@@ -1,4 +1,5 @@
-//! The emulator behind descriptors, in real time: what a client sees of speeds, faults and ends.
+//! The emulator behind descriptors, in real time: what a client sees of speeds, faults and ends; and
+//! as a Dynamixel arm, in virtual time.
 
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
@@ -7,10 +8,13 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use regoal::clock::{Clock, SystemClock};
-use regoal::config::RobotConfig;
+use regoal::clock::{Clock, ManualClock, SystemClock};
+use regoal::config::{Protocol, RobotConfig};
 use regoal::hal::emulator::SocketServer;
-use regoal::hal::{Bus, BusError, Emulator, FaultSpec, PortError, PtyServer, SerialPort};
+use regoal::hal::{
+    Arm, ArmState, Bus, BusError, Emulator, FaultSpec, MemoryPort, PortError, PtyServer, SerialPort,
+};
+use regoal::joints::JointVec;
 use regoal::storage::{Disk, Storage as _};
 
 /// Time for what must happen, however busy the machine is.
@@ -38,11 +42,11 @@ fn pty(spec: &str) -> PtyServer {
 
 fn open(server: &PtyServer, baud: u32) -> Bus {
     let port = SerialPort::open(server.path().to_str().unwrap(), baud).unwrap();
-    Bus::new(Box::new(port), clock())
+    Bus::new(Box::new(port), clock(), Protocol::Feetech)
 }
 
 fn ping(bus: &mut Bus, within: Duration) -> Result<u8, BusError> {
-    bus.ping(1, SystemClock.now() + within)
+    bus.ping(1, SystemClock.now() + within).map(|found| found.status)
 }
 
 #[test]
@@ -62,12 +66,12 @@ fn a_client_comes_back_after_another() {
 
 #[test]
 fn an_unplugged_terminal_is_lost_to_its_client_and_comes_back_at_a_new_path() {
-    let server = pty("[[fault]]\nkind = 'lost'\ntransaction = 1\nfor_s = 0.05");
+    let server = pty("[[fault]]\nkind = 'lost'\ntransaction = 9\nfor_s = 0.05");
     let path = server.path();
     let mut bus = open(&server, 1_000_000);
     ping(&mut bus, PATIENCE).unwrap();
-    let lost = ping(&mut bus, PATIENCE);
-    assert!(matches!(lost, Err(BusError::Port(PortError::Lost))), "{lost:?}");
+    let lost = (0..20).find_map(|_| ping(&mut bus, PATIENCE).err());
+    assert!(matches!(lost, Some(BusError::Port(PortError::Lost))), "{lost:?}");
     let deadline = SystemClock.now() + PATIENCE;
     while server.path() == path {
         assert!(SystemClock.now() < deadline, "it did not come back");
@@ -87,7 +91,8 @@ fn faults_of_the_line_reach_a_terminal_s_client() {
 #[test]
 fn a_socket_pair_is_a_bus_and_ends_when_either_end_does() {
     let bus = |descriptor: OwnedFd| {
-        Bus::new(Box::new(SerialPort::from_descriptor(descriptor).unwrap()), clock())
+        let port = SerialPort::from_descriptor(descriptor).unwrap();
+        Bus::new(Box::new(port), clock(), Protocol::Feetech)
     };
     let (server, client) = SocketServer::start(emulator(), &FaultSpec::default(), clock()).unwrap();
     let mut client = bus(client);
@@ -130,4 +135,46 @@ fn a_wrong_fault_is_refused_with_its_place() {
     assert!(!refused.status.success());
     let error = String::from_utf8(refused.stderr).unwrap();
     assert!(error.contains("spec.toml:3: unknown field `rat`"), "{error}");
+}
+
+/// A Koch arm: two XL430-W250 and four XL330-M288 on one Dynamixel bus.
+fn koch() -> RobotConfig {
+    let text = include_str!("../firmware-config/emulated.toml")
+        .replace("\"feetech\"", "\"dynamixel\"")
+        .replacen("\"sts3215\"", "\"xl430-w250\"", 2)
+        .replace("\"sts3215\"", "\"xl330-m288\"");
+    RobotConfig::parse(&text, Path::new("koch.toml")).unwrap()
+}
+
+#[test]
+fn an_arm_of_two_dynamixel_models_is_opened_driven_and_stopped_by_its_watchdog() {
+    let clock = ManualClock::default();
+    let emulator = Arc::new(Mutex::new(Emulator::new(&koch(), 1)));
+    let port = MemoryPort::new(Arc::clone(&emulator), Arc::new(clock.clone()));
+    let mut arm = Arm::open(&koch(), Box::new(port), Arc::new(clock.clone())).unwrap();
+    arm.torque(true).unwrap();
+    let goal: JointVec<f64> = [0.4, -0.4, 0.4, 0.4, 0.4, 0.4].into_iter().collect();
+    let mut state = ArmState::default();
+    for _ in 0..200 {
+        let deadline = clock.now() + Duration::from_millis(10);
+        arm.write(&goal, deadline).unwrap();
+        assert_eq!(arm.read(&mut state, deadline).unwrap(), 6);
+        clock.sleep_until(deadline);
+    }
+    for (joint, goal) in state.joints.iter().zip(&goal) {
+        assert!((joint.position - goal).abs() < 0.02, "{joint:?} {goal}");
+    }
+    let far: JointVec<f64> = [-1.0; 6].into_iter().collect();
+    arm.write(&far, clock.now() + Duration::from_millis(10)).unwrap();
+    // The host is dead.
+    let positions = |after: u64| {
+        clock.sleep_until(clock.now() + Duration::from_millis(after));
+        let mut emulator = emulator.lock().unwrap();
+        emulator.advance(clock.now());
+        emulator.positions()
+    };
+    let (stopped, later) = (positions(180), positions(2000));
+    for (stopped, later) in stopped.iter().zip(&later) {
+        assert!((stopped - later).abs() < 1e-3 && *later > -0.9, "{stopped} {later}");
+    }
 }

@@ -132,7 +132,7 @@ fn health(text: &mut String, s: &Status) {
         format!(
             "{} timeouts, {} bad checksums, {} wrong answers, {} retries; {} stale ticks, {} failed writes",
             b.timeouts,
-            b.checksum,
+            b.checksum + b.crc,
             b.wrong_id + b.wrong_length + s.faults.implausible,
             b.retries,
             c.stale_ticks,

@@ -57,10 +57,17 @@ pub(super) enum Event<'a> {
 
 /// The codec of one protocol, and the request made last.
 pub(super) enum Codec {
-    Feetech { decoder: feetech::Decoder, request: feetech::PacketBuf },
+    Feetech(Box<Feetech>),
     Dynamixel(Box<Dynamixel>),
 }
 
+#[derive(Default)]
+pub(super) struct Feetech {
+    decoder: feetech::Decoder,
+    request: feetech::PacketBuf,
+}
+
+#[derive(Default)]
 pub(super) struct Dynamixel {
     decoder: dynamixel::Decoder,
     /// Reads the answer to a fast read, when that is what was asked last.
@@ -71,21 +78,14 @@ pub(super) struct Dynamixel {
 impl Codec {
     pub fn new(protocol: Protocol) -> Self {
         match protocol {
-            Protocol::Feetech => Self::Feetech {
-                decoder: feetech::Decoder::default(),
-                request: feetech::PacketBuf::new(),
-            },
-            Protocol::Dynamixel => Self::Dynamixel(Box::new(Dynamixel {
-                decoder: dynamixel::Decoder::default(),
-                fast: None,
-                request: dynamixel::PacketBuf::new(),
-            })),
+            Protocol::Feetech => Self::Feetech(Box::default()),
+            Protocol::Dynamixel => Self::Dynamixel(Box::default()),
         }
     }
 
     pub fn protocol(&self) -> Protocol {
         match self {
-            Self::Feetech { .. } => Protocol::Feetech,
+            Self::Feetech(_) => Protocol::Feetech,
             Self::Dynamixel(_) => Protocol::Dynamixel,
         }
     }
@@ -93,8 +93,8 @@ impl Codec {
     /// Makes the bytes of a request; [`bytes`](Self::bytes) are they.
     pub fn emit(&mut self, request: &Request<'_>) -> Result<(), BusError> {
         match self {
-            Self::Feetech { request: out, .. } => {
-                to_feetech(request)?.emit(out).map_err(|_| BusError::TooLong)
+            Self::Feetech(codec) => {
+                to_feetech(request)?.emit(&mut codec.request).map_err(|_| BusError::TooLong)
             }
             Self::Dynamixel(codec) => codec.emit(request).map_err(|_| BusError::TooLong),
         }
@@ -103,7 +103,7 @@ impl Codec {
     /// The request as it goes over the wire.
     pub fn bytes(&self) -> &[u8] {
         match self {
-            Self::Feetech { request, .. } => request,
+            Self::Feetech(codec) => &codec.request,
             Self::Dynamixel(codec) => &codec.request,
         }
     }
@@ -111,7 +111,7 @@ impl Codec {
     /// Forgets what came in. From now on an answer with more than `longest` bytes of data is damage.
     pub fn restart(&mut self, longest: usize) {
         match self {
-            Self::Feetech { decoder, .. } => decoder.restart(longest),
+            Self::Feetech(codec) => codec.decoder.restart(longest),
             // The error byte counts too.
             Self::Dynamixel(codec) => codec.decoder.restart(longest + 1),
         }
@@ -120,7 +120,7 @@ impl Codec {
     /// What comes next in what was fed and `input`, which is shortened by what was used.
     pub fn next<'c>(&'c mut self, input: &mut &[u8]) -> Option<Event<'c>> {
         match self {
-            Self::Feetech { decoder, request } => Some(from_feetech(decoder.next(input)?, request)),
+            Self::Feetech(codec) => Some(from_feetech(codec.decoder.next(input)?, &codec.request)),
             Self::Dynamixel(codec) => codec.next(input),
         }
     }

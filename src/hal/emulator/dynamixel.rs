@@ -13,6 +13,8 @@ use crate::hal::wire::dynamixel::{
 const FAST_START: usize = 8;
 /// Error byte, id and CRC of a part.
 const FAST_PART: usize = 4;
+/// Addresses from here on cannot be read: the XL330's indirect data ends here.
+const END: usize = 228;
 /// One unit of `Return_Delay_Time`.
 const RETURN_DELAY: Duration = Duration::from_micros(2);
 
@@ -149,7 +151,7 @@ fn read(bus: &mut Bus<'_>, id: u8, address: u16, size: u16, answer: &mut Answer<
         }
         servo.measure(&conditions);
         let (address, size) = (usize::from(address), usize::from(size));
-        let (refusal, data) = match servo.registers.reach(address + size) {
+        let (refusal, data) = match address + size <= END {
             true => (None, servo.registers.read(address, size)),
             false => (Some(Refusal::Access), &[][..]),
         };

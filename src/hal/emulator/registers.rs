@@ -69,9 +69,4 @@ impl Registers {
     pub(super) fn default(&self, register: &Register) -> Option<i32> {
         self.table.iter().find(|other| other.address == register.address)?.default
     }
-
-    /// Whether there is a register at or behind `end`, an address after the last byte of a block.
-    pub(super) fn reach(&self, end: usize) -> bool {
-        self.table.last().is_some_and(|last| end <= usize::from(last.end()))
-    }
 }

@@ -5,9 +5,10 @@
 
 use std::f64::consts::TAU;
 
-use super::register::{Access, Encoding, Memory, Order, Register, Unit};
+use super::register::{Access, Encoding, Memory, Register, Unit};
 use super::{Block, Homing, Model, RAD_PER_TICK, TICKS_PER_TURN};
 use crate::config::Protocol;
+use crate::hal::wire::feetech::ByteOrder;
 
 /// The registers' end: no servo has an address from here on.
 pub const MEMORY_END: u8 = 0x80;
@@ -34,7 +35,7 @@ macro_rules! registers {
     ($(#[$table_doc:meta])* $table:ident, $order:ident;
      $($(#[$doc:meta])* $name:ident = $label:literal, $address:literal, $size:literal, $unit:expr, $access:ident $(, sign $bit:literal)? $(, default $default:literal)?;)*) => {
         $($(#[$doc])* pub const $name: Register = Register {
-            order: Order::$order,
+            order: ByteOrder::$order,
             $(encoding: Encoding::SignMagnitude($bit),)?
             $(default: Some($default),)?
             memory: if $address < RAM { Memory::Eeprom } else { Memory::Ram },
@@ -47,7 +48,7 @@ macro_rules! registers {
 
 registers! {
     /// The registers of the STS series, by address.
-    STS, Little;
+    STS, LittleEndian;
     /// Firmware, major.
     FIRMWARE_MAJOR = "Firmware_Major", 0, 1, Plain, Read;
     /// Firmware, minor.
@@ -217,7 +218,7 @@ pub mod scs {
 
     registers! {
         /// The registers of the SCS series, by address.
-        SCS, Big;
+        SCS, BigEndian;
         /// Firmware, major.
         FIRMWARE_MAJOR = "Firmware_Major", 0, 1, Plain, Read;
         /// Firmware, minor.

@@ -13,9 +13,10 @@ mod register;
 
 use std::f64::consts::TAU;
 
-pub use register::{Access, Encoding, Memory, Order, Register, Unit};
+pub use register::{Access, Encoding, Memory, Register, Unit};
 
 use crate::config::{Protocol, ServoModel};
+pub use crate::hal::wire::feetech::ByteOrder;
 
 /// Ticks of one turn, of all but the SCS0009.
 pub const TICKS_PER_TURN: i32 = 4096;

@@ -1,6 +1,6 @@
 //! One register of a servo: where it lies, what its bytes mean.
 
-use crate::hal::wire::feetech::{from_sign_magnitude, to_sign_magnitude};
+use crate::hal::wire::feetech::{ByteOrder, from_sign_magnitude, to_sign_magnitude};
 
 /// Where a register is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,15 +30,6 @@ pub enum Encoding {
     SignMagnitude(u8),
     /// The highest bit of the register counts negative.
     TwosComplement,
-}
-
-/// Which byte comes first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    /// The low one.
-    Little,
-    /// The high one.
-    Big,
 }
 
 /// What 1 in a register is.
@@ -97,7 +88,7 @@ pub struct Register {
     /// How the number lies in it.
     pub encoding: Encoding,
     /// The order of its bytes.
-    pub order: Order,
+    pub order: ByteOrder,
     /// Where it is kept.
     pub memory: Memory,
     /// Who may write it.
@@ -120,7 +111,7 @@ impl Register {
             size,
             unit,
             encoding: Encoding::Unsigned,
-            order: Order::Little,
+            order: ByteOrder::LittleEndian,
             memory: Memory::Ram,
             access,
             default: None,
@@ -144,8 +135,8 @@ impl Register {
         let bytes = bytes.get(..usize::from(self.size))?;
         let shift = |raw: u32, byte: &u8| raw << 8 | u32::from(*byte);
         let raw = match self.order {
-            Order::Little => bytes.iter().rev().fold(0, shift),
-            Order::Big => bytes.iter().fold(0, shift),
+            ByteOrder::LittleEndian => bytes.iter().rev().fold(0, shift),
+            ByteOrder::BigEndian => bytes.iter().fold(0, shift),
         };
         match self.encoding {
             Encoding::Unsigned => i32::try_from(raw).ok(),
@@ -176,7 +167,7 @@ impl Register {
         let bytes = raw.to_le_bytes();
         let (kept, rest) = bytes.split_at_checked(usize::from(self.size))?;
         let mut kept = heapless::Vec::from_slice(kept).ok()?;
-        if self.order == Order::Big {
+        if self.order == ByteOrder::BigEndian {
             kept.reverse();
         }
         rest.iter().all(|byte| *byte == 0).then_some(kept)

@@ -156,8 +156,9 @@ fn baud_codes_are_their_places_and_none_is_given_where_sources_differ() {
 fn an_scs_servo_sends_its_high_byte_first() {
     assert_eq!(feetech::SCS0009.position.decode(&[0x02, 0x01]), Some(0x0201));
     assert_eq!(feetech::STS3215.position.decode(&[0x02, 0x01]), Some(0x0102));
-    assert!(feetech::scs::SCS.iter().all(|register| register.order == Order::Big));
-    assert!(!feetech::SCS0009.sync_read && !feetech::SCS0009.broadcast_ping);
+    assert!(feetech::scs::SCS.iter().all(|register| register.order == ByteOrder::BigEndian));
+    let alone = MODELS.into_iter().filter(|model| !model.sync_read && !model.broadcast_ping);
+    assert_eq!(alone.map(|model| model.name).collect::<Vec<_>>(), ["scs0009"]);
 }
 
 #[test]
