@@ -70,9 +70,8 @@ const SMALL_HER: &str = "
     learner.ddpg.hidden = [64, 64]
     learner.ddpg.actor_lr = 1e-3
     learner.ddpg.critic_lr = 1e-3
-    learner.ddpg.gamma = 0.95
     learner.sac.hidden = [64, 64]
-    learner.sac.gamma = 0.95
+    learner.gamma = 0.95
 ";
 
 #[test]

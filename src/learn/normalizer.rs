@@ -1,6 +1,7 @@
 //! Running means and deviations of what a network sees.
 
 use super::checkpoint::{Checkpoint, CheckpointError};
+use crate::env::EnvSpec;
 use crate::onnx::{Builder, Dim, Tensor, Value};
 
 /// Sums over all rows seen, `[n]` each.
@@ -89,6 +90,20 @@ pub fn apply(b: &mut Builder, [mean, deviation]: [Value; 2], x: Value) -> Value 
     let centred = b.sub(x, mean);
     let scaled = b.div(centred, deviation);
     b.clip(scaled, -CLIP, CLIP)
+}
+
+/// The normalised `(s, g)` of a policy file: open batch, inputs `observation` and, with goals,
+/// `desired_goal`.
+pub fn deployed(b: &mut Builder, env: &EnvSpec, vector: &[f32]) -> Value {
+    let seen = b.input("observation", &[Dim::Batch, Dim::Fixed(env.observation)]);
+    let both = if env.goal > 0 {
+        let goal = b.input("desired_goal", &[Dim::Batch, Dim::Fixed(env.goal)]);
+        b.concat(&[seen, goal], 1)
+    } else {
+        seen
+    };
+    let stored = stored(b, vector);
+    apply(b, stored, both)
 }
 
 #[cfg(test)]

@@ -81,15 +81,18 @@ pub fn parse<S: DeserializeOwned>(settings: Table, from: &str) -> Result<S, Sett
     })
 }
 
-/// All settings of a method, those that `settings` leaves out included.
+/// All settings of a method, those that `settings` leaves out included: a table that is given in
+/// part keeps the method's own defaults beside it.
 ///
 /// # Errors
 /// As [`parse`].
-pub fn resolve<S: Serialize + DeserializeOwned>(
+pub fn resolve<S: Default + Serialize + DeserializeOwned>(
     settings: Table,
     from: &str,
 ) -> Result<Table, SettingsError> {
-    table(&parse::<S>(settings, from)?, from)
+    let mut all = table(&S::default(), from)?;
+    lay_over(&mut all, settings);
+    table(&parse::<S>(all, from)?, from)
 }
 
 /// Settings as a table.
@@ -140,7 +143,12 @@ mod tests {
 
     impl Default for Outer {
         fn default() -> Self {
-            Self { rate: 1e-3, name: "a".into(), hidden: vec![2], inner: Inner::default() }
+            Self {
+                rate: 1e-3,
+                name: "a".into(),
+                hidden: vec![2],
+                inner: Inner { share: 0.25, limit: None },
+            }
         }
     }
 
@@ -159,6 +167,15 @@ mod tests {
         let inner = Inner { share: 0.5, limit: Some(2.0) };
         let name = "future goals".into();
         assert_eq!(found, Ok(Outer { name, hidden: vec![4, 4], inner, ..Outer::default() }));
+    }
+
+    #[test]
+    fn a_table_given_in_part_keeps_the_defaults_of_the_whole() {
+        let all = resolve::<Outer>(read("[inner]\nlimit = 3", "x").unwrap(), "x").unwrap();
+        assert_eq!(
+            parse::<Outer>(all, "x").unwrap().inner,
+            Inner { share: 0.25, limit: Some(3.0) }
+        );
     }
 
     #[test]

@@ -28,8 +28,7 @@ use super::checkpoint::Checkpoint;
 use super::demonstrations::DemonstrationSettings;
 use super::learner::{Figures, Learner};
 use super::network::{Activation, Init, Layers};
-use super::normalizer::Normalizer;
-use super::off_policy::deployed_sight;
+use super::normalizer::{self, Normalizer};
 use super::trained::Trained;
 use super::{
     Discriminator, DiscriminatorReport, DiscriminatorSettings, ImitationReward, LearnError,
@@ -296,7 +295,7 @@ impl Learner for Gail {
 
     fn policy(&self) -> Result<Graph, LearnError> {
         let mut b = Builder::new();
-        let sight = deployed_sight(&mut b, self.env.spec(), &self.standard.0);
+        let sight = normalizer::deployed(&mut b, self.env.spec(), &self.standard.0);
         let pi = self.policy.mlps()[0].trained(&mut b, "policy", self.policy.weights())?;
         let mut y = pi.apply(&mut b, sight);
         if let ActionSpace::Continuous { limit, .. } = self.env.spec().actions {

@@ -15,13 +15,14 @@
 use rand::SeedableRng as _;
 use serde::{Deserialize, Serialize};
 
-use super::{Bounds, OffPolicy, Rows, deployed_sight, scaled, squared_error};
+use super::OffPolicy;
+use super::task::{Task, scaled, squared_error, value};
 use crate::engine::Engine;
-use crate::env::{ActionSpace, EnvSpec};
 use crate::learn::LearnError;
 use crate::learn::checkpoint::Checkpoint;
 use crate::learn::learner::Figures;
 use crate::learn::network::{Activation, Init, Layers, Mlp};
+use crate::learn::normalizer;
 use crate::learn::trained::{Trained, cut, follow};
 use crate::learn::transitions::Transitions;
 use crate::onnx::{AdamW, Builder, Graph, Value};
@@ -37,12 +38,17 @@ pub struct DdpgSettings {
     pub actor_lr: f32,
     /// Learning rate of the critic.
     pub critic_lr: f32,
-    /// Discount; by default `1 - 1 / horizon`.
-    pub gamma: Option<f32>,
     /// Weight of the mean square action.
     pub action_l2: f32,
     /// Weight of cloning demonstrated actions.
     pub bc: f32,
+    /// Weight of cloning the agent's own actions, for the goals that hindsight gives them, where the
+    /// critic prefers them to the policy's (Oh et al. 2018). A gradient finds no way out of a corner
+    /// of the action space or over a flat of the critic; an action that was tried may.
+    pub self_imitation: f32,
+    /// Share of the way that the deployed policy follows the actor in each of its updates: it is a
+    /// running mean of actors, steadier than the newest one, which explores. 1 is the actor itself.
+    pub averaging: f32,
     /// Whether demonstrated actions are cloned only where the critic prefers them.
     pub q_filter: bool,
     /// Twin critics, whose smaller value counts (TD3).
@@ -59,9 +65,10 @@ impl Default for DdpgSettings {
             hidden: vec![256, 256],
             actor_lr: 1e-4,
             critic_lr: 1e-4,
-            gamma: None,
             action_l2: 0.0,
             bc: 0.0,
+            self_imitation: 0.0,
+            averaging: 1.0,
             q_filter: false,
             twin: false,
             target_noise: 0.0,
@@ -71,6 +78,11 @@ impl Default for DdpgSettings {
 }
 
 impl DdpgSettings {
+    /// Whether any action is cloned.
+    fn clones(&self) -> bool {
+        self.bc > 0.0 || self.self_imitation > 0.0
+    }
+
     /// The same with TD3's three changes, as far as they are not set already.
     #[must_use]
     pub fn td3(self) -> Self {
@@ -82,11 +94,11 @@ impl DdpgSettings {
 /// Actor, critics and their targets.
 pub struct Ddpg {
     settings: DdpgSettings,
-    env: EnvSpec,
-    critics: Vec<Mlp>,
+    nets: Networks,
     actor: Trained,
     critic: Trained,
     actor_target: Vec<f32>,
+    deployed: Vec<f32>,
     critic_target: Vec<f32>,
     /// The targets' smoothing noise, `[B, a]`.
     smoothing: Vec<f32>,
@@ -97,82 +109,71 @@ pub struct Ddpg {
 /// The noise on target actions is cut off here (TD3).
 const SMOOTHING_CLIP: f32 = 0.5;
 
-/// The sizes that every piece of the graphs needs.
-struct Sizes {
-    rows: usize,
+/// What its graphs are made of.
+struct Networks {
+    task: Task,
+    /// Numbers in an action, and the largest of each.
     a: usize,
     limit: f32,
-    gamma: f32,
-    bounds: Bounds,
     critics: Vec<Mlp>,
     actor: Mlp,
 }
 
 impl Ddpg {
-    /// A learner for batches of `rows`, whose returns lie within `bounds`.
+    /// A learner of a task.
     ///
     /// # Errors
     /// The environment has discrete actions, or the engine cannot run the steps.
-    pub fn new(
+    pub(super) fn new(
         engine: &Engine,
         settings: &DdpgSettings,
-        env: &EnvSpec,
-        rows: usize,
-        bounds: Bounds,
+        task: Task,
         rng: &mut Rng,
     ) -> Result<Self, LearnError> {
-        let ActionSpace::Continuous { size: a, limit } = env.actions else {
-            return Err(LearnError::Unfit {
-                method: "DDPG",
-                needs: "continuous actions",
-                env: env.name,
-                found: format!("{:?}", env.actions),
-            });
-        };
-        let sight = env.observation + env.goal;
-        let critic = Mlp::new(sight + a, &settings.hidden, 1, Activation::Relu);
-        let sizes = Sizes {
-            rows,
-            a,
-            limit,
-            gamma: settings.gamma.unwrap_or(1.0 - 1.0 / env.horizon as f32),
-            bounds,
-            critics: vec![critic; if settings.twin { 2 } else { 1 }],
-            actor: Mlp::new(sight, &settings.hidden, a, Activation::Relu),
-        };
-        let actor_target = sizes.actor.draw(Init::Xavier, rng);
+        let (a, limit) = task.continuous("DDPG")?;
+        let (sight, hidden, relu) = (task.sight(), &settings.hidden, Activation::Relu);
+        let critic = Mlp::new(sight + a, hidden, 1, relu);
+        let critics = vec![critic; if settings.twin { 2 } else { 1 }];
+        let nets = Networks { task, a, limit, critics, actor: Mlp::new(sight, hidden, a, relu) };
+        let actor_target = nets.actor.draw(Init::Xavier, rng);
         let critic_target: Vec<f32> =
-            sizes.critics.iter().flat_map(|mlp| mlp.draw(Init::Xavier, rng)).collect();
-        let critic = Trained::joint(
-            engine,
-            &sizes.critics,
-            critic_target.clone(),
-            AdamW::default(),
-            |b, critics| sizes.critic_loss(b, critics, env),
-        )?;
-        let actor = Trained::new(
-            engine,
-            &sizes.actor,
-            actor_target.clone(),
-            AdamW::default(),
-            |b, actor| sizes.actor_loss(b, actor, env, settings),
-        )?;
+            nets.critics.iter().flat_map(|mlp| mlp.draw(Init::Xavier, rng)).collect();
+        let (adam, first) = (AdamW::default(), critic_target.clone());
+        let critic = Trained::joint(engine, &nets.critics, first, adam, |b, critics| {
+            nets.critic_loss(b, critics)
+        })?;
+        let first = actor_target.clone();
+        let actor = Trained::new(engine, &nets.actor, first, adam, |b, actor| {
+            nets.actor_loss(b, actor, settings)
+        })?;
         Ok(Self {
             settings: settings.clone(),
-            env: env.clone(),
-            critics: sizes.critics,
+            smoothing: vec![0.0; nets.task.rows * a],
+            nets,
             actor,
             critic,
+            deployed: actor_target.clone(),
             actor_target,
             critic_target,
-            smoothing: vec![0.0; rows * a],
             updates: 0,
             rng: Rng::seed_from_u64(seed_from(rng)),
         })
     }
 }
 
-impl Sizes {
+impl Ddpg {
+    /// The policy file of an actor's weights.
+    fn graph(&self, actor: &[f32], normalizer: &[f32]) -> Result<Graph, LearnError> {
+        let mut b = Builder::new();
+        let sight = normalizer::deployed(&mut b, &self.nets.task.env, normalizer);
+        let actor = self.nets.actor.trained(&mut b, "actor", actor)?;
+        let action = self.nets.act(&mut b, &actor, sight);
+        b.output("action", action);
+        Ok(b.finish()?)
+    }
+}
+
+impl Networks {
     /// `pi(s, g) = limit tanh(network)`.
     fn act(&self, b: &mut Builder, actor: &Layers, sight: Value) -> Value {
         let y = actor.apply(b, sight);
@@ -180,19 +181,11 @@ impl Sizes {
         scaled(b, y, self.limit)
     }
 
-    /// `Q(s, g, a)`, `[B, 1]`; actions in units of the largest.
-    fn value(&self, b: &mut Builder, critic: &Layers, sight: Value, action: Value) -> Value {
-        let action = scaled(b, action, 1.0 / self.limit);
-        let x = b.concat(&[sight, action], 1);
-        critic.apply(b, x)
-    }
-
     /// `mean (Q(s, g, a) - y)²`.
-    fn critic_loss(&self, b: &mut Builder, critics: &[Layers], env: &EnvSpec) -> Value {
-        let rows = Rows::new(b, env, self.rows);
-        let [now, next] = rows.sights(b);
-        let action = rows.input(b, "action", self.a);
-        let smoothing = rows.input(b, "smoothing", self.a);
+    fn critic_loss(&self, b: &mut Builder, critics: &[Layers]) -> Value {
+        let [now, next] = self.task.now_and_next(b);
+        let action = self.task.input(b, "action", self.a);
+        let smoothing = self.task.input(b, "smoothing", self.a);
 
         let actor = self.actor.given(b, "actor_target");
         let next_action = self.act(b, &actor, next);
@@ -200,14 +193,14 @@ impl Sizes {
         let next_action = b.clip(next_action, -self.limit, self.limit);
         let targets = self.critics.iter().enumerate().map(|(i, mlp)| {
             let target = mlp.given(b, TARGETS[i]);
-            self.value(b, &target, next, next_action)
+            value(b, &target, next, next_action, self.limit)
         });
         let targets: Vec<Value> = targets.collect();
         let worth = targets.into_iter().reduce(|x, y| b.min(x, y)).unwrap_or(now);
-        let y = self.bounds.target(b, &rows, self.gamma, worth);
+        let y = self.task.target(b, worth);
 
         let losses = critics.iter().map(|critic| {
-            let q = self.value(b, critic, now, action);
+            let q = value(b, critic, now, action, self.limit);
             squared_error(b, q, y)
         });
         let losses: Vec<Value> = losses.collect();
@@ -215,18 +208,11 @@ impl Sizes {
     }
 
     /// `mean -Q(s, g, pi) + l2 ||pi||² + bc 1[demonstrated] ||pi - a||²`.
-    fn actor_loss(
-        &self,
-        b: &mut Builder,
-        actor: &Layers,
-        env: &EnvSpec,
-        settings: &DdpgSettings,
-    ) -> Value {
-        let rows = Rows::new(b, env, self.rows);
-        let sight = rows.sight(b);
+    fn actor_loss(&self, b: &mut Builder, actor: &Layers, settings: &DdpgSettings) -> Value {
+        let sight = self.task.now(b);
         let critic = self.critics[0].given(b, "critic");
         let action = self.act(b, actor, sight);
-        let q = self.value(b, &critic, sight, action);
+        let q = value(b, &critic, sight, action, self.limit);
         let q_mean = b.reduce_mean(q, &[], false);
         let mut loss = b.neg(q_mean);
         if settings.action_l2 > 0.0 {
@@ -235,24 +221,37 @@ impl Sizes {
             let square = scaled(b, square, settings.action_l2);
             loss = b.add(loss, square);
         }
-        if settings.bc > 0.0 {
-            let shown = rows.input(b, "action", self.a);
-            let mut counts = rows.input(b, "demonstrated", 1);
-            if settings.q_filter {
-                let better = self.value(b, &critic, sight, shown);
-                let better = b.greater(better, q);
-                let better = b.to_f32(better);
-                counts = b.mul(counts, better);
-            }
-            let error = b.sub(action, shown);
+        if settings.clones() {
+            let taken = self.task.input(b, "action", self.a);
+            let worth = value(b, &critic, sight, taken, self.limit);
+            let weight = self.cloned(b, settings, worth, q);
+            let error = b.sub(action, taken);
             let square = b.mul(error, error);
             let square = b.reduce_sum(square, &[1], true);
-            let square = b.mul(square, counts);
+            let square = b.mul(square, weight);
             let cloning = b.reduce_mean(square, &[], false);
-            let cloning = scaled(b, cloning, settings.bc);
             loss = b.add(loss, cloning);
         }
         loss
+    }
+
+    /// How much each row's action is cloned, `[B, 1]`: what it is worth, and the policy's action `q`.
+    fn cloned(&self, b: &mut Builder, settings: &DdpgSettings, worth: Value, q: Value) -> Value {
+        let demonstrated = self.task.input(b, "demonstrated", 1);
+        let better = b.greater(worth, q);
+        let better = b.to_f32(better);
+        let mut shown = scaled(b, demonstrated, settings.bc);
+        if settings.q_filter {
+            shown = b.mul(shown, better);
+        }
+        if settings.self_imitation == 0.0 {
+            return shown;
+        }
+        let one = b.scalar(1.0);
+        let own = b.sub(one, demonstrated);
+        let own = b.mul(own, better);
+        let own = scaled(b, own, settings.self_imitation);
+        b.add(shown, own)
     }
 }
 
@@ -267,44 +266,33 @@ impl OffPolicy for Ddpg {
     ) -> Result<Figures, LearnError> {
         let rng = &mut self.rng;
         if self.settings.target_noise > 0.0 {
-            let limit = match self.env.actions {
-                ActionSpace::Continuous { limit, .. } => limit,
-                ActionSpace::Discrete { .. } => 1.0,
-            };
             for x in &mut self.smoothing {
                 let noise = self.settings.target_noise * normal(rng) as f32;
-                *x = limit * noise.clamp(-SMOOTHING_CLIP, SMOOTHING_CLIP);
+                *x = self.nets.limit * noise.clamp(-SMOOTHING_CLIP, SMOOTHING_CLIP);
             }
         }
-        let mut inputs = vec![
-            ("normalizer", normalizer),
-            ("observation", &batch.observation),
-            ("next_observation", &batch.next_observation),
-            ("action", &batch.action),
-            ("reward", rewards),
-            ("success", &batch.success),
+        let (task, critics) = (&self.nets.task, &self.nets.critics);
+        let mut inputs = task.target_inputs(batch, rewards, normalizer);
+        inputs.extend([
+            ("action", &batch.action[..]),
             ("smoothing", &self.smoothing),
             ("actor_target", &self.actor_target),
-        ];
-        inputs.extend((self.env.goal > 0).then_some(("goal", &batch.goal[..])));
-        inputs.extend(TARGETS.into_iter().zip(cut(&self.critics, &self.critic_target)));
+        ]);
+        inputs.extend(TARGETS.into_iter().zip(cut(critics, &self.critic_target)));
         let critic_loss = self.critic.step(&inputs, self.settings.critic_lr)?.loss;
         let mut figures = vec![("critic_loss", f64::from(critic_loss))];
 
         self.updates += 1;
         if self.updates.is_multiple_of(self.settings.policy_delay.max(1)) {
-            let first = cut(&self.critics, self.critic.weights()).next().unwrap_or(&[]);
-            let mut inputs = vec![
-                ("normalizer", normalizer),
-                ("observation", &batch.observation),
-                ("critic", first),
-            ];
-            inputs.extend((self.env.goal > 0).then_some(("goal", &batch.goal[..])));
-            if self.settings.bc > 0.0 {
+            let first = cut(critics, self.critic.weights()).next().unwrap_or(&[]);
+            let mut inputs = task.now_inputs(batch, normalizer);
+            inputs.push(("critic", first));
+            if self.settings.clones() {
                 inputs
                     .extend([("action", &batch.action[..]), ("demonstrated", &batch.demonstrated)]);
             }
             let actor_loss = self.actor.step(&inputs, self.settings.actor_lr)?.loss;
+            follow(&mut self.deployed, self.actor.weights(), self.settings.averaging);
             figures.push(("actor_loss", f64::from(actor_loss)));
         }
         Ok(figures)
@@ -316,23 +304,18 @@ impl OffPolicy for Ddpg {
     }
 
     fn policy(&self, normalizer: &[f32]) -> Result<Graph, LearnError> {
-        let mut b = Builder::new();
-        let sight = deployed_sight(&mut b, &self.env, normalizer);
-        let actor = self.actor.mlps()[0].trained(&mut b, "actor", self.actor.weights())?;
-        let y = actor.apply(&mut b, sight);
-        let y = b.tanh(y);
-        let action = match self.env.actions {
-            ActionSpace::Continuous { limit, .. } => scaled(&mut b, y, limit),
-            ActionSpace::Discrete { .. } => y,
-        };
-        b.output("action", action);
-        Ok(b.finish()?)
+        self.graph(&self.deployed, normalizer)
+    }
+
+    fn explorer(&self, normalizer: &[f32]) -> Result<Graph, LearnError> {
+        self.graph(self.actor.weights(), normalizer)
     }
 
     fn save(&self) -> Result<Checkpoint, LearnError> {
         let mut kept = Checkpoint::default();
         kept.put_all("actor", self.actor.save()?);
         kept.put_all("critic", self.critic.save()?);
+        kept.put("deployed", self.deployed.clone());
         kept.put("actor_target", self.actor_target.clone());
         kept.put("critic_target", self.critic_target.clone());
         kept.put_count("updates", self.updates);
@@ -343,6 +326,7 @@ impl OffPolicy for Ddpg {
     fn restore(&mut self, kept: &Checkpoint) -> Result<(), LearnError> {
         self.actor.restore(&kept.part("actor"))?;
         self.critic.restore(&kept.part("critic"))?;
+        self.deployed = kept.tensor_of("deployed", self.deployed.len())?;
         self.actor_target = kept.tensor_of("actor_target", self.actor_target.len())?;
         self.critic_target = kept.tensor_of("critic_target", self.critic_target.len())?;
         self.updates = kept.count("updates")?;

@@ -10,13 +10,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bounds, OffPolicy, Rows, deployed_sight, squared_error};
+use super::OffPolicy;
+use super::task::{Task, squared_error};
 use crate::engine::Engine;
-use crate::env::{ActionSpace, EnvSpec};
 use crate::learn::LearnError;
 use crate::learn::checkpoint::Checkpoint;
 use crate::learn::learner::Figures;
 use crate::learn::network::{Activation, Init, Layers, Mlp};
+use crate::learn::normalizer;
 use crate::learn::trained::{Trained, follow};
 use crate::learn::transitions::Transitions;
 use crate::onnx::{AdamW, Builder, Graph, Value};
@@ -30,15 +31,13 @@ pub struct DqnSettings {
     pub hidden: Vec<usize>,
     /// Learning rate.
     pub lr: f32,
-    /// Discount; by default `1 - 1 / horizon`.
-    pub gamma: Option<f32>,
     /// Whether the online network chooses the next action.
     pub double: bool,
 }
 
 impl Default for DqnSettings {
     fn default() -> Self {
-        Self { hidden: vec![256], lr: 1e-3, gamma: None, double: true }
+        Self { hidden: vec![256], lr: 1e-3, double: true }
     }
 }
 
@@ -46,7 +45,7 @@ impl Default for DqnSettings {
 pub struct Dqn {
     lr: f32,
     double: bool,
-    env: EnvSpec,
+    task: Task,
     choices: usize,
     critic: Trained,
     target: Vec<f32>,
@@ -55,34 +54,22 @@ pub struct Dqn {
 }
 
 impl Dqn {
-    /// A learner for batches of `rows`, whose returns lie within `bounds`.
+    /// A learner of a task.
     ///
     /// # Errors
     /// The environment's actions are no choices, or the engine cannot run the step.
-    pub fn new(
+    pub(super) fn new(
         engine: &Engine,
         settings: &DqnSettings,
-        env: &EnvSpec,
-        rows: usize,
-        bounds: Bounds,
+        task: Task,
         rng: &mut Rng,
     ) -> Result<Self, LearnError> {
-        let ActionSpace::Discrete { choices } = env.actions else {
-            return Err(LearnError::Unfit {
-                method: "DQN",
-                needs: "discrete actions",
-                env: env.name,
-                found: format!("{:?}", env.actions),
-            });
-        };
-        let sight = env.observation + env.goal;
-        let mlp = Mlp::new(sight, &settings.hidden, choices, Activation::Relu);
+        let choices = task.choices("DQN")?;
+        let mlp = Mlp::new(task.sight(), &settings.hidden, choices, Activation::Relu);
         let target = mlp.draw(Init::Xavier, rng);
-        let gamma = settings.gamma.unwrap_or(1.0 - 1.0 / env.horizon as f32);
         let loss = |b: &mut Builder, critic: &Layers| {
-            let rows = Rows::new(b, env, rows);
-            let [now, next] = rows.sights(b);
-            let chosen = rows.input(b, "chosen", choices);
+            let [now, next] = task.now_and_next(b);
+            let chosen = task.input(b, "chosen", choices);
             let values = mlp.given(b, "target").apply(b, next);
             let best = if settings.double {
                 let online = mlp.given(b, "online").apply(b, next);
@@ -90,7 +77,7 @@ impl Dqn {
             } else {
                 b.reduce("ReduceMax", values, &[1], true)
             };
-            let y = bounds.target(b, &rows, gamma, best);
+            let y = task.target(b, best);
             let values = critic.apply(b, now);
             let picked = b.mul(values, chosen);
             let q = b.reduce_sum(picked, &[1], true);
@@ -98,7 +85,7 @@ impl Dqn {
         };
         let critic = Trained::new(engine, &mlp, target.clone(), AdamW::default(), loss)?;
         let DqnSettings { lr, double, .. } = *settings;
-        Ok(Self { lr, double, env: env.clone(), choices, critic, target, chosen: vec![] })
+        Ok(Self { lr, double, task, choices, critic, target, chosen: vec![] })
     }
 }
 
@@ -126,17 +113,9 @@ impl OffPolicy for Dqn {
             row[*choice as usize] = 1.0;
         }
         let online = self.critic.weights().to_vec();
-        let mut inputs = vec![
-            ("normalizer", normalizer),
-            ("observation", &batch.observation),
-            ("next_observation", &batch.next_observation),
-            ("chosen", &self.chosen),
-            ("reward", rewards),
-            ("success", &batch.success),
-            ("target", &self.target),
-        ];
+        let mut inputs = self.task.target_inputs(batch, rewards, normalizer);
+        inputs.extend([("chosen", &self.chosen[..]), ("target", &self.target)]);
         inputs.extend(self.double.then_some(("online", &online[..])));
-        inputs.extend((self.env.goal > 0).then_some(("goal", &batch.goal[..])));
         let loss = self.critic.step(&inputs, self.lr)?.loss;
         Ok(vec![("critic_loss", f64::from(loss))])
     }
@@ -147,7 +126,7 @@ impl OffPolicy for Dqn {
 
     fn policy(&self, normalizer: &[f32]) -> Result<Graph, LearnError> {
         let mut b = Builder::new();
-        let sight = deployed_sight(&mut b, &self.env, normalizer);
+        let sight = normalizer::deployed(&mut b, &self.task.env, normalizer);
         let critic = self.critic.mlps()[0].trained(&mut b, "critic", self.critic.weights())?;
         let values = critic.apply(&mut b, sight);
         b.output("action", values);

@@ -19,13 +19,14 @@
 use rand::SeedableRng as _;
 use serde::{Deserialize, Serialize};
 
-use super::{Bounds, OffPolicy, Rows, deployed_sight, scaled, squared_error};
+use super::task::{Task, scaled, squared_error, value};
+use super::{Bounds, OffPolicy};
 use crate::engine::{Engine, Session};
-use crate::env::{ActionSpace, EnvSpec};
 use crate::learn::LearnError;
 use crate::learn::checkpoint::Checkpoint;
 use crate::learn::learner::Figures;
 use crate::learn::network::{Activation, Init, Layers, Mlp};
+use crate::learn::normalizer;
 use crate::learn::trained::{Trained, cut, follow};
 use crate::learn::transitions::Transitions;
 use crate::onnx::{AdamW, Builder, Dim, Graph, Value, Verified};
@@ -39,8 +40,6 @@ pub struct SacSettings {
     pub hidden: Vec<usize>,
     /// Learning rate of actor, critics and temperature.
     pub lr: f32,
-    /// Discount; by default `1 - 1 / horizon`.
-    pub gamma: Option<f32>,
     /// The first temperature `alpha`.
     pub temperature: f32,
     /// Whether the temperature follows the entropy.
@@ -51,22 +50,14 @@ pub struct SacSettings {
 
 impl Default for SacSettings {
     fn default() -> Self {
-        Self {
-            hidden: vec![256, 256],
-            lr: 1e-3,
-            gamma: None,
-            temperature: 0.1,
-            automatic: true,
-            soft: false,
-        }
+        Self { hidden: vec![256, 256], lr: 1e-3, temperature: 0.1, automatic: true, soft: false }
     }
 }
 
 /// Actor, twin critics and their targets, temperature.
 pub struct Sac {
     settings: SacSettings,
-    env: EnvSpec,
-    critics: Vec<Mlp>,
+    nets: Networks,
     actor: Trained,
     critic: Trained,
     critic_target: Vec<f32>,
@@ -81,12 +72,12 @@ pub struct Sac {
 /// Log standard deviations stay within these.
 const LOG_STD: [f32; 2] = [-20.0, 2.0];
 
-struct Sizes {
-    rows: usize,
+/// What its graphs are made of.
+struct Networks {
+    task: Task,
+    /// Numbers in an action, and the largest of each.
     a: usize,
     limit: f32,
-    gamma: f32,
-    bounds: Bounds,
     soft: bool,
     critics: Vec<Mlp>,
     actor: Mlp,
@@ -100,56 +91,40 @@ struct Drawn {
 }
 
 impl Sac {
-    /// A learner for batches of `rows`, whose returns lie within `bounds`.
+    /// A learner of a task.
     ///
     /// # Errors
     /// The environment has discrete actions, or the engine cannot run the steps.
-    pub fn new(
+    pub(super) fn new(
         engine: &Engine,
         settings: &SacSettings,
-        env: &EnvSpec,
-        rows: usize,
-        bounds: Bounds,
+        mut task: Task,
         rng: &mut Rng,
     ) -> Result<Self, LearnError> {
-        let ActionSpace::Continuous { size: a, limit } = env.actions else {
-            return Err(LearnError::Unfit {
-                method: "SAC",
-                needs: "continuous actions",
-                env: env.name,
-                found: format!("{:?}", env.actions),
-            });
-        };
-        let sight = env.observation + env.goal;
-        let sizes = Sizes {
-            rows,
-            a,
-            limit,
-            gamma: settings.gamma.unwrap_or(1.0 - 1.0 / env.horizon as f32),
-            bounds: if settings.soft { Bounds::NONE } else { bounds },
-            soft: settings.soft,
-            critics: vec![Mlp::new(sight + a, &settings.hidden, 1, Activation::Relu); 2],
-            actor: Mlp::new(sight, &settings.hidden, 2 * a, Activation::Relu),
-        };
-        let first = sizes.actor.draw(Init::Xavier, rng);
+        let (a, limit) = task.continuous("SAC")?;
+        if settings.soft {
+            task.bounds = Bounds::NONE;
+        }
+        let (sight, hidden, relu) = (task.sight(), &settings.hidden, Activation::Relu);
+        let critics = vec![Mlp::new(sight + a, hidden, 1, relu); 2];
+        let actor = Mlp::new(sight, hidden, 2 * a, relu);
+        let nets = Networks { task, a, limit, soft: settings.soft, critics, actor };
+        let first = nets.actor.draw(Init::Xavier, rng);
         let critic_target: Vec<f32> =
-            sizes.critics.iter().flat_map(|mlp| mlp.draw(Init::Xavier, rng)).collect();
-        let adam = AdamW::default();
-        let (mlps, weights) = (&sizes.critics, critic_target.clone());
+            nets.critics.iter().flat_map(|mlp| mlp.draw(Init::Xavier, rng)).collect();
+        let (adam, weights) = (AdamW::default(), critic_target.clone());
         let critic =
-            Trained::joint(engine, mlps, weights, adam, |b, q| sizes.critic_loss(b, q, env))?;
-        let actor =
-            Trained::new(engine, &sizes.actor, first, adam, |b, pi| sizes.actor_loss(b, pi, env))?;
+            Trained::joint(engine, &nets.critics, weights, adam, |b, q| nets.critic_loss(b, q))?;
+        let actor = Trained::new(engine, &nets.actor, first, adam, |b, pi| nets.actor_loss(b, pi))?;
         Ok(Self {
-            entropy: engine.load(&sizes.entropy(env)?)?,
+            entropy: engine.load(&nets.entropy()?)?,
             settings: settings.clone(),
-            env: env.clone(),
-            critics: sizes.critics,
+            noise: vec![0.0; nets.task.rows * a],
+            nets,
             actor,
             critic,
             critic_target,
             log_alpha: settings.temperature.ln(),
-            noise: vec![0.0; rows * a],
             rng: Rng::seed_from_u64(seed_from(rng)),
         })
     }
@@ -162,21 +137,18 @@ impl Sac {
     /// The policy, with noise `[N, a]` as a further input, or at its mode.
     fn graph(&self, normalizer: &[f32], drawn: bool) -> Result<Graph, LearnError> {
         let mut b = Builder::new();
-        let ActionSpace::Continuous { size, limit } = self.env.actions else {
-            return Err(LearnError::NoData("actions".into()));
-        };
-        let sight = deployed_sight(&mut b, &self.env, normalizer);
-        let actor = self.actor.mlps()[0].trained(&mut b, "actor", self.actor.weights())?;
-        let [mean, deviation] = gaussian(&mut b, &actor, sight, size);
+        let sight = normalizer::deployed(&mut b, &self.nets.task.env, normalizer);
+        let actor = self.nets.actor.trained(&mut b, "actor", self.actor.weights())?;
+        let [mean, deviation] = gaussian(&mut b, &actor, sight, self.nets.a);
         let u = if drawn {
-            let noise = b.input("noise", &[Dim::Batch, Dim::Fixed(size)]);
+            let noise = b.input("noise", &[Dim::Batch, Dim::Fixed(self.nets.a)]);
             let noise = b.mul(noise, deviation);
             b.add(mean, noise)
         } else {
             mean
         };
         let y = b.tanh(u);
-        let action = scaled(&mut b, y, limit);
+        let action = scaled(&mut b, y, self.nets.limit);
         b.output("action", action);
         Ok(b.finish()?)
     }
@@ -191,7 +163,7 @@ fn gaussian(b: &mut Builder, actor: &Layers, sight: Value, a: usize) -> [Value; 
     [mean, b.exp(log_std)]
 }
 
-impl Sizes {
+impl Networks {
     fn draw(&self, b: &mut Builder, actor: &Layers, sight: Value, noise: Value) -> Drawn {
         let [mean, deviation] = gaussian(b, actor, sight, self.a);
         let away = b.mul(deviation, noise);
@@ -218,25 +190,18 @@ impl Sizes {
     /// `min_i Q_i(s, g, a)`, `[B, 1]`.
     fn least(&self, b: &mut Builder, critics: &[Layers], sight: Value, action: Value) -> Value {
         let values: Vec<Value> =
-            critics.iter().map(|critic| self.value(b, critic, sight, action)).collect();
+            critics.iter().map(|q| value(b, q, sight, action, self.limit)).collect();
         values.into_iter().reduce(|x, y| b.min(x, y)).unwrap_or(sight)
-    }
-
-    fn value(&self, b: &mut Builder, critic: &Layers, sight: Value, action: Value) -> Value {
-        let action = scaled(b, action, 1.0 / self.limit);
-        let x = b.concat(&[sight, action], 1);
-        critic.apply(b, x)
     }
 
     fn given(&self, b: &mut Builder, names: [&str; 2]) -> Vec<Layers> {
         self.critics.iter().zip(names).map(|(mlp, name)| mlp.given(b, name)).collect()
     }
 
-    fn critic_loss(&self, b: &mut Builder, critics: &[Layers], env: &EnvSpec) -> Value {
-        let rows = Rows::new(b, env, self.rows);
-        let [now, next] = rows.sights(b);
-        let action = rows.input(b, "action", self.a);
-        let noise = rows.input(b, "noise", self.a);
+    fn critic_loss(&self, b: &mut Builder, critics: &[Layers]) -> Value {
+        let [now, next] = self.task.now_and_next(b);
+        let action = self.task.input(b, "action", self.a);
+        let noise = self.task.input(b, "noise", self.a);
         let actor = self.actor.given(b, "actor");
         let drawn = self.draw(b, &actor, next, noise);
         let targets = self.given(b, TARGETS);
@@ -246,19 +211,18 @@ impl Sizes {
             let entropy = b.mul(alpha, drawn.log_density);
             worth = b.sub(worth, entropy);
         }
-        let y = self.bounds.target(b, &rows, self.gamma, worth);
+        let y = self.task.target(b, worth);
         let errors = critics.iter().map(|critic| {
-            let q = self.value(b, critic, now, action);
+            let q = value(b, critic, now, action, self.limit);
             squared_error(b, q, y)
         });
         let errors: Vec<Value> = errors.collect();
         errors.into_iter().reduce(|x, y| b.add(x, y)).unwrap_or(y)
     }
 
-    fn actor_loss(&self, b: &mut Builder, actor: &Layers, env: &EnvSpec) -> Value {
-        let rows = Rows::new(b, env, self.rows);
-        let sight = rows.sight(b);
-        let (noise, alpha) = (rows.input(b, "noise", self.a), b.input("alpha", &[]));
+    fn actor_loss(&self, b: &mut Builder, actor: &Layers) -> Value {
+        let sight = self.task.now(b);
+        let (noise, alpha) = (self.task.input(b, "noise", self.a), b.input("alpha", &[]));
         let drawn = self.draw(b, actor, sight, noise);
         let critics = self.given(b, CRITICS);
         let worth = self.least(b, &critics, sight, drawn.action);
@@ -268,11 +232,10 @@ impl Sizes {
     }
 
     /// From the actor's weights to the mean log density of what it does.
-    fn entropy(&self, env: &EnvSpec) -> Result<Verified, LearnError> {
+    fn entropy(&self) -> Result<Verified, LearnError> {
         let mut b = Builder::new();
-        let rows = Rows::new(&mut b, env, self.rows);
-        let sight = rows.sight(&mut b);
-        let noise = rows.input(&mut b, "noise", self.a);
+        let sight = self.task.now(&mut b);
+        let noise = self.task.input(&mut b, "noise", self.a);
         let actor = self.actor.given(&mut b, "actor");
         let drawn = self.draw(&mut b, &actor, sight, noise);
         let mean = b.reduce_mean(drawn.log_density, &[], false);
@@ -293,48 +256,39 @@ impl OffPolicy for Sac {
     ) -> Result<Figures, LearnError> {
         let alpha = [self.log_alpha.exp()];
         self.draw_noise();
-        let goal = (self.env.goal > 0).then_some(("goal", &batch.goal[..]));
-        let mut inputs = vec![
-            ("normalizer", normalizer),
-            ("observation", &batch.observation),
-            ("next_observation", &batch.next_observation),
-            ("action", &batch.action),
-            ("reward", rewards),
-            ("success", &batch.success),
+        let (task, critics) = (&self.nets.task, &self.nets.critics);
+        let mut inputs = task.target_inputs(batch, rewards, normalizer);
+        inputs.extend([
+            ("action", &batch.action[..]),
             ("noise", &self.noise),
             ("actor", self.actor.weights()),
-        ];
+        ]);
         inputs.extend(self.settings.soft.then_some(("alpha", &alpha[..])));
-        inputs.extend(goal);
-        inputs.extend(TARGETS.into_iter().zip(cut(&self.critics, &self.critic_target)));
+        inputs.extend(TARGETS.into_iter().zip(cut(critics, &self.critic_target)));
         let critic_loss = self.critic.step(&inputs, self.settings.lr)?.loss;
 
-        self.draw_noise();
-        let mut inputs = vec![
-            ("normalizer", normalizer),
-            ("observation", &batch.observation[..]),
-            ("noise", &self.noise),
-            ("alpha", &alpha),
-        ];
-        inputs.extend(goal);
-        inputs.extend(CRITICS.into_iter().zip(cut(&self.critics, self.critic.weights())));
+        self.noise.fill_with(|| normal(&mut self.rng) as f32);
+        let mut inputs = task.now_inputs(batch, normalizer);
+        inputs.extend([("noise", &self.noise[..]), ("alpha", &alpha)]);
+        inputs.extend(CRITICS.into_iter().zip(cut(critics, self.critic.weights())));
         let actor_loss = self.actor.step(&inputs, self.settings.lr)?.loss;
 
-        let (rows, o, g) = (batch.len(), self.env.observation, self.env.goal);
-        let (size, weights) = (normalizer.len(), self.actor.weights());
-        let dims = [[rows, o], [rows, g], [rows, self.env.actions.size()]];
-        let mut inputs = vec![
-            ("normalizer", std::slice::from_ref(&size), normalizer),
-            ("observation", &dims[0][..], &batch.observation[..]),
-            ("noise", &dims[2], &self.noise),
-        ];
-        let count = [weights.len()];
-        inputs.push(("actor", &count, weights));
-        inputs.extend(goal.map(|(name, goal)| (name, &dims[1][..], goal)));
+        let mut inputs = task.now_inputs(batch, normalizer);
+        inputs.extend([("noise", &self.noise[..]), ("actor", self.actor.weights())]);
+        let dims = inputs.iter().map(|(name, data)| match *name {
+            "normalizer" | "actor" => vec![data.len()],
+            _ => vec![batch.len(), data.len() / batch.len()],
+        });
+        let dims: Vec<Vec<usize>> = dims.collect();
+        let inputs: Vec<_> = inputs
+            .iter()
+            .zip(&dims)
+            .map(|((name, data), dims)| (*name, &dims[..], *data))
+            .collect();
         let found = self.entropy.run(&inputs)?;
         let log_density = found.first().and_then(|t| t.data.first()).copied().unwrap_or(0.0);
         if self.settings.automatic {
-            let target = -(self.env.actions.size() as f32);
+            let target = -(self.nets.a as f32);
             self.log_alpha += self.settings.lr * (log_density + target).clamp(-10.0, 10.0);
         }
         Ok(vec![
