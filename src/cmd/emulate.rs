@@ -21,51 +21,49 @@ const LOOK: Duration = Duration::from_millis(50);
 /// The environment variable that tells a child process the number of its descriptor.
 const DESCRIPTOR: &str = "REGOAL_BUS_FD";
 
+/// What `--help` tells beyond the options.
+const PAGE: &str = r#"With --socketpair COMMAND gets one end of a socket pair instead, which is far more punctual than
+a terminal: its number stands in the environment variable REGOAL_BUS_FD. In Python:
+socket.socket(fileno=int(os.environ["REGOAL_BUS_FD"])).
+
+With --faults things go wrong as a TOML file says, one [[fault]] table each. It happens whenever
+all its conditions hold, with probability `rate`:
+
+  [[fault]]
+  kind = "flip"        # two bits change
+  count = 2
+  rate = 0.01          # in one of a hundred answers
+
+  [[fault]]
+  kind = "drop"        # byte 5 of what servo 3 answers to request 12 is lost
+  transaction = 12
+  id = 3
+  byte = 5
+
+  [[fault]]
+  kind = "lost"        # unplugged after a minute, for two seconds
+  from_s = 60.0
+  until_s = 61.0
+  for_s = 2.0
+
+Of the line: drop, duplicate, insert, swap, flip, truncate, garbage, merge, echo, wrong_id,
+wrong_length, late, slow, drift, lost. Of a servo: silent, stuck, offset, mirror, status,
+eeprom_refused, brown_out. firmware-config/faults.toml shows and explains each. The same seed and
+the same requests give the same faults. A port that comes back after `lost` has a new path, which
+is printed; --link follows it.
+
+Examples:
+  regoal emulate --link /tmp/arm      (then: regoal run --port /tmp/arm)
+  regoal emulate firmware-config/emulated.toml --faults firmware-config/faults.toml --seed 7
+  regoal emulate --socketpair -- python3 my_program.py"#;
+
 /// Emulates a robot's servo bus, until Ctrl-C or until COMMAND ends.
 ///
 /// Any program that speaks the servos' protocol can open the printed path as a serial port, at the
 /// speed that the servos are set to. Servos have their registers, torque, limits, loads, heat and
 /// protections; the wire takes its time.
-///
-/// With --socketpair COMMAND gets one end of a socket pair instead, which is far more punctual than
-/// a terminal: its number stands in the environment variable REGOAL_BUS_FD. In Python:
-/// socket.socket(fileno=int(os.environ["REGOAL_BUS_FD"])).
-///
-/// With --faults things go wrong as a TOML file says, one [[fault]] table each. It happens whenever
-/// all its conditions hold, with probability `rate`:
-///
-///   [[fault]]
-///   kind = "flip"        # two bits change
-///   count = 2
-///   rate = 0.01          # in one of a hundred answers
-///
-///   [[fault]]
-///   kind = "drop"        # byte 5 of what servo 3 answers to request 12 is lost
-///   transaction = 12
-///   id = 3
-///   byte = 5
-///
-///   [[fault]]
-///   kind = "lost"        # unplugged after a minute, for two seconds
-///   from_s = 60.0
-///   until_s = 61.0
-///   for_s = 2.0
-///
-/// Of the line: drop, duplicate, insert, swap, flip, truncate, garbage, merge, echo, wrong_id,
-/// wrong_length, late, slow, drift, lost. Of a servo: silent, stuck, offset, mirror, status,
-/// eeprom_refused, brown_out. firmware-config/faults.toml shows and explains each. The same seed and
-/// the same requests give the same faults. A port that comes back after `lost` has a new path, which
-/// is printed; --link follows it.
-///
-/// Examples:
-///
-///   regoal emulate --link /tmp/arm      (then: regoal run --port /tmp/arm)
-///
-///   regoal emulate firmware-config/emulated.toml --faults firmware-config/faults.toml --seed 7
-///
-///   regoal emulate --socketpair -- python3 my_program.py
 #[derive(Debug, ClapArgs)]
-#[command(verbatim_doc_comment)]
+#[command(after_long_help = PAGE)]
 pub struct Args {
     /// The robot's configuration
     #[arg(default_value = "firmware-config/emulated.toml")]
