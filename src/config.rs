@@ -262,19 +262,10 @@ impl RobotConfig {
     /// The file is missing, is not TOML, has an unknown key (named with its line and the nearest
     /// valid key), or a value is out of range.
     pub fn load(storage: &dyn Storage, path: &Path) -> Result<Self, ConfigError> {
-        let bytes =
-            storage.read(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
-        let text = String::from_utf8(bytes).map_err(|e| ConfigError::Value {
-            path: path.into(),
-            message: format!("expected UTF-8 text: {e}"),
-        })?;
-        let mut config = Self::parse(&text, path)?;
+        let mut config = Self::parse(&read_text(storage, path)?, path)?;
         if config.model.ends_with(".urdf") {
             let file = path.parent().unwrap_or(Path::new("")).join(&config.model);
-            let bytes = storage
-                .read(&file)
-                .map_err(|source| ConfigError::Read { path: file.clone(), source })?;
-            config.urdf = Some(String::from_utf8_lossy(&bytes).into_owned());
+            config.urdf = Some(read_text(storage, &file)?);
         }
         Ok(config)
     }
@@ -284,7 +275,7 @@ impl RobotConfig {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let config: Self = toml::from_str(text).map_err(|e| parse_error(text, path, &e))?;
+        let config: Self = parse_toml(text, path)?;
         config.check().map_err(|message| ConfigError::Value { path: path.into(), message })?;
         Ok(config)
     }
@@ -407,7 +398,25 @@ impl JointConfig {
     }
 }
 
-fn in_range(key: &str, value: f64, min: f64, max: f64) -> Result<(), String> {
+/// The text of a configuration file.
+pub(crate) fn read_text(storage: &dyn Storage, path: &Path) -> Result<String, ConfigError> {
+    let bytes =
+        storage.read(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
+    String::from_utf8(bytes).map_err(|e| ConfigError::Value {
+        path: path.into(),
+        message: format!("expected UTF-8 text: {e}"),
+    })
+}
+
+/// TOML of one shape; errors name the line and the nearest valid key.
+pub(crate) fn parse_toml<T: serde::de::DeserializeOwned>(
+    text: &str,
+    path: &Path,
+) -> Result<T, ConfigError> {
+    toml::from_str(text).map_err(|error| parse_error(text, path, &error))
+}
+
+pub(crate) fn in_range(key: &str, value: f64, min: f64, max: f64) -> Result<(), String> {
     if value.is_finite() && (min..=max).contains(&value) {
         Ok(())
     } else {

@@ -26,6 +26,8 @@ pub enum Stream {
     Exploration = 7,
     /// The emulator's measurement noise.
     Emulator = 8,
+    /// Faults of a line and of emulated servos.
+    Faults = 9,
 }
 
 /// The generator of one stream.

@@ -15,8 +15,8 @@ use regoal::hal::servo::feetech as servo;
 use regoal::hal::servo::{RAD_PER_TICK, Register};
 use regoal::hal::wire::feetech::status;
 use regoal::hal::{
-    Arm, ArmError, ArmState, Bus, BusError, Emulator, MemoryPort, Port, PortError, PtyServer,
-    SerialPort,
+    Arm, ArmError, ArmState, Bus, BusError, Emulator, FaultSpec, MemoryPort, Port, PortError,
+    PtyServer, SerialPort,
 };
 use regoal::joints::JointVec;
 use regoal::rng::{Stream, stream};
@@ -47,7 +47,9 @@ impl Rig {
         let mut emulator = Emulator::new(config, 1);
         emulator.advance(clock.now());
         let emulator = Arc::new(Mutex::new(emulator));
-        let server = PtyServer::start(Arc::clone(&emulator), Arc::clone(&clock)).unwrap();
+        let server =
+            PtyServer::start(Arc::clone(&emulator), &FaultSpec::default(), Arc::clone(&clock))
+                .unwrap();
         Self { emulator, clock, server: Some(server), patience: Duration::from_secs(2) }
     }
 
@@ -55,8 +57,8 @@ impl Rig {
         match &self.server {
             None => Box::new(MemoryPort::new(Arc::clone(&self.emulator), Arc::clone(&self.clock))),
             Some(server) => {
-                let path = server.path().to_str().unwrap();
-                Box::new(SerialPort::open(path, config().bus.baud).unwrap())
+                let path = server.path();
+                Box::new(SerialPort::open(path.to_str().unwrap(), config().bus.baud).unwrap())
             }
         }
     }
@@ -459,7 +461,8 @@ fn an_unplugged_port_is_lost_and_a_new_one_serves_again() {
     assert!(error.lost(), "{error}");
     assert!(matches!(error, ArmError::Bus(BusError::Port(PortError::Lost))));
     assert!(arm.write(&goal([0.0; 6]), rig.deadline()).unwrap_err().lost());
-    let again = PtyServer::start(Arc::clone(&rig.emulator), Arc::clone(&rig.clock)).unwrap();
+    let (emulator, clock) = (Arc::clone(&rig.emulator), Arc::clone(&rig.clock));
+    let again = PtyServer::start(emulator, &FaultSpec::default(), clock).unwrap();
     rig.server = Some(again);
     assert_eq!(rig.open().unwrap().read(&mut state, rig.deadline()).unwrap(), 6);
 }

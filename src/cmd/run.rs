@@ -18,7 +18,7 @@ use crate::control::{
 use crate::daemon;
 use crate::episode::{LogStatus, LogThread, LogWriter, WriterConfig, log_queue};
 use crate::hal::bus::BusError;
-use crate::hal::{Arm, PtyServer, SerialPort};
+use crate::hal::{Arm, FaultSpec, PtyServer, SerialPort};
 use crate::policy::{Policy, Store};
 
 /// Runs the goal-reaching daemon of one arm until Ctrl-C.
@@ -122,7 +122,7 @@ impl Running {
         context: &Context,
     ) -> Result<Self> {
         let emulator = match robot.bus.port.as_str() {
-            "emulated" => Some(emulate::serve(robot, 0, None, context)?),
+            "emulated" => Some(emulate::serve(robot, 0, &FaultSpec::default(), None, context)?),
             _ => None,
         };
         let port = match &emulator {

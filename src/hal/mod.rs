@@ -3,7 +3,8 @@
 //! [`port`] moves bytes with deadlines, [`wire`] makes packets of them without I/O, [`bus`] asks and
 //! answers, [`servo`] says what the registers mean, [`arm`] speaks rad and seconds. The
 //! [`emulator`] is a bus of servos that nobody can tell from a real one, in virtual time or on a
-//! pseudo terminal. A fault injector or a tracer is another [`Port`] around a port.
+//! pseudo terminal; [`fault`] is what can go wrong on either. A tracer is another [`Port`] around a
+//! port.
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
@@ -13,6 +14,7 @@ pub mod arm;
 pub mod bus;
 pub mod calibration;
 pub mod emulator;
+pub mod fault;
 mod plausibility;
 pub mod port;
 pub mod servo;
@@ -21,5 +23,6 @@ pub mod wire;
 
 pub use arm::{Arm, ArmError, ArmState, JointState};
 pub use bus::{Bus, BusError};
-pub use emulator::{Emulator, MemoryPort, PtyServer, Surroundings};
+pub use emulator::{Emulator, MemoryPort, PtyServer, SocketServer, Surroundings};
+pub use fault::{FaultInjector, FaultSpec};
 pub use port::{Port, PortError, SerialPort};

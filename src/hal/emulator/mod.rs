@@ -1,25 +1,37 @@
-//! An emulated bus of position servos: registers, physics and protocol, stepped by time.
+//! An emulated bus of servos: registers, physics and protocol, stepped by time.
 //!
 //! The same seed and the same requests at the same times give the same answers, however often time
 //! is advanced in between: physics runs on a fixed grid of 1 ms and noise is drawn per grid point.
+//!
+//! One physics (`motion`) and one register memory (`registers`) serve all servos; what makes them
+//! differ is a file of rules for each family (`sts`, `x_series`), and one for each protocol.
 
-mod memory;
+mod dynamixel;
+mod feetech;
+mod lies;
 mod motion;
-mod pty;
+mod port;
+mod registers;
+mod rules;
+mod server;
 mod servo;
+mod sts;
 mod surroundings;
+mod x_series;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-pub use memory::MemoryPort;
-pub use pty::PtyServer;
+pub use lies::Defects;
+pub use port::MemoryPort;
+pub use server::{PtyServer, SocketServer};
 pub use servo::Servo;
 pub use surroundings::Surroundings;
 
+use self::lies::Lies;
 use crate::clock::Time;
-use crate::config::RobotConfig;
-use crate::hal::wire::feetech::{BROADCAST, Decoder, PacketBuf, Request, Status};
+use crate::config::{Protocol, RobotConfig};
+use crate::hal::fault::FaultSpec;
 use crate::joints::{JointVec, MAX_JOINTS};
 use crate::rng;
 
@@ -29,41 +41,61 @@ const STEP: Duration = Duration::from_millis(1);
 const LONGEST_GAP: u64 = 60_000;
 /// Grid points between two meetings with the surroundings.
 const MEETING: u64 = 5;
-/// The supply without load (V).
-const SUPPLY: f64 = 12.1;
-/// What full load of one servo takes from it (V).
-const SAG: f64 = 0.4;
+/// What full load of one servo takes from the supply, as a fraction of it.
+const SAG: f64 = 0.033;
 
 /// An emulated arm on its bus.
 #[derive(Debug, Clone)]
 pub struct Emulator {
     servos: JointVec<Servo>,
-    decoder: Decoder,
+    protocol: Protocol,
+    line: Line,
     /// Grid points since the origin of time.
     step: u64,
     seed: u64,
+    /// The speed that the host's port is set to (bit/s).
     baud: u32,
     turnaround: Duration,
+    /// The supply without load, as a fraction of what it should be.
+    supply: f64,
     surroundings: Option<Arc<Mutex<dyn Surroundings>>>,
+    lies: Lies,
 }
 
 impl Emulator {
     /// The arm of a configuration at its home, torque off.
     pub fn new(config: &RobotConfig, seed: u64) -> Self {
+        let baud = config.bus.baud.max(1);
+        let servos = config.joint.iter().enumerate();
         Self {
-            servos: config.joint.iter().map(|joint| Servo::new(joint, &config.emulator)).collect(),
-            decoder: Decoder::default(),
+            servos: servos
+                .map(|(index, joint)| Servo::new(index, joint, baud, &config.emulator))
+                .collect(),
+            protocol: config.bus.protocol,
+            line: Line::new(config.bus.protocol),
             step: 0,
             seed,
-            baud: config.bus.baud.max(1),
+            baud,
             turnaround: Duration::from_secs_f64(config.emulator.turnaround_us * 1e-6),
+            supply: 1.0,
             surroundings: None,
+            lies: Lies::default(),
         }
     }
 
     /// Puts the arm into a world, which others may look at meanwhile.
     pub fn surround(&mut self, world: Arc<Mutex<dyn Surroundings>>) {
         self.surroundings = Some(world);
+    }
+
+    /// Lets the servos have the faults of a specification, whose times count from `start`.
+    pub fn inject(&mut self, spec: &FaultSpec, start: Time) {
+        self.lies = Lies::new(spec, self.seed, start);
+    }
+
+    /// What its servos speak.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
     }
 
     /// The servo with this id.
@@ -76,6 +108,21 @@ impl Emulator {
         self.servos.iter().map(Servo::angle).collect()
     }
 
+    /// Sets the speed of the host's port (bit/s): servos set to another one hear nothing.
+    pub fn set_baud(&mut self, baud: u32) {
+        self.baud = baud.max(1);
+    }
+
+    /// Sets the supply, as a fraction of the servos' nominal voltage.
+    pub fn set_supply(&mut self, fraction: f64) {
+        self.supply = fraction;
+    }
+
+    /// Power off and on for all servos.
+    pub fn power_cycle(&mut self) {
+        self.servos.iter_mut().for_each(Servo::power_cycle);
+    }
+
     /// How long this many bytes take on the wire: 10 bits each.
     pub fn wire_time(&self, bytes: usize) -> Duration {
         Duration::from_nanos(bytes as u64 * 10_000_000_000 / u64::from(self.baud))
@@ -86,16 +133,17 @@ impl Emulator {
         let target = to.0 / STEP.as_nanos() as u64;
         self.step = self.step.max(target.saturating_sub(LONGEST_GAP));
         while self.step < target {
-            let next = match self.surroundings {
-                Some(_) => target.min((self.step / MEETING + 1) * MEETING),
-                None => target,
-            };
-            for servo in &mut self.servos {
-                servo.advance(next - self.step, STEP.as_secs_f64());
-            }
-            self.step = next;
+            let supply = self.supply_now();
+            self.servos.iter_mut().for_each(|servo| servo.step(supply));
+            self.step += 1;
             self.meet();
         }
+    }
+
+    /// The supply under the load of now.
+    fn supply_now(&self) -> f64 {
+        let load: f64 = self.servos.iter().map(|servo| servo.load().abs()).sum();
+        self.supply - SAG * load
     }
 
     /// Lets the surroundings have their say, on their own grid.
@@ -112,27 +160,74 @@ impl Emulator {
 
     /// Feeds bytes of a host, in any cuts. Each answer is handed to `answer` with the time from the
     /// request's end to the answer's end.
-    pub fn request(&mut self, mut bytes: &[u8], mut answer: impl FnMut(Duration, &[u8])) {
-        let conditions = self.conditions();
-        let (turnaround, byte) = (self.turnaround, self.wire_time(1));
+    pub fn request(&mut self, bytes: &[u8], mut answer: impl FnMut(Duration, &[u8])) {
+        let conditions = Conditions { seed: self.seed, step: self.step, supply: self.supply_now() };
+        let now = Time(self.step * STEP.as_nanos() as u64);
+        let byte = self.wire_time(1);
         let mut delay = Duration::ZERO;
-        let mut packet = PacketBuf::new();
-        let mut reply = |status: Status<'_>| {
-            if status.emit(&mut packet).is_ok() {
-                delay += turnaround + byte * packet.len() as u32;
-                answer(delay, &packet);
-            }
+        let bus = Bus {
+            servos: &mut self.servos,
+            lies: &mut self.lies,
+            conditions,
+            now,
+            baud: self.baud,
         };
-        while let Some(event) = self.decoder.next(&mut bytes) {
-            if let Some(request) = event.ok().and_then(|packet| Request::parse(&packet)) {
-                serve(&mut self.servos, &conditions, request, &mut reply);
-            }
+        let turnaround = self.turnaround;
+        let mut answer = |wait, packet: &[u8]| {
+            delay += turnaround + wait + byte * packet.len() as u32;
+            answer(delay, packet);
+        };
+        match &mut self.line {
+            Line::Feetech(line) => line.serve(bus, bytes, &mut answer),
+            Line::Dynamixel(line) => line.serve(bus, bytes, &mut answer),
         }
     }
+}
 
-    fn conditions(&self) -> Conditions {
-        let load: f64 = self.servos.iter().map(|servo| servo.load().abs()).sum();
-        Conditions { seed: self.seed, step: self.step, voltage: SUPPLY - SAG * load }
+/// The servos' end of the wire.
+#[derive(Debug, Clone)]
+enum Line {
+    Feetech(Box<feetech::Line>),
+    Dynamixel(Box<dynamixel::Line>),
+}
+
+impl Line {
+    fn new(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Feetech => Self::Feetech(Box::default()),
+            Protocol::Dynamixel => Self::Dynamixel(Box::default()),
+        }
+    }
+}
+
+/// Takes an answer, and how long its servo waits more than others before it.
+type Answer<'a> = dyn FnMut(Duration, &[u8]) + 'a;
+
+/// What a protocol serves a request with.
+struct Bus<'a> {
+    servos: &'a mut [Servo],
+    lies: &'a mut Lies,
+    conditions: Conditions,
+    now: Time,
+    baud: u32,
+}
+
+impl Bus<'_> {
+    /// A request has come: what happens to the servos with it does.
+    fn heard(&mut self) {
+        self.lies.strike(self.now, self.servos);
+    }
+
+    /// Does something to those of the servos that hear a request to `to`.
+    fn each(&mut self, to: u8, broadcast: u8, act: &mut dyn FnMut(&mut Servo)) {
+        let baud = self.baud;
+        self.servos
+            .iter_mut()
+            .filter(|servo| servo.hears(baud) && (to == broadcast || to == servo.id()))
+            .for_each(|servo| {
+                servo.spoken_to();
+                act(servo);
+            });
     }
 }
 
@@ -141,8 +236,8 @@ impl Emulator {
 struct Conditions {
     seed: u64,
     step: u64,
-    /// At the servos (V).
-    voltage: f64,
+    /// The supply as a fraction of what it should be.
+    supply: f64,
 }
 
 impl Conditions {
@@ -150,63 +245,6 @@ impl Conditions {
     fn noise(&self, index: usize) -> f64 {
         let item = self.step * MAX_JOINTS as u64 + index as u64;
         rng::normal(&mut rng::item(self.seed, rng::Stream::Emulator, item))
-    }
-}
-
-fn serve(
-    servos: &mut [Servo],
-    conditions: &Conditions,
-    request: Request<'_>,
-    reply: &mut dyn FnMut(Status<'_>),
-) {
-    let listening = |to: u8| {
-        move |(_, servo): &(usize, &mut Servo)| {
-            servo.connected() && (to == BROADCAST || to == servo.id())
-        }
-    };
-    let mut each = |to: u8, act: &mut dyn FnMut(usize, &mut Servo)| {
-        servos.iter_mut().enumerate().filter(listening(to)).for_each(|(i, servo)| act(i, servo));
-    };
-    match request {
-        Request::Ping { id } => each(id, &mut |_, servo| reply(servo.status(&[]))),
-        Request::Read { id: BROADCAST, .. } => {}
-        Request::Read { id, address, size } => each(id, &mut |index, servo| {
-            servo.measure(conditions, index);
-            reply(servo.status(servo.read(address, size)));
-        }),
-        Request::SyncRead { address, size, ids } => {
-            for id in ids.iter().filter(|id| **id != BROADCAST) {
-                serve(servos, conditions, Request::Read { id: *id, address, size }, reply);
-            }
-        }
-        Request::SyncWrite { address, size, blocks } => {
-            for block in blocks.chunks_exact(usize::from(size) + 1) {
-                if let [id, data @ ..] = block {
-                    each(*id, &mut |_, servo| servo.write(address, data));
-                }
-            }
-        }
-        Request::Write { id, address, data } => each(id, &mut |_, servo| {
-            servo.write(address, data);
-            acknowledge(id, servo, reply);
-        }),
-        Request::RegWrite { id, address, data } => each(id, &mut |_, servo| {
-            servo.prepare(address, data);
-            acknowledge(id, servo, reply);
-        }),
-        Request::Action { id } => each(id, &mut |_, servo| {
-            servo.act();
-            acknowledge(id, servo, reply);
-        }),
-        // Unknown to this firmware, hence not answered.
-        Request::FactoryReset { .. } | Request::Reboot { .. } => {}
-    }
-}
-
-/// What a servo that was told something says, if it is one that says it.
-fn acknowledge(to: u8, servo: &Servo, reply: &mut dyn FnMut(Status<'_>)) {
-    if to != BROADCAST && servo.answers_all() {
-        reply(servo.status(&[]));
     }
 }
 

@@ -1,9 +1,14 @@
+mod dynamixel;
+mod faults;
+
 use std::path::Path;
 
 use super::*;
 use crate::hal::servo::feetech as servo;
 use crate::hal::servo::{RAD_PER_TICK, Register};
-use crate::hal::wire::feetech::{MAX_PARAMETERS, Packet, status};
+use crate::hal::wire::feetech::{
+    BROADCAST, MAX_PACKET, Packet, PacketBuf, Request, Status, status,
+};
 
 fn emulator() -> Emulator {
     let text = include_str!("../../../firmware-config/emulated.toml");
@@ -143,18 +148,172 @@ fn positions_wrap_at_one_turn_unless_phase_bit_4_says_otherwise() {
 }
 
 #[test]
-fn an_overload_is_told_with_the_data_and_releases_the_joint() {
+fn a_load_for_too_long_latches_an_overload_and_leaves_the_protective_torque() {
     let mut e = emulator();
+    write(&mut e, 1, &servo::GOAL_POSITION, 2048);
     write(&mut e, 1, &servo::TORQUE_ENABLE, 1);
-    e.servo(1).unwrap().set_status(status::OVERLOAD);
+    e.servo(1).unwrap().push(-0.9);
+    wait(&mut e, 1.9);
+    assert_eq!(read(&mut e, 1, &servo::STATUS), 0, "an overload takes its time");
+    wait(&mut e, 0.2);
+    let told = status::OVERLOAD | status::OVERCURRENT;
+    assert_eq!(ask(&mut e, Request::Ping { id: 1 }), [(1, told, vec![])]);
+    // A fifth of the torque does not hold it.
+    wait(&mut e, 0.5);
+    assert!(read(&mut e, 1, &servo::PRESENT_POSITION) < 1800);
+    assert_eq!(read(&mut e, 1, &servo::PRESENT_LOAD), 200);
+    e.servo(1).unwrap().push(0.0);
+    wait(&mut e, 1.0);
+    assert_eq!(read(&mut e, 1, &servo::STATUS), i32::from(told), "it stays without its cause");
+}
+
+#[test]
+fn a_new_goal_or_a_torque_write_clears_an_overload_and_the_same_goal_does_not() {
+    let mut e = emulator();
+    for (register, value, cleared) in [
+        (servo::GOAL_POSITION, 2048, false),
+        (servo::GOAL_POSITION, 2100, true),
+        (servo::TORQUE_ENABLE, 1, true),
+    ] {
+        write(&mut e, 1, &servo::GOAL_POSITION, 2048);
+        write(&mut e, 1, &servo::TORQUE_ENABLE, 1);
+        e.servo(1).unwrap().push(-0.9);
+        wait(&mut e, 2.2);
+        e.servo(1).unwrap().push(0.0);
+        assert_ne!(read(&mut e, 1, &servo::STATUS), 0);
+        write(&mut e, 1, &register, value);
+        assert_eq!(read(&mut e, 1, &servo::STATUS) == 0, cleared, "{} {value}", register.name);
+    }
+}
+
+#[test]
+fn a_servo_told_to_unload_no_overload_goes_on_with_all_its_torque() {
+    let mut e = emulator();
+    write(&mut e, 1, &servo::LOCK, 0);
+    write(&mut e, 1, &servo::UNLOADING, 0);
+    write(&mut e, 1, &servo::TORQUE_ENABLE, 1);
+    e.servo(1).unwrap().push(-0.9);
+    wait(&mut e, 4.0);
+    assert_ne!(read(&mut e, 1, &servo::STATUS), 0);
+    assert!(read(&mut e, 1, &servo::PRESENT_LOAD) > 890);
+}
+
+#[test]
+fn the_p_gain_says_how_stiffly_a_joint_is_held_and_the_i_gain_brings_it_back() {
+    let mut e = emulator();
+    let mut sag = |p: i32, i: i32| {
+        write(&mut e, 1, &servo::LOCK, 0);
+        write(&mut e, 1, &servo::P_GAIN, p);
+        write(&mut e, 1, &servo::I_GAIN, i);
+        write(&mut e, 1, &servo::TORQUE_ENABLE, 1);
+        e.servo(1).unwrap().push(-0.3);
+        wait(&mut e, 3.0);
+        2048 - read(&mut e, 1, &servo::PRESENT_POSITION)
+    };
+    assert_eq!((sag(32, 0), sag(16, 0), sag(16, 8)), (18, 36, 0));
+}
+
+#[test]
+fn a_push_lets_an_arm_without_torque_fall_and_damping_slows_it() {
+    let fallen = |torque: i32| {
+        let mut e = emulator();
+        write(&mut e, 1, &servo::TORQUE_ENABLE, torque);
+        e.servo(1).unwrap().push(-0.3);
+        wait(&mut e, 0.5);
+        2048 - read(&mut e, 1, &servo::PRESENT_POSITION)
+    };
+    let (off, held, damped) = (fallen(0), fallen(1), fallen(2));
+    assert!(held < 20 && 50 < damped && 2 * damped < off, "{off} {held} {damped}");
+}
+
+#[test]
+fn a_supply_out_of_its_limits_is_told_and_shows() {
+    let mut e = emulator();
+    e.set_supply(0.3);
+    wait(&mut e, 0.01);
+    assert_eq!(read(&mut e, 1, &servo::PRESENT_VOLTAGE), 36);
+    assert_eq!(ask(&mut e, Request::Ping { id: 1 }), [(1, status::VOLTAGE, vec![])]);
+    e.set_supply(1.0);
+    wait(&mut e, 0.01);
+    assert_eq!(ask(&mut e, Request::Ping { id: 1 }), [(1, 0, vec![])]);
+}
+
+#[test]
+fn velocity_mode_keeps_a_speed_and_pwm_mode_a_share_of_the_fastest() {
+    let travelled = |mode: i32, register: &Register, value: i32| {
+        let mut e = emulator();
+        write(&mut e, 1, &servo::LOCK, 0);
+        write(&mut e, 1, &servo::MODE, mode);
+        write(&mut e, 1, register, value);
+        write(&mut e, 1, &servo::TORQUE_ENABLE, 1);
+        wait(&mut e, 0.5);
+        read(&mut e, 1, &servo::PRESENT_POSITION) - 2048
+    };
+    assert!((485..500).contains(&travelled(1, &servo::GOAL_VELOCITY, 1000)));
+    assert!((-500..-485).contains(&travelled(1, &servo::GOAL_VELOCITY, -1000)));
+    // A quarter of 4.7 rad/s.
+    assert!((370..384).contains(&travelled(2, &servo::GOAL_TIME, 250)));
+}
+
+#[test]
+fn an_id_and_a_speed_take_effect_at_once_and_a_wrong_speed_hears_nothing() {
+    let mut e = emulator();
+    write(&mut e, 1, &servo::LOCK, 0);
+    let data = servo::ID.encode(9).unwrap();
+    let request = Request::Write { id: 1, address: 5, data: &data };
+    assert_eq!(ask(&mut e, request), [(1, 0, vec![])], "acknowledged as who it was");
+    assert!(ask(&mut e, Request::Ping { id: 1 }).is_empty());
+    assert_eq!(ask(&mut e, Request::Ping { id: 9 }).len(), 1);
+    write(&mut e, 9, &servo::BAUD_RATE, 1);
+    assert!(ask(&mut e, Request::Ping { id: 9 }).is_empty());
+    e.set_baud(500_000);
+    assert_eq!(ask(&mut e, Request::Ping { id: BROADCAST }), [(9, 0, vec![])]);
+}
+
+#[test]
+fn a_power_cycle_loses_ram_and_torque_and_keeps_eeprom() {
+    let mut e = emulator();
+    write(&mut e, 1, &servo::LOCK, 0);
+    write(&mut e, 1, &servo::MAX_TORQUE, 500);
+    write(&mut e, 1, &servo::ACCELERATION, 20);
+    write(&mut e, 1, &servo::TORQUE_ENABLE, 1);
     write(&mut e, 1, &servo::GOAL_POSITION, 2500);
-    wait(&mut e, 1.0);
-    let request = Request::Read { id: 1, address: 56, size: 2 };
-    assert_eq!(ask(&mut e, request), [(1, status::OVERLOAD, vec![0x00, 0x08])]);
-    assert_eq!(read(&mut e, 1, &servo::STATUS), i32::from(status::OVERLOAD));
-    e.servo(1).unwrap().set_status(0);
-    wait(&mut e, 1.0);
-    assert_eq!(read(&mut e, 1, &servo::PRESENT_POSITION), 2500);
+    wait(&mut e, 1.5);
+    e.power_cycle();
+    for (register, value) in [
+        (servo::TORQUE_ENABLE, 0),
+        (servo::ACCELERATION, 0),
+        (servo::LOCK, 1),
+        (servo::MAX_TORQUE, 500),
+        (servo::TORQUE_LIMIT, 500),
+        (servo::GOAL_POSITION, 2500),
+        (servo::PRESENT_POSITION, 2500),
+    ] {
+        assert_eq!(read(&mut e, 1, &register), value, "{}", register.name);
+    }
+}
+
+#[test]
+fn turns_are_forgotten_without_power() {
+    let mut e = emulator();
+    e.servo(1).unwrap().set(&servo::PHASE, servo::PHASE_MULTI_TURN);
+    e.servo(1).unwrap().place(3000.0 * RAD_PER_TICK);
+    assert_eq!(read(&mut e, 1, &servo::PRESENT_POSITION), 5048);
+    e.power_cycle();
+    assert_eq!(read(&mut e, 1, &servo::PRESENT_POSITION), 5048 - 4096);
+    // Torque holds it where it is, not a turn away.
+    write(&mut e, 1, &servo::TORQUE_ENABLE, 1);
+    wait(&mut e, 0.5);
+    assert!((e.positions()[0] - 3000.0 * RAD_PER_TICK).abs() < 1e-6, "{:?}", e.positions());
+}
+
+#[test]
+fn a_factory_reset_forgets_everything() {
+    let mut e = emulator();
+    write(&mut e, 4, &servo::LOCK, 0);
+    write(&mut e, 4, &servo::HOMING_OFFSET, 100);
+    e.servos[3].factory_reset();
+    assert_eq!((e.servos[3].id(), e.servos[3].get(&servo::HOMING_OFFSET)), (1, 0));
 }
 
 #[test]
@@ -263,7 +422,7 @@ fn any_request_is_survived() {
         for id in 1..=6 {
             write(&mut e, id, &servo::LOCK, 0);
         }
-        e.request(&bytes, |_, answer| assert!(answer.len() <= MAX_PARAMETERS));
+        e.request(&bytes, |_, answer| assert!(answer.len() <= MAX_PACKET));
         wait(&mut e, 0.1);
         proptest::prop_assert!(e.positions().iter().all(|q| q.is_finite()));
     });

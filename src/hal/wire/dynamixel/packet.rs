@@ -100,6 +100,14 @@ impl<'a> Packet<'a> {
         Self::of_checked(bytes)
     }
 
+    /// Writes the packet into `out`, replacing what was there.
+    ///
+    /// # Errors
+    /// It is longer than a packet may be.
+    pub fn emit(&self, out: &mut PacketBuf) -> Result<(), TooLong> {
+        emit(out, self.id, self.instruction, &[self.parameters])
+    }
+
     /// The packet that `bytes` are, when [`check`] found no damage in them.
     pub(super) fn of_checked(bytes: &'a mut [u8]) -> Result<Self, Damage> {
         let short = Damage::Garbage { bytes: bytes.len() };
