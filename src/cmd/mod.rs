@@ -51,6 +51,11 @@ pub struct Context {
 #[error("interrupted")]
 pub struct Interrupted;
 
+/// Something failed, and the user was told what: only the exit code is left to say.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("failed")]
+pub struct Told;
+
 impl Context {
     /// The machine's files, clock and signals: the first SIGINT, SIGTERM or SIGHUP sets
     /// [`interrupted`](Self::interrupted), a second one ends the program at once.
