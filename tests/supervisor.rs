@@ -4,7 +4,7 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use regoal::clock::{Clock, SystemClock, Time};
@@ -32,6 +32,21 @@ fn koch() -> String {
         .replace("\"sts3215\"", "\"xl330-m288\"")
 }
 
+/// A robot for a computer that is so busy with tests that ticks take longer than they should.
+fn patient(robot: &str) -> String {
+    let safety = "[safety]\nheartbeat_s = 0.5\nmax_tracking_error = 0.5\ntracking_time_s = 60.0\n\
+                  stall_time_s = 60.0\n\n[control]\nhold_after_ticks = 100\nfault_after_ticks = 200\n";
+    robot.replace("[control]\n", safety)
+}
+
+/// The same with servos so slow that they lag well behind their goals, and take long to reach them.
+fn slow(robot: &str) -> String {
+    robot.replace("servo_velocity = 4.7", "servo_velocity = 0.2")
+}
+
+/// One emulated arm at a time: they are to move as fast as they can.
+static ALONE: Mutex<()> = Mutex::new(());
+
 fn now() -> Time {
     SystemClock.now()
 }
@@ -57,6 +72,7 @@ struct Rig {
     _server: PtyServer,
     folder: tempfile::TempDir,
     supervisor: Child,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Drop for Rig {
@@ -69,8 +85,8 @@ impl Drop for Rig {
 
 impl Rig {
     fn start(robot: &str, arguments: &[&str]) -> Self {
-        // The computer of a test may be so busy that a tick takes longer than it should.
-        let text = robot.replace("[control]", "[safety]\nheartbeat_s = 1.0\n\n[control]");
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = patient(robot);
         let config = RobotConfig::parse(&text, Path::new("arm.toml")).unwrap();
         let emulator = Arc::new(Mutex::new(Emulator::new(&config, 1)));
         let clock = Arc::new(SystemClock);
@@ -83,14 +99,14 @@ impl Rig {
         command.arg("--port").arg(server.path()).arg("--socket").arg(folder.path().join("api"));
         command.arg("--episodes").arg(folder.path().join("episodes")).args(arguments);
         let supervisor = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        Self { config, emulator, _server: server, folder, supervisor }
+        Self { config, emulator, _server: server, folder, supervisor, _alone: alone }
     }
 
-    /// The same in motion: one of its servos is well behind its goal.
-    fn moving(robot: &str) -> Self {
+    /// The same in motion: one of its servos is this far behind its goal (rad).
+    fn moving(robot: &str, lag: f64) -> Self {
         let mut rig = Self::start(robot, &["--policy", "models/reach/policy.onnx", "--arm"]);
         rig.wait_for_api();
-        rig.set_out();
+        rig.set_out(lag);
         rig
     }
 
@@ -110,20 +126,23 @@ impl Rig {
         wait_until("it holds", || self.status().is_some_and(|s| s.mode == Mode::Holding));
     }
 
-    /// Reaches for goals at both sides until a servo lags.
-    fn set_out(&self) {
-        for side in [0.2f32, -0.2].into_iter().cycle() {
-            let goal =
-                Goal { goal: [side, -0.2, 0.2], tolerance_m: None, timeout_s: None, wait: false };
-            Client::new(self.socket()).reach(&goal).unwrap();
+    /// Reaches for goals at both sides until a servo lags this far behind (rad).
+    fn set_out(&self, lag: f64) {
+        let client = Client::new(self.socket());
+        let mut side = 0.2;
+        wait_until("it moves", || {
+            side = -side;
+            let goal = [side, -0.2, 0.2];
+            let goal = Goal { goal, tolerance_m: None, timeout_s: None, wait: false };
+            if client.reach(&goal).is_err() {
+                client.command(regoal::daemon::Command::Arm).unwrap();
+            }
             let deadline = now() + Duration::from_secs(2);
-            while now() < deadline {
-                if self.lag() > 0.06 {
-                    return;
-                }
+            while self.lag() < lag && now() < deadline {
                 pause(1);
             }
-        }
+            self.lag() >= lag
+        });
     }
 
     /// Where the arm is told to be, and where it is (rad).
@@ -176,29 +195,34 @@ fn furthest(a: &[f64], b: &[f64]) -> f64 {
 /// Does something to the control process of a moving arm: the arm is held where it is, and a new
 /// control process holds it there and takes goals.
 fn held_after(signal: Signal, robot: &str, what: &str) {
-    let mut rig = Rig::moving(robot);
+    let mut rig = Rig::moving(&slow(robot), 0.15);
     let dead = rig.control().unwrap();
-    let (lag, struck) = (rig.lag(), now());
+    let ((last, before), struck) = (rig.goals_and_positions(), now());
     kill_process(dead, signal).unwrap();
     wait_until("its goals are where it is", || rig.lag() < CLOSE);
     let took = now().since(struck);
-    let (_, held) = rig.goals_and_positions();
-    println!("{what}: at its goals {took:?} after {signal:?}, {lag:.3} rad behind them before");
+    let (held, _) = rig.goals_and_positions();
+    println!(
+        "{what}: held {took:?} after {signal:?}; {:.3} rad behind its goals before, moved by {:.3} rad",
+        furthest(&last, &before),
+        furthest(&held, &before)
+    );
+    assert!(furthest(&held, &last) > CLOSE, "it went on to its last goal: {last:?} {held:?}");
     assert_eq!(rig.torques(), [1; 6], "torque as it was");
     wait_until("another one controls it", || rig.control().is_some_and(|pid| pid != dead));
-    let restarted = || rig.status().is_some_and(|s| s.mode == Mode::Holding && s.tick > 20);
-    wait_until("it holds again", restarted);
+    let again = || rig.status().is_some_and(|s| s.mode == Mode::Holding && s.tick > 20);
+    wait_until("it holds again", again);
     let (goals, positions) = rig.goals_and_positions();
-    assert!(furthest(&held, &positions) < 0.1, "{held:?} {positions:?}");
-    assert!(furthest(&goals, &positions) < CLOSE, "it moves by itself");
+    assert!(furthest(&held, &positions) < 2.0 * CLOSE, "it moved: {held:?} {positions:?}");
+    assert!(furthest(&goals, &positions) < CLOSE, "it moves: {goals:?} {positions:?}");
     assert_eq!(rig.torques(), [1; 6], "it never dropped");
-    rig.set_out();
+    rig.set_out(0.05);
     kill_process(Pid::from_child(&rig.supervisor), Signal::TERM).unwrap();
     let (code, said) = rig.end();
     assert_eq!(code, Some(130), "{said}");
-    let told = said.lines().find(|line| line.contains("THE CONTROL PROCESS"));
-    println!("{}", told.unwrap_or_else(|| panic!("it was not said: {said}")));
-    assert!(told.unwrap().contains("servos [1, 2, 3, 4, 5, 6] were told to hold"), "{said}");
+    let told = said.lines().find(|line| line.contains("THE CONTROL PROCESS")).unwrap_or_default();
+    println!("{told}");
+    assert!(told.contains("servos [1, 2, 3, 4, 5, 6] were told to hold"), "{said}");
 }
 
 #[test]
@@ -218,7 +242,7 @@ fn a_process_that_hangs_is_killed_and_the_arm_held() {
 
 #[test]
 fn told_to_end_it_parks_the_arm_and_both_processes_end() {
-    let mut rig = Rig::moving(FEETECH);
+    let mut rig = Rig::moving(FEETECH, 0.05);
     let control = rig.control().unwrap();
     kill_process(Pid::from_child(&rig.supervisor), Signal::TERM).unwrap();
     let (code, said) = rig.end();
@@ -232,7 +256,7 @@ fn told_to_end_it_parks_the_arm_and_both_processes_end() {
 
 #[test]
 fn without_its_supervisor_the_control_process_parks_the_arm_and_ends() {
-    let mut rig = Rig::moving(FEETECH);
+    let mut rig = Rig::moving(FEETECH, 0.05);
     let control = rig.control().unwrap();
     rig.supervisor.kill().unwrap();
     wait_until("it parks and ends", || rustix::process::test_kill_process(control).is_err());
@@ -241,7 +265,7 @@ fn without_its_supervisor_the_control_process_parks_the_arm_and_ends() {
 
 #[test]
 fn an_arm_whose_process_dies_again_and_again_stays_held_and_is_left_to_a_person() {
-    let mut rig = Rig::moving(FEETECH);
+    let mut rig = Rig::moving(FEETECH, 0.05);
     let mut last = None;
     for _ in 0..4 {
         wait_until("it runs", || rig.control().is_some_and(|pid| last != Some(pid)));

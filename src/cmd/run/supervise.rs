@@ -107,7 +107,7 @@ impl Supervisor<'_> {
             if let End::Exited(status) = end
                 && (self.pulse.ended() || !start.again && never_ran(&self.pulse, status))
             {
-                return left(status);
+                return self.left(status);
             }
             let active = self.pulse.active();
             let rescued = self.hold(&end);
@@ -226,6 +226,15 @@ impl Supervisor<'_> {
         rescued.ok()
     }
 
+    /// The control process has ended as it should, or said why it did not begin.
+    fn left(&self, status: ExitStatus) -> Result<()> {
+        match status.code() {
+            Some(0) => Ok(self.context.check()?),
+            Some(130) => Err(Interrupted.into()),
+            _ => Err(Told.into()),
+        }
+    }
+
     /// The port that the control process had, or else the one that is there now.
     fn reach(&mut self) -> Result<SerialPort> {
         match self.port.take_if(|port| port.gone()) {
@@ -240,13 +249,4 @@ impl Supervisor<'_> {
 /// It has ended before its first tick, and said why.
 fn never_ran(pulse: &Pulse, status: ExitStatus) -> bool {
     pulse.ticks() == 0 && status.code().is_some()
-}
-
-/// The control process has ended as it should, or said why it did not begin.
-fn left(status: ExitStatus) -> Result<()> {
-    match status.code() {
-        Some(0) => Ok(()),
-        Some(130) => Err(Interrupted.into()),
-        _ => Err(Told.into()),
-    }
 }
