@@ -32,8 +32,8 @@ pub enum Priority {
 static REALTIME: AtomicU8 = AtomicU8::new(0);
 
 /// Asks for `SCHED_FIFO` and exact timers for the calling thread; without the right to it the thread
-/// stays as it is. [`realtime`] tells which it was.
-pub fn become_realtime(priority: Priority) {
+/// stays as it is. Whether it was granted; [`realtime`] tells it of the control thread.
+pub fn become_realtime(priority: Priority) -> bool {
     let level = match priority {
         Priority::Hardware => 60u8,
         Priority::Control => 50,
@@ -46,6 +46,7 @@ pub fn become_realtime(priority: Priority) {
         REALTIME.store(if granted { 1 } else { 2 }, Ordering::Relaxed);
     }
     let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
+    granted
 }
 
 /// Whether the control thread got real-time scheduling; nothing before it has asked.

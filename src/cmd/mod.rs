@@ -4,6 +4,7 @@ mod actors;
 pub mod arm;
 pub mod completions;
 pub mod demo;
+pub mod doctor;
 pub mod emulate;
 pub mod engine;
 pub mod episodes;
