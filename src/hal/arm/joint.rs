@@ -118,15 +118,20 @@ impl Joint {
 
     /// Puts limits into the servo and its goal to where it is; whether it holds.
     pub(super) fn set_up(&mut self, bus: &mut Bus) -> Result<bool, ArmError> {
-        let quantity =
-            |register: &Register, raw: i32| f64::from(raw) * register.unit.scale().unwrap_or(1.0);
-        let (voltage, temperature) = (&self.model.voltage, &self.model.temperature);
-        self.voltage = quantity(voltage, self.get(bus, voltage)?);
-        self.temperature = quantity(temperature, self.get(bus, temperature)?);
-        match self.model.protocol {
+        let model = self.model;
+        if model.motion != model.health {
+            // Told in turn: the first ticks must not be without.
+            self.voltage = self.quantity(bus, &model.voltage)?;
+            self.temperature = self.quantity(bus, &model.temperature)?;
+        }
+        match model.protocol {
             Protocol::Feetech => feetech::set_up(self, bus),
             Protocol::Dynamixel => dynamixel::set_up(self, bus),
         }
+    }
+
+    fn quantity(&self, bus: &mut Bus, register: &Register) -> Result<f64, BusError> {
+        Ok(f64::from(self.get(bus, register)?) * register.unit.scale().unwrap_or(1.0))
     }
 
     /// Sets up again what could not be while the servo held.
