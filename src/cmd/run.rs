@@ -13,7 +13,7 @@ use clap::Args as ClapArgs;
 use self::supervise::Inherited;
 use super::robot::{Line, Which, calibrated};
 use super::{Context, engine, finetune, simulate};
-use crate::clock::Clock;
+use crate::clock::{Clock, Time};
 use crate::config::RobotConfig;
 use crate::control::{
     Command, CommandError, ControlLoop, Handle, Pulse, Refusal, Runtime, Searcher, Swapped,
@@ -85,6 +85,7 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
     };
     let running = Running::on(link, robot, &policy, &args.episodes, context)?;
     signal_hook::flag::register(signal_hook::consts::SIGUSR1, running.handle().emergency())?;
+    running.wait_for_arm();
     let socket = args.socket.clone().unwrap_or_else(|| daemon::default_socket(&robot.name));
     let served = daemon::Served::new(running.handle(), running.facts(context));
     let storage = Arc::clone(&context.storage);
@@ -224,6 +225,18 @@ impl Running {
     /// What the log writer says.
     pub fn log(&self) -> Arc<LogStatus> {
         self.log.status()
+    }
+
+    /// Waits until the arm was measured, so that the first client may arm it; for a while only.
+    fn wait_for_arm(&self) {
+        let until = self.clock.now() + FIRST_ANSWER;
+        let measured = || {
+            let stamps = self.handle().status().step.stamps;
+            !stamps.is_empty() && stamps.iter().all(|stamp| *stamp != Time::ZERO)
+        };
+        while !measured() && self.clock.now() < until {
+            self.clock.sleep_until(self.clock.now() + Duration::from_millis(5));
+        }
     }
 
     /// Torque on, hold.

@@ -13,13 +13,15 @@ use super::robot::{Which, calibrated};
 use super::{Context, Told, say, say_json};
 
 /// What `--help` tells beyond the options.
-const PAGE: &str = "A warning costs something: late ticks, slow training. With a problem the arm will not run, or not
-safely. Nothing is written to the arm, and it does not move; its port must be free.
+const PAGE: &str =
+    "A warning costs something: late ticks, slow training. With a problem the arm will not run, or
+not safely. Nothing is written to the arm, and it does not move; its port must be free.
 
-Of the computer: kernel, clock source, processor governor, real-time limits (rtprio, memlock, rttime),
-how late a thread wakes up at rest and beside busy processors, the round trip over a terminal, the
-group of serial ports, ONNX Runtime, disk space. Of the arm: its port and USB adapter, each servo
-(model, firmware, supply, heat, faults), the time of a read of all against what its bytes need.
+Of the computer: kernel, clock source, processor governor, real-time limits (rtprio, memlock,
+rttime), how late a thread wakes up at rest and beside busy processors, the round trip over a
+terminal, the group of serial ports, ONNX Runtime, disk space. Of the arm: its port and USB
+adapter, each servo (model, firmware, supply, heat, faults), the time of a read of all against
+what its bytes need.
 
 Examples:
   regoal doctor                                         this computer
@@ -111,7 +113,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         )?;
     } else {
         checks.iter().flat_map(lines).try_for_each(say)?;
-        say(format!("{problems} problems, {warnings} warnings"))?;
+        say(format!("problems: {problems}, warnings: {warnings}"))?;
     }
     if problems > 0 { Err(Told.into()) } else { Ok(()) }
 }
