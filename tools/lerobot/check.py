@@ -3,6 +3,7 @@
 import os
 import re
 import select
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,7 +32,7 @@ def show(name, run):
         found = run()
         passed, found = True, "" if found is None else str(found)
     except Exception as error:
-        passed, found = False, f"{type(error).__name__}: {error}".replace("\n", " ")[:300]
+        passed, found = False, f"{type(error).__name__}: {error}".replace("\n", " ")[:1500]
     results.append(passed)
     seconds = time.monotonic() - start
     print(f"{'ok' if passed else 'FAILED':<7} {name:<44} {seconds:6.1f} s  {found}", flush=True)
@@ -136,6 +137,8 @@ def bus_checks(title, bus):
     check("connect and handshake", bus.connect)
     check("broadcast ping", lambda: expect(sorted(bus.broadcast_ping(num_retry=TRIES)), [1, 2, 3, 4, 5, 6]))
     check("ping", lambda: [bus.ping(name, num_retry=TRIES, raise_on_error=True) for name in JOINTS])
+    # As its programs do: that unlocks the EEPROM too.
+    check("torque off", lambda: bus.disable_torque(num_retry=TRIES))
     check("configure", bus.configure_motors)
     check("read", lambda: read("Present_Position", "gripper"))
     check("write", write_one)
@@ -165,7 +168,23 @@ def dynamixel():
         bus_checks("DynamixelMotorsBus", DynamixelMotorsBus(port, motors))
 
 
-def program(name, arguments, replies=()):
+# How LeRobot says that an answer took longer than it waits.
+LATE = re.compile("Missing motor IDs|There is no status packet|Incorrect status packet")
+
+
+def program(name, arguments, replies=(), before=lambda: None):
+    """The same as `once`, again where an answer came too late for LeRobot, which is printed."""
+    for attempt in range(1, TRIES + 1):
+        before()
+        try:
+            return once(name, arguments, replies)
+        except RuntimeError as error:
+            if attempt == TRIES or not LATE.search(str(error)):
+                raise
+            print(f"        {name}: an answer was late, once more", flush=True)
+
+
+def once(name, arguments, replies):
     """Runs one of LeRobot's programs; each reply is given some seconds after its prompt."""
     command = [str(Path(sys.executable).parent / name), *arguments]
     environment = dict(os.environ, HF_LEROBOT_HOME=str(FOLDER / "home"), HF_HUB_OFFLINE="1", PYTHONUNBUFFERED="1")
@@ -191,7 +210,7 @@ def program(name, arguments, replies=()):
     finally:
         process.kill()
     if code != 0:
-        raise RuntimeError(f"exit status {code}: ...{said[-250:]}")
+        raise RuntimeError(f"exit status {code}: ...{said[-1200:]}")
     return said
 
 
@@ -250,7 +269,8 @@ def arms(kind, follower, leader):
                 "reset_time_s": 1, "single_task": "nothing", "push_to_hub": "false", "video": "false",
             }
             arguments = [f"--dataset.{key}={value}" for key, value in dataset.items()]
-            program("lerobot-record", [*robot, *teleop, *arguments, "--play_sounds=false"])
+            arguments = [*robot, *teleop, *arguments, "--play_sounds=false"]
+            program("lerobot-record", arguments, before=lambda: shutil.rmtree(folder, ignore_errors=True))
             from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
             found = LeRobotDataset("local/emulated", root=folder)
