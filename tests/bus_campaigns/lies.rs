@@ -63,7 +63,7 @@ fn swap(rig: &Rig, one: u8, other: u8) {
 fn s4_a_lie_is_noticed_within_three_ticks_or_stays_inside_the_limits() {
     let seeds = number("REGOAL_CASES", 20);
     let (mut runs, mut failures) = (0, Failures::default());
-    let (mut soon, mut later, mut bounded) = (0u64, 0u64, 0u64);
+    let (mut soon, mut later, mut bounded, mut without) = (0u64, 0u64, 0u64, 0u64);
     let (mut fastest, mut beyond) = (0.0f64, 0.0f64);
     let cases = PROTOCOLS.into_iter().flat_map(|p| Lie::ALL.map(|lie| (p, lie)));
     for (protocol, lie) in cases {
@@ -74,10 +74,13 @@ fn s4_a_lie_is_noticed_within_three_ticks_or_stays_inside_the_limits() {
             rig.run(rng.random_range(0..100));
             lie.begin(&rig, id);
             let mut noticed = None;
+            // A servo of one turn says the same a turn later: then there is no lie.
+            let mut truthful = true;
             let mut before = rig.site.positions();
             for tick in 1..=150 {
                 let look = rig.tick();
                 let name = || format!("{protocol:?} {lie:?} servo {id} case {case} tick {tick}");
+                truthful &= look.age == 0 && look.wrong == 0;
                 failures.unless(look.out_of_limits == 0, || format!("goals: {}", name()));
                 if rig.faulted() {
                     noticed.get_or_insert(tick);
@@ -98,18 +101,19 @@ fn s4_a_lie_is_noticed_within_three_ticks_or_stays_inside_the_limits() {
             match noticed {
                 Some(..=3) => soon += 1,
                 Some(_) => later += 1,
+                None if truthful => without += 1,
                 None => bounded += 1,
             }
             // A whole turn can be nothing but a lie.
             let turn = matches!(lie, Lie::Wrapped(_));
-            failures.unless(!turn || noticed.is_some_and(|tick| tick <= 3), || {
+            failures.unless(!turn || truthful || noticed.is_some_and(|tick| tick <= 3), || {
                 format!("{protocol:?} servo {id} case {case}: a turn noticed after {noticed:?}")
             });
         }
     }
     let figures = serde_json::json!({
         "noticed_within_3_ticks": soon, "noticed_later": later, "inside_the_limits_throughout": bounded,
-        "fastest_of_limit": fastest, "furthest_beyond_limits_rad": beyond.max(0.0),
+        "without_effect": without, "fastest_of_limit": fastest, "furthest_beyond_limits_rad": beyond.max(0.0),
     });
     failures.report("S4", runs, figures);
 }
