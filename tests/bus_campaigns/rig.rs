@@ -196,7 +196,7 @@ pub struct Look {
     pub error: f64,
     /// New readings that are wrong by more than noise.
     pub wrong: u64,
-    /// Those of them that lie further from the last than a joint can move.
+    /// Those of them that lie further from the last than a joint can move, and stop nothing.
     pub jumps: u64,
     /// Goals on the wire out of the limits of position or speed.
     pub out_of_limits: u64,
@@ -279,6 +279,8 @@ impl Rig {
     fn look(&mut self, start: Time) -> Look {
         let mut look = Look::default();
         let period = self.site.robot.period().as_nanos();
+        // A jump that stops the arm in the same tick is not acted on.
+        let acts = !self.faulted();
         let mut wire = self.site.wire.lock().unwrap();
         let step = self.control.step();
         for (i, joint) in self.site.robot.joint.iter().enumerate() {
@@ -296,7 +298,7 @@ impl Rig {
             // As far as the driver lets a joint move: half as fast again as its limit, and play.
             let reach = 1.5 * joint.max_velocity * stamp.since(before).as_secs_f64() + 0.02;
             look.wrong += u64::from(wrong);
-            look.jumps += u64::from(wrong && (position - at).abs() > reach + 1e-6);
+            look.jumps += u64::from(acts && wrong && (position - at).abs() > reach + 1e-6);
         }
         for packet in std::mem::take(&mut wire.written) {
             for (i, goal) in goals(&self.site.robot, &packet) {

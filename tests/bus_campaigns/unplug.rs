@@ -49,7 +49,7 @@ fn s5_an_unplugged_arm_is_noticed_and_moves_no_more_until_an_operator_arms_it() 
             rig.site.positions();
             rig.site.emulator.lock().unwrap().power_cycle();
         }
-        rig.run(20);
+        rig.run(60);
         // What was in motion has come to rest: from here on nothing may move it.
         let before = rig.site.positions();
         rig.run(100);
