@@ -75,7 +75,7 @@ fn mutate(text: &str, rng: &mut Rng) -> String {
         let other = rng.random_range(0..lines.len().max(1));
         let Some(line) = lines.get_mut(at) else { break };
         match rng.random_range(0..8) {
-            0 | 1 | 2 => {
+            0..=2 => {
                 if let Some((key, _)) = line.split_once('=') {
                     let value = match rng.random_range(0..3) {
                         0 => format!("{}", f64::from_bits(rng.random())),

@@ -1,11 +1,14 @@
 //! S3: a bus that damages a share of all packets.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use regoal::config::Protocol;
 use regoal::hal::fault::{Fault, FaultSpec, Kind, Side};
+use regoal::storage::{Disk, Storage as _};
 
 use crate::bench::number;
 use crate::rig::{JOINTS, PROTOCOLS, Rig, robot};
@@ -172,7 +175,7 @@ fn s3_a_bus_that_damages_a_share_of_its_packets_keeps_the_state_fresh_and_true()
     let text = table(&rows);
     print!("{text}");
     if std::env::var("REGOAL_SNAPSHOT").is_ok_and(|wish| wish == "write") {
-        std::fs::write(TABLE, &text).unwrap();
+        Disk.create(Path::new(TABLE)).unwrap().write_all(text.as_bytes()).unwrap();
     } else if (seconds, seed()) == (SECONDS, 1) {
         let pinned = include_str!("rates.txt");
         failures.unless(text == pinned, || format!("expected the table\n{pinned}found\n{text}"));

@@ -40,8 +40,7 @@ fn live(site: &Site) -> (Outcome, Option<Arm>) {
 fn steps(protocol: Protocol) -> u64 {
     let site = Site::new(robot(protocol), seed());
     assert!(matches!(live(&site).0, Outcome::Done));
-    let steps = site.wire().writes;
-    steps
+    site.wire().writes
 }
 
 /// An arm away from home, with goals of somebody else in its servos.
