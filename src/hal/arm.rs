@@ -26,6 +26,8 @@ use crate::joints::JointVec;
 
 /// A broadcast is not acknowledged; it is sent this often.
 const BROADCASTS: usize = 2;
+/// Each servo is asked this often, as long as it does not confirm, to switch torque off.
+const ROUNDS: usize = 2;
 
 /// A servo arm on a bus. [`read`](Self::read) and [`write`](Self::write) allocate nothing.
 pub struct Arm {
@@ -113,8 +115,8 @@ impl Arm {
 
     /// Brings `state` up to date with as few requests as the servos allow; how many joints are
     /// fresh. A joint that does not answer, or whose answer cannot be true, keeps its values and its
-    /// stamp. Those that do not answer are asked once more when half of the time until `deadline`
-    /// has passed.
+    /// stamp. Those that do not answer are asked once more when three quarters of the time until
+    /// `deadline` have passed.
     ///
     /// # Errors
     /// The port fails.
@@ -201,17 +203,17 @@ impl Arm {
     /// then each servo until it confirms; no error stops the rest.
     ///
     /// # Errors
-    /// On: a servo fails, or is beyond its limits; then torque is off again. Off: a servo did not confirm.
+    /// On: a servo fails, or is beyond its limits; then torque is off again, or those are named that
+    /// did not confirm it. Off: a servo did not confirm.
     pub fn torque(&mut self, on: bool) -> Result<(), ArmError> {
         if !on {
             return self.release();
         }
-        let held = self.hold();
-        if held.is_err() {
-            // What failed first is what the user must know.
-            let _ = self.release();
-        }
-        held
+        self.hold().map_err(|first| match self.release() {
+            // What may hold on is what the user must know before why.
+            Err(on @ ArmError::TorqueOn { .. }) => on,
+            Ok(()) | Err(_) => first,
+        })
     }
 
     fn hold(&mut self) -> Result<(), ArmError> {
@@ -239,20 +241,24 @@ impl Arm {
             // Whether it was heard is asked of each servo below.
             let _ = self.write_each(|model| &model.torque, &off, deadline);
         }
-        let mut ids = JointVec::new();
+        let mut open: JointVec<&Joint> = self.joints.iter().collect();
         let mut lost = None;
-        for joint in &self.joints {
-            match confirm_off(&mut self.bus, joint) {
-                Ok(true) => continue,
-                Err(error @ BusError::Port(_)) => lost = Some(error),
-                Ok(false) | Err(_) => {}
-            }
-            let _ = ids.push(joint.config.id);
+        for _ in 0..ROUNDS {
+            open.retain(|joint| match confirm_off(&mut self.bus, joint) {
+                Ok(off) => !off,
+                Err(error) => {
+                    lost = matches!(error, BusError::Port(_)).then_some(error);
+                    true
+                }
+            });
         }
         match lost {
+            _ if open.is_empty() => Ok(()),
             Some(error) => Err(error.into()),
-            None if ids.is_empty() => Ok(()),
-            None => Err(ArmError::TorqueOn { ids }),
+            None => {
+                let ids = open.iter().map(|joint| joint.config.id).collect();
+                Err(ArmError::TorqueOn { ids })
+            }
         }
     }
 
@@ -261,12 +267,15 @@ impl Arm {
         for joint in &self.joints {
             joint.check_offset(&mut self.bus)?;
         }
-        let (mut holding, mut fast) = (true, true);
+        let (mut holding, mut fast) = (0, true);
         for joint in &mut self.joints {
-            holding &= joint.set_up(&mut self.bus)?;
+            holding += usize::from(joint.set_up(&mut self.bus)?);
             fast &= joint.answers_fast(&mut self.bus)?;
         }
-        self.held = holding;
+        self.held = holding == self.joints.len();
+        if holding > 0 {
+            log::warn!("{holding} of {} servos hold, as they were found", self.joints.len());
+        }
         self.bus.set_fast(fast);
         Ok(())
     }

@@ -85,7 +85,7 @@ fn rate_of_thread(mut call: impl FnMut()) -> f64 {
 }
 
 /// This thread's time on a processor (s).
-fn of_thread() -> f64 {
+pub fn of_thread() -> f64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }

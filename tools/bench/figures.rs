@@ -24,7 +24,7 @@ use regoal::storage::Disk;
 /// How the names of a benchmark's figures begin, and what measures them.
 type Benchmark = (&'static str, fn(&Setup) -> Vec<Figure>);
 
-const BENCHMARKS: [Benchmark; 22] = [
+const BENCHMARKS: [Benchmark; 23] = [
     ("train_step/mlp/32/", |setup| learning::mlp_steps(setup, 32, 1)),
     ("train_step/mlp/256/", |setup| learning::mlp_steps(setup, 256, 1)),
     ("train_step/mlp/256/2_threads/", |setup| learning::mlp_steps(setup, 256, 2)),
@@ -37,7 +37,8 @@ const BENCHMARKS: [Benchmark; 22] = [
     ("act/act/", |setup| acting::act(setup, "act")),
     ("act/cnn/", |setup| acting::act(setup, "cnn")),
     ("act/reach/", arm::act),
-    ("bus_cycle/feetech", arm::bus_cycle),
+    ("bus_cycle/", arm::bus_cycle),
+    ("bus_cycle/cpu", arm::bus_cpu),
     ("relabel/256", |_| learning::relabel(256)),
     ("env/arm_reach", arm::env),
     ("env/four_rooms", |_| envs::four_rooms()),

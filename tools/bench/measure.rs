@@ -31,6 +31,7 @@ pub enum Unit {
     Updates,
     EnvSteps,
     Microseconds,
+    PercentOfCore,
     FileSizes,
 }
 
@@ -43,6 +44,7 @@ impl Unit {
             Self::Updates => "updates/cpu-s",
             Self::EnvSteps => "env steps/cpu-s",
             Self::Microseconds => "us",
+            Self::PercentOfCore => "% of a core",
             Self::FileSizes => "file sizes",
         }
     }
@@ -64,7 +66,7 @@ impl Figure {
     /// Over 1 where ours is better.
     fn ratio(&self) -> Option<f64> {
         let peer = self.peer?.1?;
-        let less = matches!(self.unit, Unit::Microseconds | Unit::FileSizes);
+        let less = matches!(self.unit, Unit::Microseconds | Unit::PercentOfCore | Unit::FileSizes);
         Some(if less { peer / self.value } else { self.value / peer })
     }
 

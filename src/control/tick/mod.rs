@@ -27,7 +27,7 @@ use crate::joints::{GoalVec, JointVec, stack};
 use crate::kinematics::{Chain, KinematicsError};
 
 /// Until when in a tick each call must be done, as a share of the period.
-const READ_BY: f64 = 0.45;
+const READ_BY: f64 = 0.6;
 const WRITE_BY: f64 = 0.98;
 /// The share of its highest speed that an arm starts with after arming.
 const STARTUP_SPEED: f64 = 0.1;

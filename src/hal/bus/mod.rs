@@ -66,13 +66,15 @@ pub struct Bus {
     counters: Counters,
     tag: u8,
     fast: bool,
+    /// Nobody answered the last read of several servos.
+    unanswered: bool,
 }
 
 impl Bus {
     /// The host of the bus at `port`, which lives by `clock`.
     pub fn new(port: Box<dyn Port>, clock: Arc<dyn Clock>, protocol: Protocol) -> Self {
         let (codec, counters) = (Codec::new(protocol), Counters::default());
-        Self { port, clock, codec, counters, tag: 0, fast: false }
+        Self { port, clock, codec, counters, tag: 0, fast: false, unanswered: false }
     }
 
     /// The faults so far.

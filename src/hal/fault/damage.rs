@@ -41,7 +41,7 @@ pub(super) fn damage(fault: &Fault, protocol: Protocol, packet: &mut Vec<u8>, rn
             }
         }
         Kind::WrongId => frame::rebuild(protocol, packet, |id, _| {
-            *id = (*id + 1 + rng.random_range(0..250)) % 252;
+            *id = ((u16::from(*id) + 1 + rng.random_range(0..250)) % 252) as u8;
         }),
         Kind::WrongLength => frame::rebuild(protocol, packet, |_, data| {
             // The first of Dynamixel's is the error byte.
