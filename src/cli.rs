@@ -42,6 +42,7 @@ pub enum Verb {
     /// Sets up, calibrates and watches an arm's servos
     #[command(subcommand)]
     Robot(Robot),
+    Doctor(cmd::doctor::Args),
     Emulate(cmd::emulate::Args),
     Completions(cmd::completions::Args),
     #[command(hide = true)]
@@ -93,6 +94,7 @@ impl Verb {
             Self::Robot(Robot::Calibrate(args)) => cmd::robot::calibrate::run(args, context),
             Self::Robot(Robot::Configure(args)) => cmd::robot::configure::run(args, context),
             Self::Robot(Robot::Monitor(args)) => cmd::robot::monitor::run(args, context),
+            Self::Doctor(args) => cmd::doctor::run(args, context),
             Self::Emulate(args) => cmd::emulate::run(args, context),
             Self::Completions(args) => cmd::completions::run(args, command(), context),
             Self::TryLoad(args) => cmd::try_load::run(args, context),
@@ -105,7 +107,7 @@ const GROUPS: [(&str, &[&str]); 4] = [
     ("Start here", &["demo"]),
     ("Use a robot", &["run", "arm", "goal", "status", "stop"]),
     ("Learn", &["episodes", "finetune", "train", "policy"]),
-    ("Computer and arm", &["robot", "runtime", "emulate", "completions"]),
+    ("Computer and arm", &["doctor", "robot", "runtime", "emulate", "completions"]),
 ];
 
 const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}\n\n{before-help}Options:\n{options}\n\n\

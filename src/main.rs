@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use regoal::cli::{self, Cli};
-use regoal::cmd::{Context, Interrupted};
+use regoal::cmd::{Context, Interrupted, Told};
 
 fn main() -> ExitCode {
     let cli = cli::parse();
@@ -14,6 +14,7 @@ fn main() -> ExitCode {
             eprintln!("interrupted");
             ExitCode::from(130)
         }
+        Err(e) if e.is::<Told>() => ExitCode::FAILURE,
         // Whoever read the output has read enough.
         Err(e) if is_broken_pipe(&e) => ExitCode::FAILURE,
         Err(e) => {

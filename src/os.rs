@@ -1,10 +1,17 @@
 //! What only the operating system can give, behind safe functions. The one file with `unsafe`.
 #![allow(unsafe_code)]
 
-use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::io;
+use std::ops::Deref;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
+use rustix::fs::{MemfdFlags, fstat, ftruncate, memfd_create};
+use rustix::io::FdFlags;
 use rustix::ioctl::{Opcode, Updater, ioctl};
+use rustix::mm::{MapFlags, MlockAllFlags, ProtFlags};
+use rustix::process::{Resource, Signal, getrlimit};
 use thread_priority::{
     RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
     set_thread_priority_and_policy, thread_native_id,
@@ -21,12 +28,12 @@ pub enum Priority {
     Policy,
 }
 
-/// Whether real-time scheduling was granted: 0 not asked for, 1 granted, 2 refused.
+/// Whether the control thread got real-time scheduling: 0 not asked for, 1 granted, 2 refused.
 static REALTIME: AtomicU8 = AtomicU8::new(0);
 
 /// Asks for `SCHED_FIFO` and exact timers for the calling thread; without the right to it the thread
-/// stays as it is. [`realtime`] tells which it was.
-pub fn become_realtime(priority: Priority) {
+/// stays as it is. Whether it was granted; [`realtime`] tells it of the control thread.
+pub fn become_realtime(priority: Priority) -> bool {
     let level = match priority {
         Priority::Hardware => 60u8,
         Priority::Control => 50,
@@ -35,8 +42,11 @@ pub fn become_realtime(priority: Priority) {
     let level = level.try_into().map_or(ThreadPriority::Min, ThreadPriority::Crossplatform);
     let policy = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo);
     let granted = set_thread_priority_and_policy(thread_native_id(), level, policy).is_ok();
-    REALTIME.store(if granted { 1 } else { 2 }, Ordering::Relaxed);
+    if priority == Priority::Control {
+        REALTIME.store(if granted { 1 } else { 2 }, Ordering::Relaxed);
+    }
     let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
+    granted
 }
 
 /// Whether the control thread got real-time scheduling; nothing before it has asked.
@@ -49,9 +59,132 @@ pub fn realtime() -> Option<bool> {
 }
 
 /// Keeps all of the program's memory in RAM, so that no tick waits for the disk; whether it was
-/// granted.
+/// granted. What is allocated later is kept too where there is no limit that it could run into.
 pub fn lock_memory() -> bool {
-    rustix::mm::mlockall(rustix::mm::MlockAllFlags::CURRENT).is_ok()
+    let later = match getrlimit(Resource::Memlock).current {
+        None => MlockAllFlags::FUTURE,
+        Some(_) => MlockAllFlags::empty(),
+    };
+    rustix::mm::mlockall(MlockAllFlags::CURRENT | later).is_ok()
+}
+
+/// What a thread that must not wait for a page of its stack touches of it beforehand (bytes).
+const STACK: usize = 256 * 1024;
+
+/// Puts the pages of the calling thread's stack in place that it may come to use.
+#[inline(never)]
+pub fn prefault_stack() {
+    let mut stack = [0u8; STACK];
+    std::hint::black_box(&mut stack);
+}
+
+/// Ends this process as SIGTERM does when the one that started it ends; `false` when that one, by
+/// its id, has ended already.
+///
+/// # Errors
+/// The system refuses.
+pub fn end_with_parent(parent: i32) -> io::Result<bool> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
+    // It may have ended before the system was told.
+    let now = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get());
+    Ok(now == Some(parent))
+}
+
+/// Lets processes that this one starts inherit a descriptor.
+///
+/// # Errors
+/// The system refuses.
+pub fn hand_on(descriptor: impl AsFd) -> io::Result<()> {
+    Ok(rustix::io::fcntl_setfd(descriptor, FdFlags::empty())?)
+}
+
+/// Takes over a descriptor that this process inherited; those that it starts do not get it. To be
+/// called once for each number, before anything else was opened.
+///
+/// # Errors
+/// There is no such descriptor, or it is one of the standard ones.
+pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    if number <= 2 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: not -1, and not kept; where it is none, the call fails.
+    rustix::io::fcntl_setfd(unsafe { BorrowedFd::borrow_raw(number) }, FdFlags::CLOEXEC)?;
+    // SAFETY: it is open, and whoever started this process left it to the caller alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+const WORDS: usize = 8;
+
+/// Numbers that two processes share without a system call; all are 0 at first. Another process
+/// gets them by inheriting the descriptor.
+pub struct SharedPage {
+    words: NonNull<[AtomicU64; WORDS]>,
+    descriptor: OwnedFd,
+}
+
+// SAFETY: it owns its mapping, and all that is in there is atomic.
+unsafe impl Send for SharedPage {}
+// SAFETY: as above.
+unsafe impl Sync for SharedPage {}
+
+impl SharedPage {
+    /// Makes one.
+    ///
+    /// # Errors
+    /// The system gives no memory.
+    pub fn new() -> io::Result<Self> {
+        let descriptor = memfd_create("regoal", MemfdFlags::CLOEXEC)?;
+        ftruncate(&descriptor, size_of::<[AtomicU64; WORDS]>() as u64)?;
+        Self::of(descriptor)
+    }
+
+    /// The one behind an inherited descriptor.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn of(descriptor: OwnedFd) -> io::Result<Self> {
+        let size = size_of::<[AtomicU64; WORDS]>();
+        if fstat(&descriptor)?.st_size != size as i64 {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        // SAFETY: a new mapping, as large as its file, at a place that the system chooses.
+        let at = unsafe {
+            rustix::mm::mmap(
+                std::ptr::null_mut(),
+                size,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED,
+                &descriptor,
+                0,
+            )?
+        };
+        let words = NonNull::new(at.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { words, descriptor })
+    }
+}
+
+impl Deref for SharedPage {
+    type Target = [AtomicU64; WORDS];
+
+    fn deref(&self) -> &Self::Target {
+        // SAFETY: mapped until dropped, page-aligned, and any bytes are such numbers.
+        unsafe { self.words.as_ref() }
+    }
+}
+
+impl AsFd for SharedPage {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+impl Drop for SharedPage {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `of` with this size; nothing borrows it any more.
+        let _ = unsafe {
+            rustix::mm::munmap(self.words.as_ptr().cast(), size_of::<[AtomicU64; WORDS]>())
+        };
+    }
 }
 
 /// Limits the memory of this process: what goes beyond ends it.
@@ -116,4 +249,27 @@ pub fn set_low_latency(port: impl AsFd) -> std::io::Result<()> {
         unsafe { ioctl(&port, Updater::<TIOCSSERIAL, _>::new(&mut settings))? };
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_mapping_of_a_shared_page_writes_the_other_reads() {
+        let ours = SharedPage::new().unwrap();
+        let theirs = SharedPage::of(ours.as_fd().try_clone_to_owned().unwrap()).unwrap();
+        assert!(theirs.iter().all(|word| word.load(Ordering::Relaxed) == 0));
+        ours[3].store(7, Ordering::Release);
+        drop(ours);
+        assert_eq!(theirs[3].load(Ordering::Acquire), 7);
+    }
+
+    #[test]
+    fn a_descriptor_that_is_no_shared_page_or_none_at_all_is_refused() {
+        let (a, _b) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert!(SharedPage::of(a.into()).is_err());
+        assert!(inherited(1).is_err());
+        assert!(inherited(1_000_000).is_err());
+    }
 }

@@ -4,6 +4,7 @@ mod actors;
 pub mod arm;
 pub mod completions;
 pub mod demo;
+pub mod doctor;
 pub mod emulate;
 pub mod engine;
 pub mod episodes;
@@ -50,6 +51,11 @@ pub struct Context {
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("interrupted")]
 pub struct Interrupted;
+
+/// Something failed, and the user was told what: only the exit code is left to say.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("failed")]
+pub struct Told;
 
 impl Context {
     /// The machine's files, clock and signals: the first SIGINT, SIGTERM or SIGHUP sets

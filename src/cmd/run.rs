@@ -1,4 +1,7 @@
-//! `regoal run`: the goal-reaching daemon of one arm.
+//! `regoal run`: the goal-reaching daemon of one arm. The process that a user starts is a supervisor:
+//! it opens the port and starts a second one, which inherits it and does everything else.
+
+mod supervise;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,18 +10,19 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Args as ClapArgs;
 
-use super::robot::{Which, calibrated};
-use super::{Context, emulate, engine, finetune, simulate};
-use crate::clock::Clock;
+use self::supervise::Inherited;
+use super::robot::{Line, Which, calibrated};
+use super::{Context, engine, finetune, simulate};
+use crate::clock::{Clock, Time};
 use crate::config::RobotConfig;
 use crate::control::{
-    Command, CommandError, ControlLoop, Handle, Refusal, Runtime, Searcher, Swapped, connect,
-    search,
+    Command, CommandError, ControlLoop, Handle, Pulse, Refusal, Runtime, Searcher, Swapped,
+    connect, search,
 };
 use crate::daemon;
-use crate::episode::{LogStatus, LogThread, LogWriter, WriterConfig, log_queue};
+use crate::episode::{LogSender, LogStatus, LogThread, LogWriter, WriterConfig, log_queue};
 use crate::hal::bus::BusError;
-use crate::hal::{Arm, FaultSpec, PtyServer, SerialPort};
+use crate::hal::{Arm, SerialPort};
 use crate::policy::{Policy, Store};
 
 /// Runs the goal-reaching daemon of one arm until Ctrl-C.
@@ -26,6 +30,9 @@ use crate::policy::{Policy, Store};
 /// Nothing moves before `regoal arm`; then `regoal goal X Y Z` reaches for points. Each goal becomes
 /// an episode, failures included. At the end the arm is parked and its torque goes off, unless
 /// `safety.on_exit` says "hold"; one stopped by a fault is left holding. SIGUSR1 is an e-stop.
+///
+/// Two processes: if the one that controls the arm dies or hangs, the other one holds the arm where
+/// it is, says so, and starts it again, up to three times a minute. It then holds and waits for goals.
 ///
 /// Example: regoal run --robot firmware-config/emulated.toml --policy models/reach/policy.onnx
 #[derive(Debug, ClapArgs)]
@@ -48,14 +55,27 @@ pub struct Args {
     /// Power up at once: torque on, hold
     #[arg(long)]
     pub arm: bool,
+    /// What the control process inherits of its supervisor
+    #[arg(long, hide = true, value_name = "NUMBERS")]
+    inherited: Option<Inherited>,
 }
 
 /// Runs the verb.
 ///
 /// # Errors
 /// The configuration, port, arm, policy, folder or socket cannot be used: nothing has moved then.
+/// The control process died too often: the arm is held.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
     let robot = calibrated(&args.which, context)?;
+    match args.inherited {
+        None => supervise::supervise(&robot, args.arm, context),
+        Some(inherited) => control(args, &robot, inherited.take(&robot)?, context),
+    }
+}
+
+/// The control process.
+fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> Result<()> {
+    let pulse = link.pulse.clone();
     let policy = match (&args.policy, &args.store) {
         (Some(path), _) => finetune::read(context, path)?,
         (None, Some(store)) => Store::open(Arc::clone(&context.storage), store)?.active()?,
@@ -63,23 +83,34 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
             "which policy? name one with --policy FILE (models/reach/policy.onnx is shipped) or --store FOLDER"
         ),
     };
-    let running = Running::start(&robot, &policy, &args.episodes, context)?;
+    let running = Running::on(link, robot, &policy, &args.episodes, context)?;
     signal_hook::flag::register(signal_hook::consts::SIGUSR1, running.handle().emergency())?;
+    running.wait_for_arm();
     let socket = args.socket.clone().unwrap_or_else(|| daemon::default_socket(&robot.name));
     let served = daemon::Served::new(running.handle(), running.facts(context));
     let storage = Arc::clone(&context.storage);
     let _server = daemon::Server::start(&socket, Arc::new(served), storage)?;
     println!("{} on {}, API at {}", robot.name, running.port, socket.display());
-    if args.arm {
+    if pulse.as_ref().is_some_and(|pulse| pulse.start().arm) {
         running.arm()?;
     } else {
         println!("disarmed: `regoal arm` powers it up, Ctrl-C parks it and ends");
     }
-    while context.check().is_ok() {
+    let asked = || pulse.as_ref().is_some_and(|pulse| pulse.asked_to_stop());
+    while context.check().is_ok() && !asked() {
         context.clock.sleep_until(context.clock.now() + Duration::from_millis(50));
         anyhow::ensure!(!running.handle().status().ended, "the control loop has ended");
     }
     Ok(context.check()?)
+}
+
+/// What an arm is reached by.
+struct Link {
+    port: SerialPort,
+    /// Where it is found again after it was lost.
+    path: String,
+    /// Of a process that is watched over.
+    pulse: Option<Arc<Pulse>>,
 }
 
 /// A robot in service: the threads behind it end when it is dropped, the arm is left as configured.
@@ -87,7 +118,7 @@ pub struct Running {
     // Dropped in this order: the loop first, then its log, then the emulator.
     runtime: Runtime,
     log: LogThread,
-    _emulator: Option<PtyServer>,
+    _line: Option<Line>,
     /// The port that was opened.
     pub port: String,
     robot: RobotConfig,
@@ -106,6 +137,28 @@ fn search_for(robot: &RobotConfig, port: &str, clock: &Arc<dyn Clock>) -> Result
     Ok(searcher)
 }
 
+/// The control loop's end of the log, and what writes it.
+fn log_for(
+    robot: &RobotConfig,
+    episodes: &Path,
+    context: &Context,
+) -> Result<(LogSender, LogWriter)> {
+    let (sender, receiver) = log_queue();
+    let writer = WriterConfig {
+        sync: Duration::from_millis(robot.control.sync_ms),
+        ..WriterConfig::default()
+    };
+    let writer = LogWriter::new(
+        Arc::clone(&context.storage),
+        Arc::clone(&context.clock),
+        episodes.into(),
+        simulate::header_template(robot),
+        writer,
+        receiver,
+    )?;
+    Ok((sender, writer))
+}
+
 /// How long arming waits for the arm's first complete measurement.
 const FIRST_ANSWER: Duration = Duration::from_secs(1);
 
@@ -121,52 +174,47 @@ impl Running {
         episodes: &Path,
         context: &Context,
     ) -> Result<Self> {
-        let emulator = match robot.bus.port.as_str() {
-            "emulated" => Some(emulate::serve(robot, 0, &FaultSpec::default(), None, context)?),
-            _ => None,
-        };
-        let port = match &emulator {
-            Some(server) => server.path().display().to_string(),
-            None => robot.bus.port.clone(),
-        };
+        let line = Line::of(robot, context)?;
+        let path = line.path().to_owned();
+        let link = Link { port: SerialPort::open(&path, robot.bus.baud)?, path, pulse: None };
+        let running = Self::on(link, robot, policy, episodes, context)?;
+        Ok(Self { _line: Some(line), ..running })
+    }
+
+    /// The same over a port that is open.
+    fn on(
+        link: Link,
+        robot: &RobotConfig,
+        policy: &[u8],
+        episodes: &Path,
+        context: &Context,
+    ) -> Result<Self> {
+        let Link { port: serial, path: port, pulse } = link;
         let clock = &context.clock;
         let engine = engine::for_policy(policy, clock.as_ref())?;
         let policy = Policy::load(policy, robot, &engine)?;
-        let serial = SerialPort::open(&port, robot.bus.baud)?;
-        let arm = Arm::open(robot, Box::new(serial), Arc::clone(clock))
+        let again = pulse.as_ref().is_some_and(|pulse| pulse.start().again);
+        let open = if again { Arm::attach } else { Arm::open };
+        let arm = open(robot, Box::new(serial), Arc::clone(clock))
             .with_context(|| format!("opening the arm `{}` on {port}", robot.name))?;
-        let (sender, receiver) = log_queue();
-        let writer = WriterConfig {
-            sync: Duration::from_millis(robot.control.sync_ms),
-            ..WriterConfig::default()
-        };
-        let log = LogWriter::new(
-            Arc::clone(&context.storage),
-            Arc::clone(clock),
-            episodes.into(),
-            simulate::header_template(robot),
-            writer,
-            receiver,
-        )?;
+        let (sender, log) = log_for(robot, episodes, context)?;
         let period = robot.period();
         let (pilot, thread, swapper) = connect(Box::new(policy), Arc::clone(clock), period)?;
         let searcher = search_for(robot, &port, clock)?;
-        let control =
+        let mut control =
             ControlLoop::new(robot, arm, Box::new(pilot), Some(sender), Arc::clone(clock))?
                 .with_reconnect(Box::new(searcher));
+        if let Some(pulse) = pulse {
+            control = control.with_pulse(pulse);
+        }
         let log = log.spawn()?;
         let runtime = Runtime::start(control, thread, swapper, period, Arc::clone(clock))?;
         if !crate::os::lock_memory() {
-            log::warn!("memory is not locked: ticks may wait for the disk (raise `ulimit -l`)");
+            log::warn!(
+                "MEMORY IS NOT LOCKED: ticks may wait for the disk (raise `ulimit -l`; `regoal doctor` says how)"
+            );
         }
-        Ok(Self {
-            runtime,
-            log,
-            _emulator: emulator,
-            port,
-            robot: robot.clone(),
-            clock: Arc::clone(clock),
-        })
+        Ok(Self { runtime, log, _line: None, port, robot: robot.clone(), clock: Arc::clone(clock) })
     }
 
     /// Talks to the loop.
@@ -179,13 +227,27 @@ impl Running {
         self.log.status()
     }
 
+    /// Waits until the arm was measured, so that the first client may arm it; for a while only.
+    fn wait_for_arm(&self) {
+        let until = self.clock.now() + FIRST_ANSWER;
+        let measured = || {
+            let stamps = self.handle().status().step.stamps;
+            !stamps.is_empty() && stamps.iter().all(|stamp| *stamp != Time::ZERO)
+        };
+        while !measured() && self.clock.now() < until {
+            self.clock.sleep_until(self.clock.now() + Duration::from_millis(5));
+        }
+    }
+
     /// Torque on, hold.
     ///
     /// # Errors
     /// The loop refuses or does not answer.
     pub fn arm(&self) -> Result<()> {
         if crate::os::realtime() == Some(false) {
-            log::warn!("no real-time scheduling: ticks may be late (raise `ulimit -r`)");
+            log::warn!(
+                "NO REAL-TIME SCHEDULING: ticks may be late (raise `ulimit -r`; `regoal doctor` says how)"
+            );
         }
         // The first answers of a port may take a while.
         let until = self.clock.now() + FIRST_ANSWER;

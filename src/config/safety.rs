@@ -69,6 +69,9 @@ pub struct SafetyConfig {
     pub max_mismatch_rad: f64,
     /// A policy that gives no usable action for this long is a fault (s).
     pub policy_timeout_s: f64,
+    /// A control process that makes no tick for this long is ended and started again, the arm held
+    /// meanwhile (s); at least four periods.
+    pub heartbeat_s: f64,
     /// What a fault does.
     pub on_fault: StopCategory,
     /// What an e-stop does.
@@ -100,6 +103,7 @@ impl Default for SafetyConfig {
             startup_s: 1.0,
             max_mismatch_rad: 1.0,
             policy_timeout_s: 0.5,
+            heartbeat_s: 0.1,
             on_fault: StopCategory::default(),
             on_emergency: StopCategory::default(),
             on_exit: Exit::default(),
@@ -128,6 +132,7 @@ impl SafetyConfig {
             ("startup_s", self.startup_s, 0.0, 60.0),
             ("max_mismatch_rad", self.max_mismatch_rad, 0.01, 6.3),
             ("policy_timeout_s", self.policy_timeout_s, 0.01, 600.0),
+            ("heartbeat_s", self.heartbeat_s, 0.02, 60.0),
             ("park_timeout_s", self.park_timeout_s, 0.1, 60.0),
             ("park_speed", self.park_speed, 0.01, 1.0),
         ] {

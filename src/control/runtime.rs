@@ -277,6 +277,7 @@ impl Drop for Ticker {
 impl Ticker {
     /// The control thread.
     fn run(mut self) {
+        crate::os::prefault_stack();
         crate::os::become_realtime(crate::os::Priority::Control);
         let origin = self.clock.now();
         let mut number = 1;
@@ -302,6 +303,7 @@ impl Ticker {
                 self.control.leave();
             }
         }
+        self.control.end();
     }
 
     /// The next tick that is still to come: missed ones are skipped, never made up for.

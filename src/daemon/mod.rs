@@ -1,4 +1,5 @@
-//! The API of a running robot, defined once, its server on a Unix socket and its client.
+//! The API of a running robot, defined once, its server on a Unix socket and its client; and when a
+//! robot's process counts as hung ([`supervisor`]).
 //!
 //! HTTP/1 with JSON, SI units:
 //!
@@ -21,6 +22,7 @@ mod routes;
 mod served;
 mod server;
 mod socket;
+pub mod supervisor;
 
 pub use api::{
     Code, Command, Ending, ErrorReply, Goal, GoalReply, GoalResult, Joint, Log, Robot, Status,

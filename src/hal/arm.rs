@@ -6,6 +6,7 @@ mod dynamixel;
 mod error;
 mod feetech;
 mod joint;
+mod rescue;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 pub use self::error::ArmError;
 use self::joint::{Joint, PATIENCE, patience};
+pub use self::rescue::{Rescued, rescue};
 pub use self::state::{ArmState, Counters, JointState};
 use super::bus::{Ask, Bus, BusError};
 use super::port::Port;
@@ -54,14 +56,7 @@ impl Arm {
         port: Box<dyn Port>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ArmError> {
-        let mut arm = Self {
-            bus: Bus::new(port, clock, config.bus.protocol),
-            joints: config.joint.iter().map(Joint::new).collect(),
-            held: false,
-            turn: 0,
-            watchdog: dynamixel::watchdog(config.bus.watchdog_ms),
-            implausible: 0,
-        };
+        let mut arm = Self::over(config, port, clock);
         match arm.set_up() {
             Ok(()) => Ok(arm),
             Err(error) => {
@@ -69,6 +64,32 @@ impl Arm {
                 let _ = arm.release();
                 Err(error)
             }
+        }
+    }
+
+    /// As [`open`](Self::open), but if anything fails torque stays as it was found: for an arm that
+    /// must not drop, and that somebody holds on to.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn attach(
+        config: &RobotConfig,
+        port: Box<dyn Port>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ArmError> {
+        let mut arm = Self::over(config, port, clock);
+        arm.set_up().map(|()| arm)
+    }
+
+    /// Nothing is said on the bus.
+    fn over(config: &RobotConfig, port: Box<dyn Port>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            bus: Bus::new(port, clock, config.bus.protocol),
+            joints: config.joint.iter().map(Joint::new).collect(),
+            held: false,
+            turn: 0,
+            watchdog: dynamixel::watchdog(config.bus.watchdog_ms),
+            implausible: 0,
         }
     }
 

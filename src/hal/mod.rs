@@ -5,6 +5,17 @@
 //! [`emulator`] is a bus of servos that nobody can tell from a real one, in virtual time or on a
 //! pseudo terminal; [`fault`] is what can go wrong on either. A tracer is another [`Port`] around a
 //! port.
+//!
+//! # When nobody speaks to the servos any more
+//! [`arm::rescue`] lets a second process hold an arm whose own has died. When both are dead, a
+//! Dynamixel arm is stopped by its servos' bus watchdog, which [`Arm`] arms with torque on
+//! (`bus.watchdog_ms`). Feetech servos have none: each goes on to the last goal that it was sent and
+//! holds there for as long as it has power. [`Arm::open`] therefore sets their acceleration and goal
+//! speed to the joints' limits, their torque limit to what `regoal robot configure` put into them,
+//! and their angle limits, so that this last way is no faster, stronger or further than any other;
+//! and the safety gate sends no goal that leads the measured position by more than
+//! `safety.max_lead_rad`, which bounds how far it goes. A switch in the power line is the only stop
+//! that depends on no program.
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)

@@ -1,7 +1,7 @@
 //! Bytes with deadlines: what a servo bus hangs on.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -121,6 +121,14 @@ impl SerialPort {
         Ok(Self { descriptor })
     }
 
+    /// Whether it was unplugged, or its other end closed. Nothing is read.
+    pub fn gone(&self) -> bool {
+        let mut looked_at = [PollFd::new(&self.descriptor, PollFlags::empty())];
+        let _ = poll(&mut looked_at, Some(&rustix::time::Timespec::default()));
+        let [descriptor] = looked_at;
+        descriptor.revents().intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL)
+    }
+
     /// Sleeps until the port is ready or gone.
     fn wait(&self, ready: PollFlags, deadline: Time) -> Result<(), PortError> {
         loop {
@@ -147,6 +155,12 @@ impl SerialPort {
             Err(Errno::AGAIN | Errno::INTR) => Ok(None),
             Err(error) => Err(port_error(error)),
         }
+    }
+}
+
+impl AsFd for SerialPort {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
     }
 }
 
@@ -275,7 +289,9 @@ mod tests {
         let (mut port, other) = pair();
         let deadline = SystemClock.now() + Duration::from_millis(3);
         assert!(matches!(port.write(&vec![0; 1 << 22], deadline), Err(PortError::TimedOut)));
+        assert!(!port.gone());
         drop(other);
+        assert!(port.gone());
         assert!(matches!(port.write(&[0], soon()), Err(PortError::Lost)));
         assert!(matches!(port.read(&mut [0; 8], soon()), Err(PortError::Lost)));
         assert!(matches!(port.purge(), Err(PortError::Lost)));

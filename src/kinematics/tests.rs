@@ -299,3 +299,19 @@ fn a_robot_reads_its_urdf_beside_its_configuration() {
     let error = RobotConfig::load(&storage, &folder.join("robot.toml")).unwrap_err();
     assert!(error.to_string().contains("/robots/bent.urdf"), "{error}");
 }
+
+#[test]
+fn parked_and_at_home_the_shipped_arms_are_above_their_table() {
+    for file in ["so101-follower", "so101-leader", "so100-follower", "so100-leader", "emulated"] {
+        let path = format!("{}/firmware-config/{file}.toml", env!("CARGO_MANIFEST_DIR"));
+        let robot = RobotConfig::load(&crate::storage::Disk, std::path::Path::new(&path)).unwrap();
+        let chain = Chain::of(&robot).unwrap();
+        let home: Vec<f64> = robot.joint.iter().map(|joint| joint.home_rad).collect();
+        let park: Vec<f64> = robot.joint.iter().map(|joint| joint.park_rad()).collect();
+        for pose in [home, park] {
+            for point in chain.polyline(&pose).iter().skip(2) {
+                assert!(point.z > 0.02, "{file}, {pose:?}: {point:?}");
+            }
+        }
+    }
+}

@@ -18,7 +18,7 @@ use crate::hal::calibration::ArmCalibration;
 use crate::hal::{Bus, FaultSpec, PtyServer, SerialPort};
 
 /// The port of the built-in emulator.
-const EMULATED: &str = "emulated";
+pub(super) const EMULATED: &str = "emulated";
 
 /// Which arm is meant.
 #[derive(Debug, Clone, clap::Args)]
@@ -89,6 +89,11 @@ impl Line {
             None => robot.bus.port.clone(),
         };
         Ok(Self { path, context: context.clone(), robot: robot.clone(), _emulator: emulator })
+    }
+
+    /// Where the port is.
+    pub fn path(&self) -> &str {
+        &self.path
     }
 
     /// The bus at the configured speed.

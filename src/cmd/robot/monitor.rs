@@ -118,7 +118,11 @@ pub fn look(bus: &mut Bus, robot: &RobotConfig) -> Result<Look> {
     Ok(Look { time_s: time.as_secs_f64(), joints })
 }
 
-fn row(bus: &mut Bus, joint: &JointConfig) -> Result<Row, BusError> {
+/// Looks at one servo.
+///
+/// # Errors
+/// The port fails.
+pub fn row(bus: &mut Bus, joint: &JointConfig) -> Result<Row, BusError> {
     let model = Model::of(joint.servo);
     let mut row = Row { joint: joint.name.clone(), id: joint.id, ..Row::default() };
     let deadline = patience(bus);

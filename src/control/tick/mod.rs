@@ -7,7 +7,6 @@ mod health;
 mod stops;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use self::attempts::Attempt;
@@ -17,6 +16,7 @@ use super::actor::Pilot;
 use super::command::{Ending, GoalResult, LoopCounters};
 use super::gate::{Bounds, SafetyGate, Wish};
 use super::modes::{self, Event};
+use super::pulse::Pulse;
 use super::reconnect::Reconnect;
 use crate::clock::{Clock, Time};
 use crate::config::{ControlConfig, RobotConfig, SafetyConfig};
@@ -47,7 +47,8 @@ pub struct ControlLoop {
     pilot: Box<dyn Pilot>,
     log: Option<LogSender>,
     clock: Arc<dyn Clock>,
-    progress: Arc<AtomicU64>,
+    /// Whoever watches over this process.
+    pulse: Option<Arc<Pulse>>,
     mode: Mode,
     /// Torque is on: only then is anything sent.
     powered: bool,
@@ -96,7 +97,7 @@ impl ControlLoop {
             pilot,
             log,
             clock,
-            progress: Arc::default(),
+            pulse: None,
             mode: Mode::Disarmed,
             powered: false,
             attempt: None,
@@ -122,6 +123,19 @@ impl ControlLoop {
         Self { reconnect: Some(reconnect), ..self }
     }
 
+    /// The same loop, which tells whoever watches over this process of each tick.
+    #[must_use]
+    pub fn with_pulse(self, pulse: Arc<Pulse>) -> Self {
+        Self { pulse: Some(pulse), ..self }
+    }
+
+    /// There will be no more ticks: the arm was left as configured.
+    pub(super) fn end(&self) {
+        if let Some(pulse) = &self.pulse {
+            pulse.end();
+        }
+    }
+
     /// The mode.
     pub fn mode(&self) -> Mode {
         self.mode
@@ -145,11 +159,6 @@ impl ControlLoop {
     /// Faults of the bus since the arm was opened.
     pub fn bus(&self) -> Counters {
         self.bus
-    }
-
-    /// Grows with each tick: what a watchdog watches.
-    pub fn progress(&self) -> Arc<AtomicU64> {
-        self.progress.clone()
     }
 
     /// Another pilot for the next goal: in virtual time, where no thread owns one.
@@ -325,7 +334,10 @@ impl ControlLoop {
     }
 
     fn pet_watchdog(&mut self) {
-        self.progress.store(self.counters.ticks, Ordering::Release);
+        let active = !matches!(self.mode, Mode::Disarmed | Mode::Faulted(_));
+        if let Some(pulse) = &self.pulse {
+            pulse.beat(self.counters.ticks, active);
+        }
     }
 }
 

@@ -100,14 +100,15 @@ impl ArmCalibration {
     }
 
     /// Makes the robot's joints count as calibrated: zero moves with the middle of the travel, the
-    /// limits shrink to it, the direction is the drive mode's, and the arm opens only with these offsets
+    /// limits shrink to it, home and park pose move inside, the direction is the drive mode's, and the arm opens only with these offsets
     /// in its servos.
     ///
     /// # Errors
     /// A joint is missing, has another id, or nothing is left between its limits; the robot is as
     /// it was then.
     pub fn apply(&self, robot: &mut RobotConfig) -> Result<(), CalibrationError> {
-        let apply = |joint: &JointConfig| self.joint(&joint.name)?.applied(joint);
+        let margin = robot.safety.limit_margin_rad;
+        let apply = |joint: &JointConfig| self.joint(&joint.name)?.applied(joint, margin);
         let joints = robot.joint.iter().map(apply).collect::<Result<_, _>>()?;
         (robot.joint, robot.calibration) = (joints, self.hash()?);
         Ok(())
@@ -150,7 +151,7 @@ impl JointCalibration {
         known("range_max", self.range_max, self.range_min + 1, MOST)
     }
 
-    fn applied(&self, to: &JointConfig) -> Result<JointConfig, CalibrationError> {
+    fn applied(&self, to: &JointConfig, margin: f64) -> Result<JointConfig, CalibrationError> {
         let name = || self.name.clone();
         if self.id != to.id {
             return Err(CalibrationError::Id { joint: name(), expected: to.id, found: self.id });
@@ -165,12 +166,19 @@ impl JointCalibration {
         let ends = [angle(self.range_min), angle(self.range_max)];
         let min_rad = to.min_rad.max(ends[0].min(ends[1]));
         let max_rad = to.max_rad.min(ends[0].max(ends[1]));
-        if max_rad - min_rad < 1e-3 {
+        if max_rad - min_rad < 1e-3 + 2.0 * margin {
             return Err(CalibrationError::NoTravel { joint: name() });
         }
-        let home_rad = to.home_rad.clamp(min_rad, max_rad);
-        let homing_offset = Some(self.homing_offset);
-        let to = to.clone();
-        Ok(JointConfig { zero_ticks, direction, min_rad, max_rad, home_rad, homing_offset, ..to })
+        let within = |angle: f64| angle.clamp(min_rad + margin, max_rad - margin);
+        Ok(JointConfig {
+            zero_ticks,
+            direction,
+            min_rad,
+            max_rad,
+            home_rad: within(to.home_rad),
+            park_rad: to.park_rad.map(within),
+            homing_offset: Some(self.homing_offset),
+            ..to.clone()
+        })
     }
 }

@@ -208,7 +208,9 @@ fn a_calibration_moves_zero_with_the_middle_and_narrows_the_limits() {
         assert!(now.min_rad >= was.min_rad && now.max_rad <= was.max_rad);
         let (lowest, highest) = Calibration::new(now).limits();
         assert!(lowest >= 900 && highest <= 3100, "{}: {lowest} {highest}", now.name);
-        assert!((now.min_rad..=now.max_rad).contains(&now.home_rad));
+        let margin = calibrated.safety.limit_margin_rad;
+        let within = now.min_rad + margin..=now.max_rad - margin;
+        assert!(within.contains(&now.home_rad) && within.contains(&now.park_rad()), "{now:?}");
     }
     let pan = &calibrated.joint[0];
     assert!((pan.max_rad - 1100.0 * RAD_PER_TICK).abs() < 1e-9, "{}", pan.max_rad);
