@@ -434,9 +434,10 @@ fn parse_error(text: &str, path: &Path, error: &toml::de::Error) -> ConfigError 
     ConfigError::Parse { path: path.into(), line, message }
 }
 
-/// The valid key most like the unknown one, both read from serde's message of an unknown field.
+/// The valid key or word most like the unknown one, both read from serde's message about it.
 pub fn nearest_key(message: &str) -> Option<String> {
-    let rest = message.strip_prefix("unknown field ")?;
+    let unknown = ["unknown field ", "unknown variant "];
+    let rest = unknown.iter().find_map(|start| message.strip_prefix(start))?;
     let mut names = rest.split('`').skip(1).step_by(2);
     let unknown = names.next()?;
     names
@@ -488,6 +489,12 @@ mod tests {
             "{error}"
         );
         assert!(error.ends_with("did you mean `rate_hz`?"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_word_is_answered_with_the_nearest_valid_one() {
+        let error = parse(&EMULATED.replacen("\"sts3215\"", "\"sts3125\"", 1)).unwrap_err();
+        assert!(error.to_string().ends_with("did you mean `sts3215`?"), "{error}");
     }
 
     #[test]

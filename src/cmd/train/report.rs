@@ -40,14 +40,14 @@ pub fn run(args: &Args, plan: &Plan, folder: &Folder, context: &Context) -> Resu
     let found =
         shift::report(context.storage.as_ref(), env.as_mut(), &mut policies, to, folder.path())?;
     for policy in &found.policies {
+        let (there, own) = (policy.error_on_expert.mean(), policy.error_on_own.mean());
+        let reached = match env.spec().goal {
+            0 => String::new(),
+            _ => format!("; {} of {} episodes reached their goal", policy.reached, found.episodes),
+        };
+        let name = &policy.name;
         say(format_args!(
-            "{}: error {:.3} on the expert's states, {:.3} on its own; {} of {} episodes reached \
-             their goal",
-            policy.name,
-            policy.error_on_expert.mean(),
-            policy.error_on_own.mean(),
-            policy.reached,
-            found.episodes
+            "{name}: error {there:.3} on the expert's states, {own:.3} on its own{reached}"
         ))?;
     }
     Ok(say(format_args!("{}", folder.path().join("shift.png").display()))?)
