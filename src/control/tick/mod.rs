@@ -223,6 +223,9 @@ impl ControlLoop {
         self.step.position = stack(joints.iter().map(|j| j.position as f32));
         self.step.velocity = stack(joints.iter().map(|j| j.velocity as f32));
         self.step.load = stack(joints.iter().map(|j| j.load as f32));
+        let told = joints.iter().any(|j| j.current.is_some());
+        let currents = joints.iter().map(|j| j.current.map_or(f32::NAN, |amperes| amperes as f32));
+        self.step.current = stack(currents.filter(|_| told));
         self.step.temperature = stack(joints.iter().map(|j| j.temperature as f32));
         let measured = positions(joints);
         self.step.achieved_goal = self.goals.achieved(&measured, start);
