@@ -51,7 +51,7 @@ pub(super) struct Plausibility {
 }
 
 impl Plausibility {
-    /// Forgets everything; the next reading is believed.
+    /// Forgets everything; what the next readings agree on is believed.
     pub(super) fn reset(&mut self) {
         *self = Self::default();
     }
@@ -60,7 +60,7 @@ impl Plausibility {
     pub(super) fn judge(&mut self, reading: Reading, max_velocity: f64) -> Verdict {
         let can_follow = |before: &Reading| follows(before, &reading, max_velocity);
         let [last, older @ ..] = self.believed;
-        if last.is_none_or(|last| can_follow(&last)) {
+        if last.is_some_and(|last| can_follow(&last)) {
             self.believed.rotate_right(1);
             self.believe(reading);
             return Verdict::Plausible;
@@ -77,7 +77,8 @@ impl Plausibility {
             Some(last) if moves(&last, &reading, max_velocity) => {
                 (AGREEING_ON_HEAT, Verdict::Plausible)
             }
-            _ => (AGREEING, Verdict::Jumped),
+            Some(_) => (AGREEING, Verdict::Jumped),
+            None => (AGREEING, Verdict::Plausible),
         };
         if agreeing >= enough {
             self.reset();

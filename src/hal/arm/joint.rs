@@ -13,6 +13,8 @@ use crate::hal::servo::{Model, Register, Unit, trouble};
 
 /// Time for one transaction outside the control loop.
 pub(super) const PATIENCE: Duration = Duration::from_millis(200);
+/// A joint that is not known is asked for where it is this often at most.
+const MOST_READINGS: usize = 12;
 /// How fast a hand moves a joint without torque, at most (rad/s).
 const HAND_VELOCITY: f64 = 15.0;
 /// A driven joint may overshoot its highest speed by this factor.
@@ -157,10 +159,10 @@ impl Joint {
     }
 
     /// Whether its torque is on. One that holds must be where it may be, for its goal will be set.
-    pub(super) fn holds(&self, bus: &mut Bus) -> Result<bool, ArmError> {
+    pub(super) fn holds(&mut self, bus: &mut Bus) -> Result<bool, ArmError> {
         let holds = self.get(bus, &self.model.torque)? == 1;
         if holds {
-            let present = self.get(bus, &self.model.position)?;
+            let present = self.present(bus)?;
             self.check_limits(self.calibration.radians(present))?;
         }
         Ok(holds)
@@ -182,11 +184,26 @@ impl Joint {
     }
 
     /// Sets the goal to where the joint is, within its limits; where it is (rad).
-    pub(super) fn goal_to_present(&self, bus: &mut Bus) -> Result<f64, ArmError> {
-        let present = self.get(bus, &self.model.position)?;
+    pub(super) fn goal_to_present(&mut self, bus: &mut Bus) -> Result<f64, ArmError> {
+        let present = self.present(bus)?;
         let (lowest, highest) = self.calibration.limits();
         self.keep(bus, &self.model.goal, present.clamp(lowest, highest))?;
         Ok(self.calibration.radians(present))
+    }
+
+    /// Where the joint is (ticks), asked until answers agree, whatever was known of it before.
+    fn present(&mut self, bus: &mut Bus) -> Result<i32, ArmError> {
+        let (id, model) = (self.config.id, self.model);
+        self.plausibility.reset();
+        for _ in 0..MOST_READINGS {
+            let answer = bus.read_block(id, model.health, patience(bus))?;
+            if self.take(&answer, false).is_some()
+                && let Some(ticks) = model.position.decode_at(model.motion.address, &answer.data)
+            {
+                return Ok(ticks);
+            }
+        }
+        Err(BusError::NoAnswer { id }.into())
     }
 
     pub(super) fn check_limits(&self, found: f64) -> Result<(), ArmError> {

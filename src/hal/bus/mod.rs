@@ -9,14 +9,17 @@
 mod codec;
 mod error;
 mod many;
+mod patience;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use self::codec::BROADCAST;
 use self::codec::{Codec, Damage, Event, Request, Status};
 pub use self::error::{BusError, Counters};
 pub use self::many::{Ask, Miss};
+use self::patience::Patience;
 use super::port::{Port, PortError};
 use super::servo::{Block, Model, Register, feetech, trouble};
 pub use super::wire::dynamixel::{Keep, Refusal};
@@ -64,17 +67,29 @@ pub struct Bus {
     clock: Arc<dyn Clock>,
     codec: Codec,
     counters: Counters,
+    patience: Patience,
+    /// Until then the wire is taken by what was written.
+    busy_until: Time,
     tag: u8,
+    /// When a request was last left without all of its answers.
+    incomplete: Time,
     fast: bool,
-    /// Nobody answered the last read of several servos.
-    unanswered: bool,
 }
 
 impl Bus {
-    /// The host of the bus at `port`, which lives by `clock`.
-    pub fn new(port: Box<dyn Port>, clock: Arc<dyn Clock>, protocol: Protocol) -> Self {
-        let (codec, counters) = (Codec::new(protocol), Counters::default());
-        Self { port, clock, codec, counters, tag: 0, fast: false, unanswered: false }
+    /// The host of the bus at `port`, which lives by `clock` and carries `baud` bit/s.
+    pub fn new(port: Box<dyn Port>, clock: Arc<dyn Clock>, protocol: Protocol, baud: u32) -> Self {
+        Self {
+            port,
+            clock,
+            codec: Codec::new(protocol),
+            counters: Counters::default(),
+            patience: Patience::new(baud),
+            busy_until: Time::ZERO,
+            tag: 0,
+            incomplete: Time::ZERO,
+            fast: false,
+        }
     }
 
     /// The faults so far.
@@ -118,7 +133,7 @@ impl Bus {
         let now = self.clock.now();
         let mut answers = heapless::Vec::<(u8, Answer), MOST_SERVOS>::new();
         let size = ping_size(self.protocol());
-        self.exchange(size, share(now, deadline, 2), |event, _| {
+        self.exchange(size, Duration::MAX, share(now, deadline, 2), |event, _| {
             if let Ok(status) = event
                 && status.id <= MAX_ID
                 && status.data.len() == size
@@ -267,7 +282,7 @@ impl Bus {
         }
         let Register { address, size, .. } = *register;
         self.codec.emit(&Request::SyncWrite { address, size, blocks: &blocks })?;
-        Ok(self.port.write(self.codec.bytes(), deadline)?)
+        Ok(self.send(deadline)?)
     }
 
     /// Makes a request that is answered without data.
@@ -276,7 +291,7 @@ impl Bus {
             return self.request_one(id, deadline, |_| (request, 0)).map(|answer| answer.status);
         }
         self.codec.emit(&request)?;
-        self.port.write(self.codec.bytes(), deadline)?;
+        self.send(deadline)?;
         Ok(0)
     }
 
@@ -293,7 +308,7 @@ impl Bus {
             self.codec.emit(&request)?;
             let now = self.clock.now();
             let mut found = None;
-            self.exchange(size, share(now, deadline, left), |event, counters| {
+            self.exchange(size, Duration::MAX, share(now, deadline, left), |event, counters| {
                 let status = match event {
                     Err(_) => return ControlFlow::Continue(()),
                     Ok(status) if status.id != id => {
@@ -326,11 +341,25 @@ impl Bus {
         Err(BusError::NoAnswer { id })
     }
 
-    /// Sends the request and hands all that comes to `take`, until it has enough or time is up.
-    /// An answer has at most `size` bytes of data.
+    /// Sends the request.
+    fn send(&mut self, deadline: Time) -> Result<(), PortError> {
+        let bytes = self.codec.bytes();
+        let (len, sent) = (bytes.len(), self.port.write(bytes, deadline));
+        self.occupy(len);
+        sent
+    }
+
+    /// So many bytes were written and take their time on the wire.
+    fn occupy(&mut self, bytes: usize) {
+        self.busy_until = self.busy_until.max(self.clock.now()) + self.patience.wire(bytes);
+    }
+
+    /// Sends the request and hands all that comes to `take`, until it has enough, nothing has come
+    /// for the time of a `pause`, or time is up. An answer has at most `size` bytes of data.
     fn exchange(
         &mut self,
         size: usize,
+        pause: Duration,
         deadline: Time,
         mut take: impl FnMut(Result<Status<'_>, Damage>, &mut Counters) -> ControlFlow<()>,
     ) -> Result<(), PortError> {
@@ -338,17 +367,19 @@ impl Bus {
         self.codec.restart(size);
         let protocol = self.codec.protocol();
         let mut chunk = [0; 256];
-        let mut sent = self.port.write(self.codec.bytes(), deadline);
-        loop {
-            let count = match sent.and_then(|()| self.port.read(&mut chunk, deadline)) {
+        let mut sent = self.send(deadline);
+        let (mut heard, mut late) = (self.busy_until, None);
+        let silent = 'listening: loop {
+            let until = deadline.min(heard + pause);
+            let count = match sent.and_then(|()| self.port.read(&mut chunk, until)) {
                 Ok(count) => count,
-                Err(PortError::TimedOut) => {
-                    self.counters.timeouts += 1;
-                    return Ok(());
-                }
+                Err(PortError::TimedOut) => break true,
                 Err(error) => return Err(error),
             };
             sent = Ok(());
+            let now = self.clock.now();
+            let lag = now.since(heard + self.patience.wire(count));
+            heard = heard.max(now);
             let mut bytes = chunk.get(..count).unwrap_or_default();
             while let Some(event) = self.codec.next(&mut bytes) {
                 self.counters.count(protocol, &event);
@@ -357,15 +388,23 @@ impl Bus {
                     Event::Status(status) => Ok(status),
                     Event::Damage(damage) => Err(damage),
                 };
+                late = late.max(event.is_ok().then_some(lag));
                 if take(event, &mut self.counters).is_break() {
-                    return Ok(());
+                    break 'listening false;
                 }
             }
+        };
+        self.counters.timeouts += u64::from(silent);
+        match late {
+            Some(late) => self.patience.learn(late),
+            None => self.patience.give_up(),
         }
+        Ok(())
     }
 
     fn next_tag(&mut self) {
         self.tag = (self.tag + 1) % TAGS;
+        self.incomplete = self.clock.now();
     }
 }
 

@@ -118,7 +118,7 @@ fn rig(speech: &Speech, lines: impl IntoIterator<Item = Vec<u8>>) -> Rig {
         clock: ManualClock::default(),
     };
     let clock = Arc::new(script.clock.clone());
-    let bus = Bus::new(Box::new(script.clone()), clock, speech.protocol);
+    let bus = Bus::new(Box::new(script.clone()), clock, speech.protocol, 1_000_000);
     Rig { bus, script, deadline: Time::ZERO + Duration::from_millis(9) }
 }
 
