@@ -199,8 +199,8 @@ impl Arm {
         Ok(())
     }
 
-    /// Switches torque. On: each goal is set to where the joint is, and read back, before; the bus
-    /// watchdog of servos that have one is armed, and read back, after. Off: a broadcast first,
+    /// Switches torque. On: limits are set as by [`open`](Self::open), and each goal to where the
+    /// joint is, and read back, before; the bus watchdog of servos that have one is armed, and read back, after. Off: a broadcast first,
     /// then each servo until it confirms; no error stops the rest.
     ///
     /// # Errors
@@ -219,7 +219,9 @@ impl Arm {
 
     fn hold(&mut self) -> Result<(), ArmError> {
         for joint in &mut self.joints {
-            joint.settle(&mut self.bus)?;
+            // Again, for a servo that lost its power meanwhile knows no limits, and what waited for
+            // the torque to be off.
+            joint.set_up(&mut self.bus)?;
             let present = joint.goal_to_present(&mut self.bus)?;
             joint.check_limits(present)?;
         }
@@ -271,6 +273,7 @@ impl Arm {
         let (mut holding, mut fast) = (0, true);
         for joint in &mut self.joints {
             holding += usize::from(joint.set_up(&mut self.bus)?);
+            joint.goal_to_present(&mut self.bus)?;
             fast &= joint.answers_fast(&mut self.bus)?;
         }
         self.held = holding == self.joints.len();

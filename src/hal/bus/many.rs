@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::codec::{Damage, Request, Status};
 use super::error::Counters;
+use super::patience::Expected;
 use super::{Answer, Bus, BusError, MAX_READ, TAGS, answer, tagged};
 use crate::clock::Time;
 use crate::config::Protocol;
@@ -106,7 +107,7 @@ impl Bus {
                 self.read_group(&group, pass, until, &mut gathered)?;
                 open = rest;
             }
-            if gathered.missing().next().is_none() || self.clock.now() >= deadline {
+            if gathered.complete() || self.clock.now() >= deadline {
                 break;
             }
             self.counters.retries += u64::from(pass < PASSES);
@@ -145,8 +146,8 @@ impl Bus {
         (group, rest)
     }
 
-    /// One request of the servos in `group` and its answers, unless none can come before the
-    /// deadline anymore.
+    /// One request of the servos in `group` and its answers; when none of them can come before the
+    /// deadline anymore, only those to earlier requests.
     fn read_group<B: FnMut(usize, &Answer) -> bool>(
         &mut self,
         group: &[Ask],
@@ -154,45 +155,49 @@ impl Bus {
         deadline: Time,
         gathered: &mut Gathered<'_, B>,
     ) -> Result<(), BusError> {
-        let ids: JointVec<u8> = group.iter().map(|ask| ask.id).collect();
-        let blocks: JointVec<Block> = group.iter().map(|ask| tagged(ask.block, self.tag)).collect();
-        let uniform = blocks.first().filter(|first| blocks.iter().all(|b| b == *first)).copied();
         // A servo that does not answer breaks the chain of a common answer.
-        let fast = self.fast && pass == 1;
-        self.codec.emit(&match (uniform, ids.as_slice()) {
-            (Some(block), [id]) => Request::Read { id: *id, block },
-            (Some(block), ids) => Request::SyncRead { block, ids, fast },
-            (None, ids) => Request::BulkRead { ids, blocks: &blocks, fast },
-        })?;
-        let now = self.clock.now();
-        let data: usize = blocks.iter().map(|block| usize::from(block.size)).sum();
-        let all = self.patience.wire(data + group.len() * self.codec.overhead());
-        let asked = self.busy_until.max(now) + self.patience.wire(self.codec.bytes().len());
-        if pass > 1 && asked + all > deadline {
-            return Ok(());
+        let expected = self.emit_read(group, self.fast && pass == 1)?;
+        let (now, tag) = (self.clock.now(), self.tag);
+        let bytes = self.codec.bytes().len() + expected.bytes;
+        if pass > 1 && self.busy_until.max(now) + self.patience.wire(bytes) > deadline {
+            return Ok(self.listen(None, deadline, |event, counters| {
+                gathered.take(event, None, counters);
+                if gathered.complete() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })?);
         }
-        let (pause, until) = match self.patience.margin() {
-            Some(margin) => (all + margin, deadline),
-            None if pass == PASSES => (Duration::MAX, deadline),
-            None => (Duration::MAX, now + deadline.since(now) * UNKNOWN.0 / UNKNOWN.1),
-        };
-        let tag = self.tag;
+        let cut = pass < PASSES && !self.patience.learned();
+        let left = deadline.since(now);
+        let until = if cut { now + left * UNKNOWN.0 / UNKNOWN.1 } else { deadline };
         gathered.tags |= 1 << tag;
-        let longest = group.iter().map(|ask| ask.block.size).max().unwrap_or(0) + TAGS - 1;
-        let mut awaited = ids.clone();
-        self.exchange(longest.into(), pause, until, |event, counters| {
-            let Some(id) = gathered.take(event, tag, now, counters) else {
-                return ControlFlow::Continue(());
-            };
-            awaited.retain(|other| *other != id);
+        let size = group.iter().map(|ask| ask.block.size).max().unwrap_or(0) + TAGS - 1;
+        let mut awaited: JointVec<u8> = group.iter().map(|ask| ask.id).collect();
+        let last = awaited.last().copied();
+        self.exchange(size.into(), Some(expected), until, |event, counters| {
+            let answered = gathered.take(event, Some((tag, now)), counters);
+            awaited.retain(|id| Some(*id) != answered);
             // Servos answer in the order asked: after the last nobody follows.
-            let done = awaited.is_empty() || ids.last() == Some(&id);
+            let done = awaited.is_empty() || answered.is_some() && answered == last;
             if done { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
         if !awaited.is_empty() {
             self.next_tag();
         }
         Ok(())
+    }
+
+    /// Makes the request of the servos in `group`, with this tag; what is to come.
+    fn emit_read(&mut self, group: &[Ask], fast: bool) -> Result<Expected, BusError> {
+        let ids: JointVec<u8> = group.iter().map(|ask| ask.id).collect();
+        let blocks: JointVec<Block> = group.iter().map(|ask| tagged(ask.block, self.tag)).collect();
+        let uniform = blocks.first().filter(|first| blocks.iter().all(|b| b == *first)).copied();
+        self.codec.emit(&match (uniform, ids.as_slice()) {
+            (Some(block), [id]) => Request::Read { id: *id, block },
+            (Some(block), ids) => Request::SyncRead { block, ids, fast },
+            (None, ids) => Request::BulkRead { ids, blocks: &blocks, fast },
+        })?;
+        let packets = blocks.iter().map(|block| usize::from(block.size) + self.codec.overhead());
+        let (bytes, longest) = (packets.clone().sum(), packets.max().unwrap_or(0));
+        Ok(Expected { bytes, piece: if fast { bytes } else { longest } })
     }
 }
 
@@ -212,13 +217,16 @@ impl<B: FnMut(usize, &Answer) -> bool> Gathered<'_, B> {
         asked.filter(|(_, answer)| answer.is_err()).map(|(ask, _)| *ask)
     }
 
-    /// Takes what came after the request of this tag; who answered this request, if it was that.
+    fn complete(&self) -> bool {
+        self.missing().next().is_none()
+    }
+
+    /// Takes what came after a request with its tag and time; who answered it, if it was that.
     /// An answer to an earlier request of this reading is as good, but not as fresh.
     fn take(
         &mut self,
         event: Result<Status<'_>, Damage>,
-        tag: u8,
-        asked: Time,
+        request: Option<(u8, Time)>,
         counters: &mut Counters,
     ) -> Option<u8> {
         let id = match &event {
@@ -226,26 +234,21 @@ impl<B: FnMut(usize, &Answer) -> bool> Gathered<'_, B> {
             Err(Damage::Checksum { id }) => *id,
             Err(_) => return None,
         };
-        let known = self.asks.iter().zip(&mut self.answers).enumerate();
-        let Some((place, (ask, slot))) = known.into_iter().find(|(_, (ask, _))| ask.id == id)
-        else {
+        let mut asked = self.asks.iter().zip(&mut self.answers).enumerate();
+        let Some((place, (ask, slot))) = asked.find(|(_, (ask, _))| ask.id == id) else {
             counters.wrong_id += u64::from(event.is_ok());
             return None;
         };
         let is_of = |tag, data: &[u8]| usize::from(tagged(ask.block, tag).size) == data.len();
-        let mut current = false;
-        let found = match event {
-            Err(_) => Err(Miss::Checksum),
-            Ok(status) if status.refusal.is_some() => {
-                current = true;
-                Err(Miss::Refused)
-            }
+        let (found, this) = match event {
+            Err(_) => (Err(Miss::Checksum), false),
+            Ok(status) if status.refusal.is_some() => (Err(Miss::Refused), true),
             Ok(status) => {
-                current = is_of(tag, status.data);
+                let this = request.filter(|(tag, _)| is_of(*tag, status.data));
                 let earlier = (0..TAGS).any(|t| self.tags & 1 << t != 0 && is_of(t, status.data));
-                let asked = if current { asked } else { self.begun };
+                let asked = this.map_or(self.begun, |(_, asked)| asked);
                 let answer = answer(&status, ask.block.size.into(), asked);
-                if current || earlier { Ok(answer) } else { Err(Miss::Length) }
+                (if earlier { Ok(answer) } else { Err(Miss::Length) }, this.is_some())
             }
         };
         counters.wrong_length += u64::from(found == Err(Miss::Length));
@@ -256,7 +259,7 @@ impl<B: FnMut(usize, &Answer) -> bool> Gathered<'_, B> {
                 false => Err(Miss::Implausible),
             });
         }
-        current.then_some(id)
+        this.then_some(id)
     }
 }
 

@@ -5,6 +5,18 @@
 //! purged. Sizes must be as asked. And after each transaction that was not answered in full, reads
 //! ask for another number of bytes than the one before: an answer that comes late has the wrong
 //! length. (Answers carry no address in either protocol.)
+//!
+//! A read of several servos within one tick asks again, until its deadline, those of whom nothing
+//! valid and plausible came:
+//!
+//! 1. All are asked at once, in the form with one common answer where the servos know it.
+//! 2. When nothing comes for longer than the wire takes and answers were late so far (`patience`),
+//!    nobody follows. Those missing are asked again, the plain way, for in a common answer one that
+//!    is missing hides all behind it. Answers to an earlier request of the same read count too: asking
+//!    too early costs a request, not the answer.
+//! 3. When nobody answered at all, the servos may be waiting for the end of a request whose length
+//!    was damaged: before they are asked again, Feetech's are sent enough bytes to end it.
+//! 4. What cannot be answered before the deadline is not asked; what was asked may still come.
 
 mod codec;
 mod error;
@@ -13,13 +25,12 @@ mod patience;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Duration;
 
 pub use self::codec::BROADCAST;
 use self::codec::{Codec, Damage, Event, Request, Status};
 pub use self::error::{BusError, Counters};
 pub use self::many::{Ask, Miss};
-use self::patience::Patience;
+use self::patience::{Expected, Patience};
 use super::port::{Port, PortError};
 use super::servo::{Block, Model, Register, feetech, trouble};
 pub use super::wire::dynamixel::{Keep, Refusal};
@@ -133,7 +144,7 @@ impl Bus {
         let now = self.clock.now();
         let mut answers = heapless::Vec::<(u8, Answer), MOST_SERVOS>::new();
         let size = ping_size(self.protocol());
-        self.exchange(size, Duration::MAX, share(now, deadline, 2), |event, _| {
+        self.exchange(size, None, share(now, deadline, 2), |event, _| {
             if let Ok(status) = event
                 && status.id <= MAX_ID
                 && status.data.len() == size
@@ -308,7 +319,7 @@ impl Bus {
             self.codec.emit(&request)?;
             let now = self.clock.now();
             let mut found = None;
-            self.exchange(size, Duration::MAX, share(now, deadline, left), |event, counters| {
+            self.exchange(size, None, share(now, deadline, left), |event, counters| {
                 let status = match event {
                     Err(_) => return ControlFlow::Continue(()),
                     Ok(status) if status.id != id => {
@@ -354,32 +365,55 @@ impl Bus {
         self.busy_until = self.busy_until.max(self.clock.now()) + self.patience.wire(bytes);
     }
 
-    /// Sends the request and hands all that comes to `take`, until it has enough, nothing has come
-    /// for the time of a `pause`, or time is up. An answer has at most `size` bytes of data.
+    /// Sends the request and listens; an answer has at most `size` bytes of data.
     fn exchange(
         &mut self,
         size: usize,
-        pause: Duration,
+        expected: Option<Expected>,
         deadline: Time,
-        mut take: impl FnMut(Result<Status<'_>, Damage>, &mut Counters) -> ControlFlow<()>,
+        take: impl FnMut(Result<Status<'_>, Damage>, &mut Counters) -> ControlFlow<()>,
     ) -> Result<(), PortError> {
         self.counters.stale_bytes += self.port.purge()? as u64;
         self.codec.restart(size);
+        match self.send(deadline) {
+            Ok(()) => self.listen(expected, deadline, take),
+            Err(PortError::TimedOut) => {
+                self.counters.timeouts += 1;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Hands all that comes to `take`, until it has enough, nothing comes for longer than it should
+    /// take what is expected, or time is up.
+    fn listen(
+        &mut self,
+        mut expected: Option<Expected>,
+        deadline: Time,
+        mut take: impl FnMut(Result<Status<'_>, Damage>, &mut Counters) -> ControlFlow<()>,
+    ) -> Result<(), PortError> {
         let protocol = self.codec.protocol();
         let mut chunk = [0; 256];
-        let mut sent = self.send(deadline);
-        let (mut heard, mut late) = (self.busy_until, None);
-        let silent = 'listening: loop {
-            let until = deadline.min(heard + pause);
-            let count = match sent.and_then(|()| self.port.read(&mut chunk, until)) {
+        let (mut heard, mut latest) = (self.busy_until, None);
+        loop {
+            let pause = expected.and_then(|expected| self.patience.pause(expected));
+            let until = pause.map_or(deadline, |pause| deadline.min(heard + pause));
+            let count = match self.port.read(&mut chunk, until) {
                 Ok(count) => count,
-                Err(PortError::TimedOut) => break true,
+                Err(PortError::TimedOut) => {
+                    self.counters.timeouts += 1;
+                    if latest.is_none() {
+                        self.patience.give_up();
+                    }
+                    return Ok(());
+                }
                 Err(error) => return Err(error),
             };
-            sent = Ok(());
             let now = self.clock.now();
-            let lag = now.since(heard + self.patience.wire(count));
+            latest = latest.max(Some(now.since(heard + self.patience.wire(count))));
             heard = heard.max(now);
+            expected = expected.map(|expected| expected.without(count));
             let mut bytes = chunk.get(..count).unwrap_or_default();
             while let Some(event) = self.codec.next(&mut bytes) {
                 self.counters.count(protocol, &event);
@@ -388,18 +422,12 @@ impl Bus {
                     Event::Status(status) => Ok(status),
                     Event::Damage(damage) => Err(damage),
                 };
-                late = late.max(event.is_ok().then_some(lag));
                 if take(event, &mut self.counters).is_break() {
-                    break 'listening false;
+                    self.patience.learn(latest.unwrap_or_default());
+                    return Ok(());
                 }
             }
-        };
-        self.counters.timeouts += u64::from(silent);
-        match late {
-            Some(late) => self.patience.learn(late),
-            None => self.patience.give_up(),
         }
-        Ok(())
     }
 
     fn next_tag(&mut self) {

@@ -20,6 +20,22 @@ pub(super) struct Patience {
     doublings: u32,
 }
 
+/// What is to come.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Expected {
+    /// Bytes in all.
+    pub bytes: usize,
+    /// Of them as many as may come at once, after nothing.
+    pub piece: usize,
+}
+
+impl Expected {
+    /// So many of the bytes have come.
+    pub fn without(self, bytes: usize) -> Self {
+        Self { bytes: self.bytes.saturating_sub(bytes), ..self }
+    }
+}
+
 impl Patience {
     /// On a wire of so many bit/s.
     pub fn new(baud: u32) -> Self {
@@ -37,10 +53,20 @@ impl Patience {
         (time.as_nanos() / self.byte.as_nanos().max(1)) as usize
     }
 
-    /// How late an answer may be; `None` as long as there was no answer.
-    pub fn margin(&self) -> Option<Duration> {
+    /// How long nothing may come before what is expected; `None` as long as there was no answer.
+    pub fn pause(&self, expected: Expected) -> Option<Duration> {
+        Some(self.wire(expected.bytes.min(expected.piece)) + self.margin()?)
+    }
+
+    /// How late an answer may be.
+    fn margin(&self) -> Option<Duration> {
         let (mean, deviation) = self.late?;
         Some((mean + GRAIN.max(4 * deviation)) * (1 << self.doublings))
+    }
+
+    /// Whether there were answers to learn from.
+    pub fn learned(&self) -> bool {
+        self.late.is_some()
     }
 
     /// An answer came so much later than the wire alone would have it.
