@@ -229,6 +229,8 @@ fn an_arm_of_two_models_is_read_in_si_units_supply_and_temperature_in_turn() {
         servo.set(&x::PRESENT_LOAD, 500);
         servo.set(&x::PRESENT_TEMPERATURE, 31);
     });
+    // As long as a hand takes for it.
+    koch.clock.sleep_until(koch.clock.now() + std::time::Duration::from_millis(100));
     let mut state = ArmState::default();
     for tick in 1..=6 {
         let before = koch.clock.now();

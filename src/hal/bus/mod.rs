@@ -413,6 +413,8 @@ impl Bus {
             let now = self.clock.now();
             latest = latest.max(Some(now.since(heard + self.patience.wire(count))));
             heard = heard.max(now);
+            // Who is heard has the wire.
+            self.busy_until = self.busy_until.min(now);
             expected = expected.map(|expected| expected.without(count));
             let mut bytes = chunk.get(..count).unwrap_or_default();
             while let Some(event) = self.codec.next(&mut bytes) {
