@@ -10,6 +10,7 @@ mod beside;
 mod envs;
 mod learning;
 mod loading;
+mod log;
 mod measure;
 mod peers;
 mod updates;
@@ -24,7 +25,7 @@ use regoal::storage::Disk;
 /// How the names of a benchmark's figures begin, and what measures them.
 type Benchmark = (&'static str, fn(&Setup) -> Vec<Figure>);
 
-const BENCHMARKS: [Benchmark; 23] = [
+const BENCHMARKS: [Benchmark; 24] = [
     ("train_step/mlp/32/", |setup| learning::mlp_steps(setup, 32, 1)),
     ("train_step/mlp/256/", |setup| learning::mlp_steps(setup, 256, 1)),
     ("train_step/mlp/256/2_threads/", |setup| learning::mlp_steps(setup, 256, 2)),
@@ -44,6 +45,7 @@ const BENCHMARKS: [Benchmark; 23] = [
     ("env/four_rooms", |_| envs::four_rooms()),
     ("env/four_rooms/raster", |_| envs::raster()),
     ("tick/arm_reach", arm::tick),
+    ("log/handover/", log::handover),
     ("update/ddpg_her/256", |setup| updates::ddpg_her(setup, 256)),
     ("update/ddpg_her/64", |setup| updates::ddpg_her(setup, 64)),
     ("update/goalgail/256", updates::goalgail),
