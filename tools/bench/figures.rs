@@ -10,6 +10,7 @@ mod beside;
 mod envs;
 mod learning;
 mod loading;
+mod log;
 mod measure;
 mod peers;
 mod pty;
@@ -46,6 +47,7 @@ const BENCHMARKS: [Benchmark; 24] = [
     ("env/four_rooms", |_| envs::four_rooms()),
     ("env/four_rooms/raster", |_| envs::raster()),
     ("tick/arm_reach", arm::tick),
+    ("log/handover/", log::handover),
     ("update/ddpg_her/256", |setup| updates::ddpg_her(setup, 256)),
     ("update/ddpg_her/64", |setup| updates::ddpg_her(setup, 64)),
     ("update/goalgail/256", updates::goalgail),
