@@ -311,28 +311,6 @@ fn outcome_json(outcome: &Outcome) -> Value {
     })
 }
 
-/// Reads all episodes of some folders; a damaged one is used as far as it is proven, and told about.
-///
-/// # Errors
-/// A folder or file cannot be read.
-pub fn read_all(storage: &dyn Storage, folders: &[PathBuf]) -> anyhow::Result<Vec<Episode>> {
-    let mut episodes = Vec::new();
-    for folder in folders {
-        for summary in list(storage, folder)? {
-            match Episode::read(storage, &summary.path) {
-                Ok(episode) => {
-                    if let Some(damage) = &episode.damage {
-                        log::warn!("{}: {damage}; using what is whole", summary.path.display());
-                    }
-                    episodes.push(episode);
-                }
-                Err(error) => log::warn!("left out: {error}"),
-            }
-        }
-    }
-    Ok(episodes)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;

@@ -21,7 +21,7 @@ mod schema;
 mod step;
 mod write;
 
-pub use dataset::{Summary, list, repair};
+pub use dataset::{Summary, list, paths, repair};
 pub use error::EpisodeError;
 pub use header::{EpisodeHeader, Outcome, Reason, Source, Split, reason};
 pub use log::{LogStatus, LogThread, LogWriter};
