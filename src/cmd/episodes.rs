@@ -1,4 +1,6 @@
-//! `regoal episodes ls|show|repair`: what is in a dataset, what is in an episode, and mending it.
+//! `regoal episodes ls|show|relabel|repair`: what is in a dataset, what is in an episode, and mending it.
+
+pub mod relabel;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -36,6 +38,8 @@ pub enum Args {
         #[arg(long)]
         json: bool,
     },
+    /// Shows what hindsight makes of the goals in a folder of episodes
+    Relabel(relabel::Args),
     /// Mends damaged episodes: what is whole is written anew, the original is kept beside it.
     ///
     /// Example: regoal episodes repair episodes/episode-000007.mcap
@@ -55,6 +59,7 @@ pub fn run(args: &Args, context: &super::Context) -> anyhow::Result<()> {
     match args {
         Args::Ls { folder, json } => ls(storage, folder, *json, &mut out),
         Args::Show { file, json } => show(storage, file, *json, &mut out),
+        Args::Relabel(args) => relabel::run(args, storage, &mut out),
         Args::Repair { files } => files.iter().try_for_each(|file| {
             let found = repair(storage, file)?.map_or("whole".into(), |d| format!("mended: {d}"));
             Ok(writeln!(out, "{}: {found}", file.display())?)

@@ -5,7 +5,7 @@ mod replay;
 mod trajectory;
 mod transitions;
 
-pub use hindsight::{Hindsight, Strategy};
+pub use hindsight::{Hindsight, Strategy, StrategyError};
 pub use replay::{Mix, ReplayBuffer, Sample};
 pub use trajectory::{Trajectory, TrajectoryError};
 pub use transitions::Transitions;

@@ -4,6 +4,7 @@ use rand::RngExt as _;
 
 use super::hindsight::{Hindsight, Source};
 use super::{Trajectory, TrajectoryError, reached};
+use crate::os::{prefetch, read_anywhere};
 use crate::rng::Rng;
 
 /// One transition with the goal it is learned with.
@@ -21,6 +22,11 @@ pub struct Sample<'a> {
 }
 
 impl Sample<'_> {
+    /// Whether hindsight put another goal in the desired one's place.
+    pub fn relabelled(&self) -> bool {
+        !std::ptr::eq(self.goal, self.trajectory.desired_goal())
+    }
+
     /// How many steps from here the goal is achieved, `k`. The wish of a demonstration is achieved
     /// at its end; so, at best, is another episode's goal.
     pub fn horizon(&self) -> usize {
@@ -47,11 +53,17 @@ pub struct ReplayBuffer {
     desired_goals: Vec<f32>,
     /// `starts[e]` transitions lie before episode `e`.
     starts: Vec<usize>,
-    /// The episode of each transition, `[N]`.
-    episodes: Vec<u32>,
+    /// The episode of each [`STRIDE`]th transition: few enough numbers to stay in the processor's
+    /// caches.
+    near: Vec<u32>,
+    /// N.
+    transitions: usize,
     /// Numbers in an observation, a goal and an action.
     sizes: [usize; 3],
 }
+
+/// Transitions between two entries of the table that finds episodes.
+const STRIDE: usize = 32;
 
 /// A transition and the place of its goal.
 #[derive(Debug, Clone, Copy, Default)]
@@ -90,14 +102,24 @@ impl ReplayBuffer {
             return Err(TrajectoryError::Sizes { expected: self.sizes, found });
         }
         let episode = self.starts.len() as u32;
-        self.starts.push(self.transitions());
-        self.episodes.extend(std::iter::repeat_n(episode, trajectory.last()));
+        self.starts.push(self.transitions);
+        self.transitions += trajectory.last();
+        self.near.resize(self.transitions.div_ceil(STRIDE), episode);
         let [observations, achieved_goals, actions, desired_goal] = trajectory.parts();
-        self.observations.extend_from_slice(observations);
-        self.achieved_goals.extend_from_slice(achieved_goals);
-        self.actions.extend_from_slice(actions);
-        self.desired_goals.extend_from_slice(desired_goal);
+        append(&mut self.observations, observations);
+        append(&mut self.achieved_goals, achieved_goals);
+        append(&mut self.actions, actions);
+        append(&mut self.desired_goals, desired_goal);
         Ok(())
+    }
+
+    /// The episode of a transition.
+    #[inline]
+    fn episode(&self, transition: usize) -> usize {
+        let entry = transition / STRIDE;
+        let first = self.near[entry] as usize;
+        let last = self.near.get(entry + 1).map_or(self.starts.len() - 1, |last| *last as usize);
+        first + self.starts[first + 1..=last].partition_point(|start| *start <= transition)
     }
 
     /// The episodes, in the order that they came in.
@@ -120,13 +142,14 @@ impl ReplayBuffer {
     }
 
     /// The last time `T` of an episode.
+    #[inline]
     fn last(&self, episode: usize) -> usize {
-        self.starts.get(episode + 1).unwrap_or(&self.transitions()) - self.starts[episode]
+        self.starts.get(episode + 1).unwrap_or(&self.transitions) - self.starts[episode]
     }
 
     /// Transitions over all episodes.
     pub fn transitions(&self) -> usize {
-        self.episodes.len()
+        self.transitions
     }
 
     /// All numbers, in the order of [`Trajectory::PARTS`]: each part of all episodes, one episode
@@ -156,21 +179,23 @@ impl ReplayBuffer {
     /// [`sample`](Self::sample) as places.
     #[inline]
     pub(super) fn draw(&self, hindsight: &Hindsight, rng: &mut Rng) -> Option<Draw> {
-        if self.episodes.is_empty() {
+        if self.transitions == 0 {
             return None;
         }
+        let Some(tolerance) = hindsight.already_achieved else {
+            return Some(self.draw_any(hindsight, rng));
+        };
         let achieved = |draw: &Draw| {
-            let achieved =
-                |tolerance| reached(self.achieved(draw.row()), self.goal(draw), tolerance);
-            draw.achieved.is_some() && hindsight.already_achieved.is_some_and(achieved)
+            let now = self.achieved(draw.row());
+            draw.achieved.is_some() && reached(now, self.goal(draw), tolerance)
         };
         (0..100).map(|_| self.draw_any(hindsight, rng)).find(|draw| !achieved(draw))
     }
 
     #[inline]
     fn draw_any(&self, hindsight: &Hindsight, rng: &mut Rng) -> Draw {
-        let transition = rng.random_range(0..self.transitions());
-        let episode = self.episodes[transition] as usize;
+        let transition = rng.random_range(0..self.transitions);
+        let episode = self.episode(transition);
         let start = self.starts[episode];
         let source = if rng.random_bool(hindsight.probability.clamp(0.0, 1.0)) {
             hindsight.strategy.draw(transition - start, self.last(episode), rng)
@@ -181,22 +206,45 @@ impl ReplayBuffer {
             Source::Desired => (None, false),
             Source::Same(at) => (Some(start + episode + at), true),
             Source::Anywhere => {
-                let other = rng.random_range(0..self.transitions());
-                (Some(other + self.episodes[other] as usize), false)
+                let other = rng.random_range(0..self.transitions);
+                (Some(other + self.episode(other)), false)
             }
         };
         Draw { transition, episode, achieved, own }
     }
 
     /// A row of achieved goals.
+    #[inline]
     fn achieved(&self, row: usize) -> &[f32] {
         &self.achieved_goals[row * self.sizes[1]..(row + 1) * self.sizes[1]]
     }
 
+    /// Has the processor fetch what a draw will be copied from.
+    #[inline]
+    pub(super) fn prefetch(&self, draw: &Draw) {
+        let ([o, g, a], row) = (self.sizes, draw.row());
+        prefetch(&self.observations[row * o..(row + 2) * o]);
+        prefetch(&self.achieved_goals[row * g..(row + 2) * g]);
+        prefetch(&self.actions[draw.transition * a..(draw.transition + 1) * a]);
+        prefetch(self.goal(draw));
+    }
+
+    #[inline]
     fn goal(&self, draw: &Draw) -> &[f32] {
         let desired = || &self.desired_goals[draw.episode * self.sizes[1]..][..self.sizes[1]];
         draw.achieved.map_or_else(desired, |row| self.achieved(row))
     }
+}
+
+/// Appends to a column. It grows by copies: pages that are moved stay small.
+fn append(column: &mut Vec<f32>, rows: &[f32]) {
+    if column.capacity() - column.len() < rows.len() {
+        let mut larger = Vec::with_capacity(2 * column.len() + rows.len());
+        read_anywhere(&mut larger);
+        larger.append(column);
+        *column = larger;
+    }
+    column.extend_from_slice(rows);
 }
 
 /// Demonstrations and own attempts that share batches.

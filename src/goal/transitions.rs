@@ -27,7 +27,7 @@ pub struct Transitions {
     pub demonstrated: Vec<f32>,
 }
 
-/// Rows that are drawn before they are copied: the copies wait for memory together.
+/// Rows that are drawn, and fetched from memory all at once, before they are copied.
 const BLOCK: usize = 64;
 
 impl Transitions {
@@ -71,6 +71,7 @@ impl Transitions {
             let mut drawn = 0;
             for place in &mut block[..left.min(BLOCK)] {
                 let Some(draw) = from.draw(hindsight, rng) else { break };
+                from.prefetch(&draw);
                 *place = draw;
                 drawn += 1;
             }

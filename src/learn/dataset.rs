@@ -15,8 +15,7 @@ const MAX_GAP: u64 = 3;
 /// Shorter pieces teach nothing.
 const MIN_STEPS: usize = 10;
 
-/// The usable pieces of an episode, for a policy of this description: cut where ticks are missing or
-/// torque was off.
+/// The usable [`pieces`] of an episode, for a policy of this description.
 ///
 /// The action at a time is the change of the goal positions that was really sent, not the one wished
 /// for: what the gate changed or refused was never tried.
@@ -31,15 +30,16 @@ pub fn trajectories(episode: &Episode, spec: &PolicySpec) -> Result<Vec<Trajecto
         policy: format!("{} with joints {}", spec.model, spec.joints.join(", ")),
         robot: format!("`{}` with joints {}", episode.header.robot, joints.join(", ")),
     })?;
+    pieces(episode).map(|piece| trajectory(piece, spec, &places)).collect()
+}
+
+/// The usable pieces of an episode: cut where ticks are missing or torque was off, and long enough to
+/// teach something.
+pub fn pieces(episode: &Episode) -> impl Iterator<Item = &[Step]> {
     let follows = |a: &Step, b: &Step| {
         !a.sent.is_empty() && !b.sent.is_empty() && b.tick.saturating_sub(a.tick) <= MAX_GAP
     };
-    episode
-        .steps
-        .chunk_by(follows)
-        .filter(|piece| piece.len() >= MIN_STEPS)
-        .map(|piece| trajectory(piece, spec, &places))
-        .collect()
+    episode.steps.chunk_by(follows).filter(|piece| piece.len() >= MIN_STEPS)
 }
 
 fn trajectory(
