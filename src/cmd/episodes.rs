@@ -38,7 +38,15 @@ pub enum Args {
         #[arg(long)]
         json: bool,
     },
-    /// Shows what hindsight makes of the goals in a folder of episodes
+    /// Shows what hindsight makes of the goals in a folder of episodes. Nothing is written into the folder:
+    /// training draws goals anew with every batch.
+    ///
+    /// Each sample is a transition whose goal is, with the probability given, one that its episode
+    /// achieved: later on (`future`, `geometric:GAMMA`), at its end (`final`), at any time (`episode`), or
+    /// that any episode achieved (`random`). A good strategy leaves goals at many distances and makes a
+    /// few percent of the transitions succeed; where most succeed at once, the goals are too near.
+    ///
+    /// Example: regoal episodes relabel --preview regoal-demo/attempts --strategy geometric:0.95
     Relabel(relabel::Args),
     /// Mends damaged episodes: what is whole is written anew, the original is kept beside it.
     ///

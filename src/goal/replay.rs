@@ -113,6 +113,20 @@ impl ReplayBuffer {
         Ok(())
     }
 
+    /// Makes room for so many more episodes like those before, so that the columns need not be moved
+    /// when they grow. Room that is never used takes no memory.
+    pub fn reserve(&mut self, episodes: usize) {
+        let known = self.starts.len().max(1);
+        for column in [
+            &mut self.observations,
+            &mut self.achieved_goals,
+            &mut self.actions,
+            &mut self.desired_goals,
+        ] {
+            grow(column, column.len().div_ceil(known).saturating_mul(episodes));
+        }
+    }
+
     /// The episode of a transition.
     #[inline]
     fn episode(&self, transition: usize) -> usize {
@@ -236,15 +250,23 @@ impl ReplayBuffer {
     }
 }
 
-/// Appends to a column. It grows by copies: pages that are moved stay small.
+/// Appends to a column.
 fn append(column: &mut Vec<f32>, rows: &[f32]) {
     if column.capacity() - column.len() < rows.len() {
-        let mut larger = Vec::with_capacity(2 * column.len() + rows.len());
+        grow(column, column.len() + rows.len());
+    }
+    column.extend_from_slice(rows);
+}
+
+/// Makes room for `more` numbers, if there is memory for them, by a copy: pages that are moved stay
+/// small.
+fn grow(column: &mut Vec<f32>, more: usize) {
+    let mut larger = Vec::new();
+    if larger.try_reserve_exact(column.len().saturating_add(more)).is_ok() {
         read_anywhere(&mut larger);
         larger.append(column);
         *column = larger;
     }
-    column.extend_from_slice(rows);
 }
 
 /// Demonstrations and own attempts that share batches.

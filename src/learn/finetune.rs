@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::gcbc::{Fit, Gcbc, OnProgress};
 use super::{LearnError, dataset};
 use crate::engine::Engine;
-use crate::episode::{Episode, EpisodeHeader, Source, Split};
+use crate::episode::{Episode, EpisodeHeader, Source, Split, paths};
 use crate::goal::{Mix, ReplayBuffer, Trajectory};
 use crate::onnx::{Graph, Verified, advice, lost, splice, splice_metadata, summary};
 use crate::policy::{METADATA_KEY, PolicySpec, id_of};
@@ -86,7 +86,7 @@ impl Experience {
     pub fn of(episodes: &[Episode], spec: &PolicySpec) -> Result<Self, LearnError> {
         let mut all = Self::default();
         for episode in episodes {
-            all.add(usable(episode, spec))?;
+            all.add(usable(episode, spec), episodes.len())?;
         }
         Ok(all)
     }
@@ -102,21 +102,30 @@ impl Experience {
         spec: &PolicySpec,
     ) -> Result<Self, LearnError> {
         let mut all = Self::default();
+        let mut files = 0;
+        for folder in folders {
+            files += paths(storage, folder)?.len();
+        }
         for folder in folders {
             let of = |episode: Episode| usable(&episode, spec);
-            dataset::read_each(storage, folder, of, |pieces| all.add(pieces))?;
+            dataset::read_each(storage, folder, of, |pieces| all.add(pieces, files))?;
         }
         Ok(all)
     }
 
-    fn add(&mut self, usable: Usable) -> Result<(), LearnError> {
+    /// Adds one of about so many episodes.
+    fn add(&mut self, usable: Usable, episodes: usize) -> Result<(), LearnError> {
         let Some((kind, pieces)) = usable? else { return Ok(()) };
         let buffer = match kind {
             Use::Demonstration => &mut self.demonstrations,
             Use::Attempt => &mut self.attempts,
             Use::Validation => &mut self.validation,
         };
+        let first = buffer.transitions() == 0;
         pieces.iter().try_for_each(|piece| buffer.push(piece))?;
+        if first {
+            buffer.reserve(episodes * pieces.len());
+        }
         self.counts[kind as usize] += usize::from(!pieces.is_empty());
         Ok(())
     }

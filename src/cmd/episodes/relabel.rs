@@ -14,15 +14,7 @@ use crate::learn::{LearnError, dataset};
 use crate::rng::{Stream, stream};
 use crate::storage::Storage;
 
-/// Shows what hindsight makes of the goals in a folder of episodes. Nothing is written into the folder:
-/// training draws goals anew with every batch.
-///
-/// Each sample is a transition whose goal is, with the probability given, one that its episode
-/// achieved: later on (`future`, `geometric:GAMMA`), at its end (`final`), at any time (`episode`), or
-/// that any episode achieved (`random`). A good strategy leaves goals at many distances and makes a
-/// few percent of the transitions succeed; where most succeed at once, the goals are too near.
-///
-/// Example: regoal episodes relabel --preview regoal-demo/attempts --strategy geometric:0.95
+/// What to show of which folder.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The folder.
