@@ -14,7 +14,7 @@ pub use safety::{Exit, SafetyConfig, StopCategory};
 pub use schema::schema;
 pub use tuning::Tuning;
 
-use crate::joints::MAX_JOINTS;
+use crate::joints::{GoalSpace, MAX_JOINTS};
 use crate::storage::Storage;
 
 /// Why a configuration was refused.
@@ -204,8 +204,10 @@ pub struct ControlConfig {
     pub goal_timeout_s: f64,
     /// A goal that is moved by a stream is given up when nothing came for this many seconds.
     pub stream_timeout_s: f64,
-    /// A goal counts as reached within this distance (m).
-    pub goal_tolerance_m: f64,
+    /// What a goal is made of. `object_position` needs somebody who tells where the object is.
+    pub goal_space: GoalSpace,
+    /// A goal counts as reached within this distance, in the goal space's unit (m; joints: rad).
+    pub goal_tolerance: f64,
     /// This many ticks within the tolerance in a row end an episode as a success.
     pub reached_ticks: u32,
     /// The log is synced to the disk this often (ms).
@@ -220,7 +222,8 @@ impl Default for ControlConfig {
             fault_after_ticks: 10,
             goal_timeout_s: 3.0,
             stream_timeout_s: 0.5,
-            goal_tolerance_m: 0.02,
+            goal_space: GoalSpace::default(),
+            goal_tolerance: 0.02,
             reached_ticks: 20,
             sync_ms: 250,
         }
@@ -326,7 +329,7 @@ impl RobotConfig {
         let control = &self.control;
         in_range("control.rate_hz", control.rate_hz, 1.0, 1000.0)?;
         in_range("control.goal_timeout_s", control.goal_timeout_s, 0.01, 3600.0)?;
-        in_range("control.goal_tolerance_m", control.goal_tolerance_m, 1e-4, 1.0)?;
+        in_range("control.goal_tolerance", control.goal_tolerance, 1e-4, 1.0)?;
         in_range("control.stream_timeout_s", control.stream_timeout_s, 0.01, 3600.0)?;
         self.safety.check()?;
         if control.hold_after_ticks == 0 || control.fault_after_ticks < control.hold_after_ticks {
@@ -355,6 +358,14 @@ impl RobotConfig {
                 }
                 _ => {}
             }
+        }
+        let space = self.control.goal_space;
+        if self.model == "none" && space.is_cartesian() {
+            return Err(format!(
+                "control.goal_space: expected joint_position or object_position, as an arm with \
+                 model = \"none\" does not know where its tip is, found {}",
+                space.name()
+            ));
         }
         Ok(())
     }

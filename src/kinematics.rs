@@ -14,7 +14,7 @@ mod tests;
 use nalgebra::{Isometry3, Translation3, UnitQuaternion, Vector3};
 
 use crate::config::RobotConfig;
-use crate::joints::{JointVec, MAX_JOINTS};
+use crate::joints::{JointVec, LEVER, MAX_JOINTS};
 
 pub use models::MODELS;
 pub use urdf::UrdfError;
@@ -177,6 +177,16 @@ impl Chain {
         }
         (frame * self.tip, axes)
     }
+}
+
+/// A pose as a goal: the position (m), then the z and x axes, each [`LEVER`] long.
+pub fn pose_goal(pose: &Isometry3<f64>) -> [f64; 9] {
+    let [p, z, x] = [
+        pose.translation.vector,
+        pose.rotation * Vector3::z() * LEVER,
+        pose.rotation * Vector3::x() * LEVER,
+    ];
+    [p.x, p.y, p.z, z.x, z.y, z.z, x.x, x.y, x.z]
 }
 
 fn columns(tip: &Isometry3<f64>, axes: &[Isometry3<f64>]) -> JointVec<Column> {

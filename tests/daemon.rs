@@ -528,7 +528,7 @@ mod over_a_control_loop {
             robot: robot.name.clone(),
             joints: robot.joint.iter().map(|j| j.name.clone()).collect(),
             rate_hz: robot.control.rate_hz,
-            tolerance_m: robot.control.goal_tolerance_m,
+            tolerance_m: robot.control.goal_tolerance,
             timeout_s: robot.control.goal_timeout_s,
             log: None,
             clock,

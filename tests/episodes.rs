@@ -23,6 +23,7 @@ fn header() -> EpisodeHeader {
         robot: "so101".into(),
         joints: joints.map(String::from).to_vec(),
         rate_hz: 100.0,
+        task: "reach the point".into(),
         goal_space: "end_effector_position".into(),
         goal_tolerance: 0.02,
         source: Source::Attempt,
@@ -57,6 +58,7 @@ fn step(tick: u64) -> Step {
         position: joints(1.0),
         velocity: joints(0.3),
         load: joints(0.1),
+        current: joints(0.02),
         temperature: stack([31.0; 6]),
         achieved_goal: stack([0.2, 0.0, 0.1]),
         desired_goal: stack([0.25, 0.05, 0.1]),
@@ -91,6 +93,7 @@ fn any_step(rng: &mut Rng, tick: u64) -> Step {
         position: row(rng),
         velocity: row(rng),
         load: row(rng),
+        current: row(rng),
         temperature: row(rng),
         achieved_goal: row(rng),
         desired_goal: row(rng),
@@ -110,10 +113,11 @@ fn any_step(rng: &mut Rng, tick: u64) -> Step {
 }
 
 fn bits(step: &Step) -> Vec<Vec<u32>> {
-    let rows: [&[f32]; 8] = [
+    let rows: [&[f32]; 9] = [
         &step.position,
         &step.velocity,
         &step.load,
+        &step.current,
         &step.temperature,
         &step.achieved_goal,
         &step.desired_goal,

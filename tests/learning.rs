@@ -37,6 +37,16 @@ fn demonstrations() -> Vec<Episode> {
 }
 
 #[test]
+fn a_folder_read_by_all_processors_gives_its_episodes_in_their_order() {
+    let (_, spec) = policy();
+    let loaded = Experience::load(&Disk, &["models/reach/demonstrations".into()], &spec).unwrap();
+    let read = Experience::of(&demonstrations(), &spec).unwrap();
+    let [loaded, read] = [&loaded, &read].map(|all| all.training().demonstrations);
+    assert!(read.trajectories().len() > 1 && loaded.columns() == read.columns());
+    assert!(loaded.trajectories().eq(read.trajectories()));
+}
+
+#[test]
 fn validation_and_evaluation_episodes_are_never_trained_on() {
     let (_, spec) = policy();
     let mut episodes = demonstrations();

@@ -8,12 +8,12 @@ use std::process::{Command as Process, Output};
 use prost::Message as _;
 use regoal::config::RobotConfig;
 use regoal::engine::Engine;
-use regoal::joints::{JointVec, stack};
+use regoal::joints::{GoalSpace, JointVec, stack};
 use regoal::onnx::proto::ModelProto;
 use regoal::onnx::{Builder, Dim, Graph, OnnxError, Tensor, Verified};
 use regoal::policy::{
-    ActionKind, Chunk, ChunkMode, GoalSpace, METADATA_KEY, Observation, ObservationTerm, Policy,
-    PolicySpec, StateTensor, Tensors, VERSION, with_spec,
+    ActionKind, Chunk, ChunkMode, METADATA_KEY, Observation, ObservationTerm, Policy, PolicySpec,
+    StateTensor, Tensors, VERSION, with_spec,
 };
 use regoal::storage::{Disk, Storage as _};
 

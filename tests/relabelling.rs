@@ -3,7 +3,6 @@
 //! `REGOAL_SEED` seeds it, `REGOAL_CASES` is the number of episodes.
 
 #[path = "common/bench.rs"]
-#[allow(dead_code, reason = "most of it is an arm")]
 mod bench;
 
 use bench::{number, report};

@@ -126,6 +126,9 @@ pub fn show(
         "episode {}: {} {} on {}",
         header.number, header.split, header.source, header.robot
     )?;
+    if !header.task.is_empty() {
+        writeln!(out, "  task      {}", header.task)?;
+    }
     writeln!(out, "  rate      {} Hz", header.rate_hz)?;
     writeln!(out, "  goal      {} within {}", header.goal_space, header.goal_tolerance)?;
     writeln!(out, "  policy    {}", policy_text(header.policy, 32))?;
@@ -301,6 +304,7 @@ fn header_json(header: &EpisodeHeader) -> Value {
         "robot": header.robot,
         "joints": header.joints,
         "rate_hz": header.rate_hz,
+        "task": header.task,
         "goal_space": header.goal_space,
         "goal_tolerance": header.goal_tolerance,
         "source": header.source,

@@ -93,6 +93,7 @@ fn describe(reply: &GoalReply) -> String {
         (Ending::TimedOut, _) => "the time was up".to_owned(),
         (Ending::Stopped, _) => "stopped".to_owned(),
         (Ending::StreamEnded, _) => "its stream ended".to_owned(),
+        (Ending::ObjectLost, _) => "the object was lost".to_owned(),
         (Ending::Replaced, _) => "another goal took its place".to_owned(),
         (Ending::Faulted, fault) => format!("stopped by a fault ({})", super::status::word(fault)),
     };

@@ -278,7 +278,7 @@ impl Running {
             robot: robot.name.clone(),
             joints: robot.joint.iter().map(|j| j.name.clone()).collect(),
             rate_hz: robot.control.rate_hz,
-            tolerance_m: robot.control.goal_tolerance_m,
+            tolerance_m: robot.control.goal_tolerance,
             timeout_s: robot.control.goal_timeout_s,
             log: Some(self.log()),
             clock: Arc::clone(&context.clock),

@@ -163,8 +163,8 @@ pub fn header_template(robot: &RobotConfig) -> EpisodeHeader {
         robot: robot.name.clone(),
         joints: robot.joint.iter().map(|j| j.name.clone()).collect(),
         rate_hz: robot.control.rate_hz,
-        goal_space: "end_effector_position".into(),
-        goal_tolerance: robot.control.goal_tolerance_m as f32,
+        goal_space: robot.control.goal_space.name().into(),
+        goal_tolerance: robot.control.goal_tolerance as f32,
         calibration: robot.calibration.clone(),
         ..EpisodeHeader::default()
     }
@@ -175,7 +175,7 @@ pub fn request(robot: &RobotConfig, goal: GoalVec, source: Source) -> GoalReques
     GoalRequest {
         id: 0,
         goal,
-        tolerance: robot.control.goal_tolerance_m as f32,
+        tolerance: robot.control.goal_tolerance as f32,
         timeout: Duration::from_secs_f64(robot.control.goal_timeout_s),
         stream: None,
         end_when_reached: true,

@@ -10,9 +10,9 @@ use crate::joints::{GoalVec, JointVec};
 pub struct GoalRequest {
     /// Names the goal in results; chosen by the client.
     pub id: u64,
-    /// The desired goal (m).
+    /// The desired goal, in the robot's goal space.
     pub goal: GoalVec,
-    /// Reached within this distance (m).
+    /// Reached within this distance, in the goal space's unit.
     pub tolerance: f32,
     /// Given up after this time.
     pub timeout: Duration,
@@ -44,6 +44,8 @@ pub enum Ending {
     Replaced,
     /// No update came in time.
     StreamEnded,
+    /// Where the object is was not told in time.
+    ObjectLost,
     /// A fault stopped the arm.
     Faulted(Fault),
 }
@@ -55,7 +57,7 @@ pub struct GoalUpdate {
     pub id: u64,
     /// Grows with each update, so that those out of order are known.
     pub sequence: u64,
-    /// The desired goal from now on (m).
+    /// The desired goal from now on.
     pub goal: GoalVec,
 }
 
@@ -67,6 +69,7 @@ impl Ending {
             Self::Stopped => "stopped",
             Self::Replaced => "replaced by another goal",
             Self::StreamEnded => "its stream ended",
+            Self::ObjectLost => "the object was lost",
             Self::Faulted(_) => "stopped by a fault",
         }
     }
@@ -87,6 +90,8 @@ pub enum Command {
     Reach(GoalRequest),
     /// Move the streamed goal being reached.
     Follow(GoalUpdate),
+    /// Where the object is now (m, base frame), in the goal space of object positions.
+    Object(GoalVec),
     /// Go to the parking pose and switch torque off there.
     Park,
     /// Go to joint positions (rad) inside all limits and hold there: home, or where to park.
@@ -102,7 +107,7 @@ pub struct GoalResult {
     pub ending: Ending,
     /// The goal was within the tolerance at its end.
     pub success: bool,
-    /// The distance at its end (m).
+    /// The distance at its end, in the goal space's unit.
     pub distance: f32,
     /// Ticks it took.
     pub ticks: u64,

@@ -43,12 +43,23 @@ pub enum Refusal {
     #[error("the arm's position is not known: the servos do not answer")]
     StateUnknown,
     /// The goal is not finite or has the wrong length.
-    #[error("expected {expected} finite numbers (a goal in m, a pose in rad), found {found}")]
+    #[error("expected {expected} finite numbers (m; joint positions in rad), found {found}")]
     BadGoal {
         /// Numbers in the goal space.
         expected: usize,
         /// Finite numbers given.
         found: usize,
+    },
+    /// Goals are for an object, and nobody tells where it is.
+    #[error("where the object is was not told lately: send its position first")]
+    ObjectUnknown,
+    /// An object's position is of no use to this robot.
+    #[error(
+        "expected control.goal_space = \"object_position\" to take an object's position, found {space}"
+    )]
+    NoObject {
+        /// The goal space.
+        space: &'static str,
     },
     /// A goal is streamed, but not this one.
     #[error("goal {id} is not being streamed: another one took its place, or it has ended")]

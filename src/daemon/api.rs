@@ -169,6 +169,8 @@ pub enum Ending {
     Replaced,
     /// No update of its stream came in time.
     StreamEnded,
+    /// Where the object is was not told in time.
+    ObjectLost,
     /// A fault stopped the arm.
     Faulted,
 }

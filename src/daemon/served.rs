@@ -147,6 +147,7 @@ impl From<control::GoalResult> for GoalResult {
             control::Ending::Stopped => (Ending::Stopped, None),
             control::Ending::Replaced => (Ending::Replaced, None),
             control::Ending::StreamEnded => (Ending::StreamEnded, None),
+            control::Ending::ObjectLost => (Ending::ObjectLost, None),
             control::Ending::Faulted(fault) => (Ending::Faulted, Some(fault)),
         };
         let distance_m = finite(r.distance);

@@ -119,7 +119,7 @@ impl ArmPick {
             goal: 3,
             actions: ActionSpace::Continuous { size: joints, limit: robot.max_delta() as f32 },
             horizon: HORIZON,
-            tolerance: robot.control.goal_tolerance_m as f32,
+            tolerance: robot.control.goal_tolerance as f32,
             ends: Ends::Never,
         };
         let world = World::new(&chain, &home, [0.0, -0.25]);

@@ -172,7 +172,7 @@ impl ArmReach {
                 limit: robot.max_delta() as f32,
             },
             horizon,
-            tolerance: robot.control.goal_tolerance_m as f32,
+            tolerance: robot.control.goal_tolerance as f32,
             ends: Ends::Never,
         };
         Ok(Self {

@@ -192,6 +192,7 @@ fn header_text(header: &EpisodeHeader) -> BTreeMap<String, String> {
         ("robot", header.robot.clone()),
         ("joints", header.joints.join(",")),
         ("rate_hz", header.rate_hz.to_string()),
+        ("task", header.task.clone()),
         ("goal_space", header.goal_space.clone()),
         ("goal_tolerance", header.goal_tolerance.to_string()),
         ("source", header.source.to_string()),

@@ -66,6 +66,8 @@ pub struct EpisodeHeader {
     pub joints: Vec<String>,
     /// Ticks per second.
     pub rate_hz: f64,
+    /// What the episode is for, in words (LeRobot's task); may be empty.
+    pub task: String,
     /// What a goal is, for example `end_effector_position` (m, base frame).
     pub goal_space: String,
     /// How near counts as reached, in the goal space's unit.
@@ -93,6 +95,7 @@ impl Default for EpisodeHeader {
             robot: String::new(),
             joints: Vec::new(),
             rate_hz: 0.0,
+            task: String::new(),
             goal_space: String::new(),
             goal_tolerance: 0.0,
             source: Source::default(),

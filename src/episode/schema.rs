@@ -120,6 +120,7 @@ fn step() -> DescriptorProto {
         .one("intervention", Type::Bool)
         .one("policy", Type::Bytes)
         .one("episode", Type::Uint64)
+        .message("current", "Joints")
         .0
 }
 
@@ -138,6 +139,7 @@ fn header() -> DescriptorProto {
         .maybe("seed", Type::Uint64)
         .one("started_ns", Type::Fixed64)
         .one("software", Type::String)
+        .one("task", Type::String)
         .0
 }
 

@@ -141,6 +141,9 @@ pub struct Step {
     pub velocity: JointVec<f32>,
     /// Measured loads (fraction of the stall torque, signed).
     pub load: JointVec<f32>,
+    /// Measured motor currents (A), signed as the loads: NaN for a joint that does not measure its
+    /// current, empty when none does.
+    pub current: JointVec<f32>,
     /// Measured temperatures (°C).
     pub temperature: JointVec<f32>,
     /// The achieved goal at the measured positions.

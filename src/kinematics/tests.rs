@@ -156,12 +156,33 @@ fn a_robots_own_limits_narrow_its_models() {
 
 #[test]
 fn an_arm_without_geometry_says_what_it_lacks() {
-    let none = robot(|t| t.replacen("model = \"so101\"", "model = \"none\"", 1));
+    let bare = |t: &str| t.replacen("model = \"so101\"", "model = \"none\"", 1);
+    let refused = RobotConfig::parse(&bare(SHIPPED), std::path::Path::new("robot.toml"));
+    let error = refused.unwrap_err().to_string();
+    assert!(error.contains("control.goal_space: expected joint_position"), "{error}");
+    let joints = "[control]\ngoal_space = \"joint_position\"";
+    let none = robot(|t| bare(t).replacen("[control]", joints, 1));
     let error = Chain::of(&none).unwrap_err().to_string();
     assert!(error.contains("no Cartesian goals") && error.contains("tip_link"), "{error}");
     let other = robot(|t| t.replacen("model = \"so101\"", "model = \"so1O1\"", 1));
     let error = Chain::of(&other).unwrap_err().to_string();
     assert!(error.contains("so101, so100") && error.contains("so1O1"), "{error}");
+}
+
+#[test]
+fn the_distance_of_poses_grows_with_way_and_turn() {
+    let pose = |turn: f64, way: f64| {
+        pose_goal(&Isometry3::new(Vector3::new(way, 0.2, 0.1), Vector3::y() * turn))
+    };
+    let distance = |a: [f64; 9], b: [f64; 9]| {
+        a.iter().zip(b).map(|(x, y)| (x - y).powi(2)).sum::<f64>().sqrt()
+    };
+    assert!((distance(pose(0.3, 0.1), pose(0.3, 0.15)) - 0.05).abs() < 1e-12);
+    let turned = distance(pose(0.3, 0.1), pose(0.31, 0.1));
+    // About y both axes turn.
+    assert!((turned - 2f64.sqrt() * LEVER * 0.01).abs() < 1e-6, "{turned}");
+    // Half a turn and almost half a turn the other way are near each other.
+    assert!(distance(pose(3.14, 0.0), pose(-3.14, 0.0)) < 1e-3);
 }
 
 /// A two-joint arm whose axes are along no frame's z, with fixed joints before, between and after.

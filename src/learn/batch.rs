@@ -61,8 +61,8 @@ impl Batch {
             rows,
             joints,
             observation: Vec::with_capacity(rows * spec.observation_size()),
-            achieved_goal: Vec::with_capacity(rows * spec.goal_space.size()),
-            desired_goal: Vec::with_capacity(rows * spec.goal_space.size()),
+            achieved_goal: Vec::with_capacity(rows * spec.goal_size()),
+            desired_goal: Vec::with_capacity(rows * spec.goal_size()),
             target: vec![0.0; rows * chunk * joints],
             weight: vec![1.0; rows],
             chunk,
@@ -147,8 +147,9 @@ impl Batch {
 mod tests {
     use super::*;
     use crate::goal::{ReplayBuffer, Trajectory};
+    use crate::joints::GoalSpace;
     use crate::onnx::{Dim, Distance, ElementType};
-    use crate::policy::{ActionKind, GoalSpace, ObservationTerm, Tensors};
+    use crate::policy::{ActionKind, ObservationTerm, Tensors};
     use crate::rng::{Stream, stream};
 
     fn spec() -> PolicySpec {

@@ -60,7 +60,7 @@ fn trajectory(
         let row: Option<Row> = senses.row(&spec.observation, places);
         let row = row.ok_or(PolicyError::BadObservation {
             expected: places.len(),
-            goal: spec.goal_space.size(),
+            goal: spec.goal_size(),
         })?;
         let action: JointVec<f32> = places
             .iter()

@@ -253,7 +253,7 @@ pub fn network(
     rng: &mut Rng,
 ) -> Result<Graph, LearnError> {
     let layout = Layout::of(spec)?;
-    let (n, g) = (spec.joints.len(), spec.goal_space.size());
+    let (n, g) = (spec.joints.len(), spec.goal_size());
     let mut b = Builder::new();
     let observation =
         b.input(tensor::OBSERVATION, &[Dim::Batch, Dim::Fixed(spec.observation_size())]);

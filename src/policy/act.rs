@@ -112,7 +112,7 @@ impl Policy {
 
     /// Runs the graph: a new chunk, and the next state.
     fn ask(&mut self, o: &Observation) -> Result<(), PolicyError> {
-        let goal = self.spec.goal_space.size();
+        let goal = self.spec.goal_size();
         let goals = goal == 0 || (o.achieved_goal.len() == goal && o.desired_goal.len() == goal);
         let senses = Senses {
             position: &o.position,

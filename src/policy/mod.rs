@@ -19,7 +19,7 @@ use crate::onnx::OnnxError;
 pub use act::{MAX_AHEAD, Plan, Policy};
 pub use bundle::with_spec;
 pub use chunk::{Chunk, ChunkMode, MAX_HORIZON};
-pub use spec::{ActionKind, GoalSpace, METADATA_KEY, ObservationTerm, PolicySpec, VERSION, tensor};
+pub use spec::{ActionKind, METADATA_KEY, ObservationTerm, PolicySpec, VERSION, tensor};
 pub use store::{Store, StoreError};
 pub use tensors::{StateTensor, Tensors};
 pub use times::Times;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::tensors::Binding;
 use super::{Chunk, PolicyError, StateTensor, Tensors};
 use crate::config::RobotConfig;
-use crate::joints::{MAX_JOINTS, MAX_ROW};
+use crate::joints::{GoalSpace, MAX_JOINTS, MAX_ROW};
 use crate::onnx::Graph;
 
 /// The metadata key that holds the [`PolicySpec`] as JSON.
@@ -53,26 +53,6 @@ pub enum ActionKind {
     /// Changes of the goal positions sent last, per tick (rad).
     #[default]
     JointDelta,
-}
-
-/// What goals are made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum GoalSpace {
-    /// The tip's position in the base frame: x, y, z (m).
-    EndEffectorPosition,
-    /// The policy takes no goal.
-    None,
-}
-
-impl GoalSpace {
-    /// Numbers in a goal.
-    pub fn size(self) -> usize {
-        match self {
-            Self::EndEffectorPosition => 3,
-            Self::None => 0,
-        }
-    }
 }
 
 /// What a policy is for and where it comes from.
@@ -156,6 +136,11 @@ impl PolicySpec {
         serde_json::to_string(self).unwrap_or_default()
     }
 
+    /// Numbers in a goal.
+    pub fn goal_size(&self) -> usize {
+        self.goal_space.size(self.joints.len())
+    }
+
     /// Numbers in an observation row.
     pub fn observation_size(&self) -> usize {
         self.observation.iter().map(|term| self.term_size(*term)).sum()
@@ -169,7 +154,7 @@ impl PolicySpec {
 
     fn term_size(&self, term: ObservationTerm) -> usize {
         match term {
-            ObservationTerm::AchievedGoal | ObservationTerm::DesiredGoal => self.goal_space.size(),
+            ObservationTerm::AchievedGoal | ObservationTerm::DesiredGoal => self.goal_size(),
             _ => self.joints.len(),
         }
     }
@@ -185,21 +170,27 @@ impl PolicySpec {
             .map(|name| robot.joint.iter().position(|joint| joint.name == *name))
             .collect();
         let same_rate = (self.rate_hz - robot.control.rate_hz).abs() < 1e-6;
+        let space = robot.control.goal_space;
+        // Goals of joints are of all of them, in the robot's order.
+        let same_goals = self.goal_space == GoalSpace::None
+            || self.goal_space == space && self.goal_size() == space.size(robot.joint.len());
         match places {
-            Some(places) if self.model == robot.model && same_rate => Ok(places),
+            Some(places) if self.model == robot.model && same_rate && same_goals => Ok(places),
             _ => Err(PolicyError::WrongRobot {
                 policy: format!(
-                    "{} at {} Hz with joints {}",
+                    "{} at {} Hz with joints {} and goals of {}",
                     self.model,
                     self.rate_hz,
-                    self.joints.join(", ")
+                    self.joints.join(", "),
+                    self.goal_space.name()
                 ),
                 robot: format!(
-                    "`{}`: {} at {} Hz with joints {}",
+                    "`{}`: {} at {} Hz with joints {} and goals of {}",
                     robot.name,
                     robot.model,
                     robot.control.rate_hz,
-                    robot.joint.iter().map(|j| j.name.as_str()).collect::<Vec<_>>().join(", ")
+                    robot.joint.iter().map(|j| j.name.as_str()).collect::<Vec<_>>().join(", "),
+                    space.name()
                 ),
             }),
         }

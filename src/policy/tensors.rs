@@ -85,7 +85,7 @@ impl Binding {
     /// One is missing or has another size, or the graph has an input that nothing is known for.
     pub(super) fn of(spec: &PolicySpec, graph: &Graph) -> Result<Self, PolicyError> {
         let tensors = &spec.tensors;
-        let goal = spec.goal_space.size();
+        let goal = spec.goal_size();
         let goals = [
             (&tensors.achieved_goal, Source::AchievedGoal),
             (&tensors.desired_goal, Source::DesiredGoal),

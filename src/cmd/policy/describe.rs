@@ -4,12 +4,12 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args as ClapArgs;
 
 use crate::config::RobotConfig;
+use crate::joints::GoalSpace;
 use crate::kinematics::Chain;
 use crate::onnx::{Graph, ValueInfo};
 use crate::policy::tensors::row_of;
 use crate::policy::{
-    ActionKind, Chunk, ChunkMode, GoalSpace, ObservationTerm, PolicySpec, StateTensor, Tensors,
-    VERSION,
+    ActionKind, Chunk, ChunkMode, ObservationTerm, PolicySpec, StateTensor, Tensors, VERSION,
 };
 
 /// What the file does not say itself.

@@ -14,12 +14,13 @@ use crate::cmd::{Context, simulate};
 use crate::config::RobotConfig;
 use crate::engine::Engine;
 use crate::env::{ArmReach, Env as _};
+use crate::joints::GoalSpace;
 use crate::kinematics::Chain;
 use crate::learn::evaluate::Rate;
 use crate::learn::finetune::Experience;
 use crate::learn::gcbc::{self, Gcbc, Normalizer};
 use crate::onnx::Verified;
-use crate::policy::{ActionKind, GoalSpace, ObservationTerm, PolicySpec, Tensors};
+use crate::policy::{ActionKind, ObservationTerm, PolicySpec, Tensors};
 use crate::rng::{self, Stream};
 
 /// Settings of the method on an arm. A scripted expert demonstrates reaching in the emulator, on the

@@ -2,11 +2,11 @@
 
 use super::super::command::{Command, Ending, GoalRequest, GoalResult, GoalUpdate};
 use super::super::modes::{self, Event, Refusal};
+use super::goals::check;
 use super::{ControlLoop, distance};
 use crate::clock::Time;
 use crate::episode::{Events, Fault, Mode, Outcome, reason};
 use crate::joints::JointVec;
-use crate::policy::GoalSpace;
 
 /// A goal being reached.
 #[derive(Debug, Clone)]
@@ -62,14 +62,18 @@ impl ControlLoop {
             }
             Command::Reach(request) => self.begin_attempt(request),
             Command::Follow(update) => self.follow(update),
+            Command::Object(position) => self.goals.tell(position, self.clock.now()),
             Command::Move(target) => self.begin_move(target),
             Command::Park => self.begin_parking(),
         }
     }
 
     fn begin_attempt(&mut self, request: &GoalRequest) -> Result<(), Refusal> {
-        check(&request.goal, GoalSpace::EndEffectorPosition.size())?;
+        self.goals.check(&request.goal)?;
         check(&[request.tolerance], 1)?;
+        if self.goals.lost(self.clock.now()) {
+            return Err(Refusal::ObjectUnknown);
+        }
         let mode = modes::next(self.mode, Event::Goal)?;
         self.end_attempt(Ending::Replaced);
         self.mode = mode;
@@ -95,7 +99,7 @@ impl ControlLoop {
     }
 
     fn follow(&mut self, update: &GoalUpdate) -> Result<(), Refusal> {
-        check(&update.goal, GoalSpace::EndEffectorPosition.size())?;
+        self.goals.check(&update.goal)?;
         let now = self.clock.now();
         let streamed = self.attempt.as_mut().filter(|a| {
             a.request.id == update.id && a.request.stream.is_some() && a.ending.is_none()
@@ -138,14 +142,5 @@ impl ControlLoop {
                 reason: reason(ending.reason()),
             });
         }
-    }
-}
-
-fn check<T: Copy + Into<f64>>(numbers: &[T], expected: usize) -> Result<(), Refusal> {
-    let found = numbers.iter().filter(|x| (**x).into().is_finite()).count();
-    if numbers.len() == expected && found == expected {
-        Ok(())
-    } else {
-        Err(Refusal::BadGoal { expected, found })
     }
 }

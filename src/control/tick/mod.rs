@@ -3,6 +3,7 @@
 mod attempts;
 mod checks;
 mod decide;
+mod goals;
 mod health;
 mod stops;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use self::attempts::Attempt;
 use self::decide::Pace;
+use self::goals::Goals;
 use self::health::{Health, positions};
 use super::actor::Pilot;
 use super::command::{Ending, GoalResult, LoopCounters};
@@ -24,7 +26,7 @@ use crate::episode::{Begin, Events, Fault, LogSender, Mode, PolicyId, Step};
 use crate::hal::arm::Counters;
 use crate::hal::{Arm, ArmState};
 use crate::joints::{GoalVec, JointVec, stack};
-use crate::kinematics::{Chain, KinematicsError};
+use crate::kinematics::KinematicsError;
 
 /// Until when in a tick each call must be done, as a share of the period.
 const READ_BY: f64 = 0.6;
@@ -37,7 +39,7 @@ pub struct ControlLoop {
     config: ControlConfig,
     safety: SafetyConfig,
     period: Duration,
-    chain: Chain,
+    goals: Goals,
     /// None while its port is gone.
     arm: Option<Box<Arm>>,
     reconnect: Option<Box<dyn Reconnect>>,
@@ -76,7 +78,7 @@ impl ControlLoop {
     /// A loop over an opened arm, disarmed.
     ///
     /// # Errors
-    /// The robot's kinematic model is unknown.
+    /// The robot's goals need a geometry that it does not have.
     pub fn new(
         robot: &RobotConfig,
         arm: Arm,
@@ -88,7 +90,7 @@ impl ControlLoop {
             config: robot.control.clone(),
             safety: robot.safety.clone(),
             period: robot.period(),
-            chain: Chain::of(robot)?,
+            goals: Goals::of(robot)?,
             state: ArmState::default(),
             gate: SafetyGate::new(robot),
             arm: Some(Box::new(arm)),
@@ -221,9 +223,12 @@ impl ControlLoop {
         self.step.position = stack(joints.iter().map(|j| j.position as f32));
         self.step.velocity = stack(joints.iter().map(|j| j.velocity as f32));
         self.step.load = stack(joints.iter().map(|j| j.load as f32));
+        let told = joints.iter().any(|j| j.current.is_some());
+        let currents = joints.iter().map(|j| j.current.map_or(f32::NAN, |amperes| amperes as f32));
+        self.step.current = stack(currents.filter(|_| told));
         self.step.temperature = stack(joints.iter().map(|j| j.temperature as f32));
         let measured = positions(joints);
-        self.step.achieved_goal = stack(self.chain.position(&measured).iter().map(|x| *x as f32));
+        self.step.achieved_goal = self.goals.achieved(&measured, start);
     }
 
     fn lose_port(&mut self, start: Time) {
@@ -259,6 +264,9 @@ impl ControlLoop {
         } else if start.since(attempt.started) >= attempt.request.timeout {
             self.step.events |= Events::GOAL_ENDED;
             Ending::TimedOut
+        } else if self.goals.lost(start) {
+            self.step.events |= Events::GOAL_ENDED;
+            Ending::ObjectLost
         } else if attempt.request.stream.is_some_and(|limit| start.since(attempt.heard) >= limit) {
             self.step.events |= Events::GOAL_ENDED;
             Ending::StreamEnded

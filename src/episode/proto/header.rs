@@ -35,6 +35,8 @@ pub(in crate::episode) struct HeaderMessage {
     started_ns: u64,
     #[prost(string, tag = "13")]
     software: String,
+    #[prost(string, tag = "14")]
+    task: String,
 }
 
 impl From<&EpisodeHeader> for HeaderMessage {
@@ -61,6 +63,7 @@ impl From<&EpisodeHeader> for HeaderMessage {
             seed: header.seed,
             started_ns: header.started.0,
             software: header.software.clone(),
+            task: header.task.clone(),
         }
     }
 }
@@ -91,6 +94,7 @@ impl HeaderMessage {
             seed: self.seed,
             started: WallTime(self.started_ns),
             software: self.software,
+            task: self.task,
         })
     }
 }

@@ -133,6 +133,8 @@ pub(in crate::episode) struct StepMessage {
     /// The number of the episode this step belongs to: a disk may hand back another file's sectors.
     #[prost(uint64, tag = "18")]
     pub(in crate::episode) episode: u64,
+    #[prost(message, optional, tag = "19")]
+    current: Option<Joints>,
 }
 
 impl StepMessage {
@@ -159,6 +161,7 @@ impl StepMessage {
             self.policy.extend_from_slice(&step.policy.0);
         }
         self.episode = episode;
+        self.current = Joints::from_values(&step.current);
     }
 
     /// The step, or `None` when a value is unknown to this version.
@@ -172,6 +175,7 @@ impl StepMessage {
             position: Joints::values(&self.position),
             velocity: Joints::values(&self.velocity),
             load: Joints::values(&self.load),
+            current: Joints::values(&self.current),
             temperature: Joints::values(&self.temperature),
             achieved_goal: stack(self.achieved_goal.iter().copied()),
             desired_goal: stack(self.desired_goal.iter().copied()),
