@@ -63,7 +63,7 @@ fn fetch(rng: &mut Rng) -> ReplayBuffer {
 /// memory: the seconds, and by how much more than the numbers' own size the process then holds.
 pub fn load(setup: &Setup) -> Vec<Figure> {
     let folder = tempfile::tempdir().unwrap();
-    let spec = PolicySpec::of(&*Verified::from_bytes(&setup.policy).unwrap()).unwrap();
+    let spec = PolicySpec::of(&Verified::from_bytes(&setup.policy).unwrap()).unwrap();
     let folders = written(setup, folder.path());
     let before = kib("VmRSS");
     forget_peak();
