@@ -43,6 +43,11 @@ pub(super) fn lock(storage: &dyn Storage, folder: &Path) -> Result<Box<dyn Send>
 
 /// The episodes of a dataset, by number. Reads the ends of finished files only.
 pub fn list(storage: &dyn Storage, folder: &Path) -> Result<Vec<Summary>, EpisodeError> {
+    paths(storage, folder)?.into_iter().map(|path| summarize(storage, path)).collect()
+}
+
+/// The files of a dataset's episodes, by number; none is opened.
+pub fn paths(storage: &dyn Storage, folder: &Path) -> Result<Vec<PathBuf>, EpisodeError> {
     let paths = storage.list(folder).map_err(|e| EpisodeError::io("list", folder, e))?;
     let mut paths: Vec<(u64, PathBuf)> = paths
         .into_iter()
@@ -50,7 +55,7 @@ pub fn list(storage: &dyn Storage, folder: &Path) -> Result<Vec<Summary>, Episod
         .filter_map(|path| Some((episode_number(&path)?, path)))
         .collect();
     paths.sort();
-    paths.into_iter().map(|(_, path)| summarize(storage, path)).collect()
+    Ok(paths.into_iter().map(|(_, path)| path).collect())
 }
 
 fn summarize(storage: &dyn Storage, path: PathBuf) -> Result<Summary, EpisodeError> {

@@ -23,7 +23,7 @@ mod step;
 mod write;
 
 pub use change::{check, remove, repair, rewrite};
-pub use dataset::{Summary, list};
+pub use dataset::{Summary, list, paths};
 pub use error::EpisodeError;
 pub use header::{EpisodeHeader, Outcome, Reason, Source, Split, reason};
 pub use log::{LogStatus, LogThread, LogWriter};
