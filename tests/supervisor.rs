@@ -132,8 +132,7 @@ impl Rig {
         let mut side = 0.2;
         wait_until("it moves", || {
             side = -side;
-            let goal = [side, -0.2, 0.2];
-            let goal = Goal { goal, tolerance_m: None, timeout_s: None, wait: false };
+            let goal = Goal { goal: vec![side, -0.2, 0.2], ..Goal::default() };
             if client.reach(&goal).is_err() {
                 client.command(regoal::daemon::Command::Arm).unwrap();
             }

@@ -11,6 +11,7 @@ pub mod episodes;
 pub mod finetune;
 pub mod goal;
 pub mod keypoints;
+pub mod object;
 pub mod picture;
 pub mod policy;
 pub mod progress;

@@ -94,7 +94,7 @@ impl Workspace {
     }
 }
 
-/// The scripted expert: inverse kinematics once, then straight there in joint space.
+/// The scripted expert: straight to joint positions, for a goal in space those of inverse kinematics.
 #[derive(Debug, Clone)]
 pub struct Expert {
     target: JointVec<f64>,
@@ -103,6 +103,8 @@ pub struct Expert {
 
 /// Share of the remaining way per tick.
 const EXPERT_GAIN: f64 = 0.08;
+/// What the expert takes for being at a point (m).
+const CLOSE: f64 = 2e-3;
 
 impl Expert {
     /// The expert for one goal (m), staying near `rest` (rad), at most `max_delta` (rad) a tick.
@@ -118,7 +120,12 @@ impl Expert {
         let mut xyz = goal.iter().map(|x| f64::from(*x)).chain(std::iter::repeat(0.0));
         let mut next = || xyz.next().unwrap_or(0.0);
         let goal = Vector3::new(next(), next(), next());
-        Ok(Self { target: chain.inverse(&goal, rest, 2e-3)?, max_delta })
+        Ok(Self::to(chain.inverse(&goal, rest, CLOSE)?, max_delta))
+    }
+
+    /// The expert for joint positions (rad, base first), at most `max_delta` (rad) a tick.
+    pub fn to(target: JointVec<f64>, max_delta: f64) -> Self {
+        Self { target, max_delta }
     }
 
     /// The change of the goal positions (rad), from the ones sent last.
