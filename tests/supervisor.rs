@@ -10,7 +10,7 @@ use std::time::Duration;
 use regoal::clock::{Clock, SystemClock, Time};
 use regoal::config::RobotConfig;
 use regoal::daemon::{Client, Goal, Status};
-use regoal::episode::Mode;
+use regoal::episode::{Fault, Mode};
 use regoal::hal::servo::Model;
 use regoal::hal::{Emulator, FaultSpec, PtyServer};
 use regoal::joints::JointVec;
@@ -237,6 +237,27 @@ fn a_dynamixel_arm_is_held_when_its_process_is_killed_and_moves_again_only_when_
 #[test]
 fn a_process_that_hangs_is_killed_and_the_arm_held() {
     held_after(Signal::STOP, FEETECH, "feetech");
+}
+
+#[test]
+fn a_latched_fault_outlives_the_process_it_came_in() {
+    let mut rig = Rig::moving(FEETECH, 0.05);
+    let client = Client::new(rig.socket());
+    client.command(regoal::daemon::Command::EmergencyStop).unwrap();
+    let stopped = Mode::Faulted(Fault::EmergencyStop);
+    wait_until("it is stopped", || rig.status().is_some_and(|s| s.mode == stopped));
+    let dead = rig.control().unwrap();
+    kill_process(dead, Signal::KILL).unwrap();
+    wait_until("another one controls it", || rig.control().is_some_and(|pid| pid != dead));
+    wait_until("it runs", || rig.status().is_some_and(|s| s.tick > 20));
+    assert_eq!(rig.status().unwrap().mode, stopped);
+    let goal = Goal { goal: vec![0.2, -0.2, 0.2], ..Goal::default() };
+    let refused = client.reach(&goal).unwrap_err().to_string();
+    assert!(refused.contains("emergency stop"), "{refused}");
+    client.command(regoal::daemon::Command::Arm).unwrap();
+    client.reach(&goal).unwrap();
+    kill_process(Pid::from_child(&rig.supervisor), Signal::TERM).unwrap();
+    assert_eq!(rig.end().0, Some(130));
 }
 
 #[test]

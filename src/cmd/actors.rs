@@ -1,5 +1,5 @@
-//! Who steers when no policy does, or not alone: nobody, the scripted expert, whoever goes straight to
-//! the goal, a policy that explores.
+//! Who steers when no policy does, or not alone: nobody, who goes straight to the goal, a policy that
+//! explores.
 
 use anyhow::{Result, bail};
 use nalgebra::Vector3;
@@ -22,21 +22,6 @@ impl Actor for Nobody {
     }
     fn kind(&self) -> ActionKind {
         ActionKind::JointPosition
-    }
-    fn id(&self) -> PolicyId {
-        PolicyId::default()
-    }
-}
-
-/// The scripted expert as an actor.
-pub struct Demonstrator(pub Expert);
-
-impl Actor for Demonstrator {
-    fn act(&mut self, observation: &Observation) -> Result<JointVec<f32>, PolicyError> {
-        Ok(all_joints(self.0.act(&observation.sent), observation))
-    }
-    fn kind(&self) -> ActionKind {
-        ActionKind::JointDelta
     }
     fn id(&self) -> PolicyId {
         PolicyId::default()
@@ -151,5 +136,81 @@ impl Actor for Explorer {
     }
     fn ahead(&self, plan: &mut Plan) {
         self.policy.ahead(plan);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::cmd::goals::Goals;
+    use crate::cmd::simulate::{Simulation, request};
+    use crate::control::GoalResult;
+    use crate::episode::Source;
+    use crate::kinematics::KinematicsError;
+    use crate::rng::{self, Stream};
+
+    const SO101: &str = include_str!("../../firmware-config/emulated.toml");
+    const KOCH: &str = include_str!("../../firmware-config/koch-follower.toml");
+
+    fn robot(text: &str, space: GoalSpace) -> RobotConfig {
+        let mut robot = RobotConfig::parse(text, Path::new("arm.toml")).unwrap();
+        robot.control.goal_space = space;
+        robot
+    }
+
+    /// Reaches for goals one after the other.
+    fn reach(robot: &RobotConfig, goals: &[GoalVec]) -> Vec<GoalResult> {
+        let mut simulation = Simulation::new(robot, 1, None).unwrap();
+        simulation.steer(Box::new(Reacher::new(robot).unwrap()));
+        let home: JointVec<f64> = robot.joint.iter().map(|joint| joint.home_rad).collect();
+        let mut attempt = |goal: &GoalVec| {
+            simulation.attempt(request(robot, goal.clone(), Source::Run), &home).unwrap()
+        };
+        goals.iter().map(&mut attempt).collect()
+    }
+
+    #[test]
+    fn without_a_policy_goals_of_every_kind_are_reached() {
+        use GoalSpace::{EndEffectorPose, EndEffectorPosition, JointPosition};
+        for (text, space) in [
+            (SO101, EndEffectorPosition),
+            (SO101, EndEffectorPose),
+            (SO101, JointPosition),
+            (KOCH, JointPosition),
+        ] {
+            let mut robot = robot(text, space);
+            // All joints together are far from exact.
+            robot.control.goal_tolerance = if space == JointPosition { 0.1 } else { 0.02 };
+            robot.control.goal_timeout_s = 6.0;
+            let drawn = Goals::of(&robot).unwrap();
+            let goal = |i| drawn.sample(&mut rng::item(5, Stream::HeldOut, i));
+            let goals: Vec<GoalVec> = (0..10).map(goal).collect();
+            for (goal, result) in goals.iter().zip(reach(&robot, &goals)) {
+                assert!(result.success, "{} {space:?} {goal:?}: {result:?}", robot.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_goal_out_of_reach_is_come_as_near_to_as_the_refusal_says() {
+        let mut robot = robot(SO101, GoalSpace::EndEffectorPosition);
+        robot.control.goal_timeout_s = 4.0;
+        let far = Vector3::new(0.3, -0.5, 0.2);
+        let error = Chain::of(&robot).unwrap().inverse(&far, &[], 0.01).unwrap_err();
+        let KinematicsError::Unreachable { closest, .. } = error else { panic!("{error}") };
+        let goal = stack(far.iter().map(|x| *x as f32));
+        let result = reach(&robot, &[goal])[0];
+        assert!(!result.success, "{result:?}");
+        assert!((f64::from(result.distance) - closest).abs() < 0.02, "{closest}: {result:?}");
+    }
+
+    #[test]
+    fn only_a_policy_knows_how_to_bring_an_object_somewhere() {
+        for space in [GoalSpace::ObjectPosition, GoalSpace::None] {
+            let error = Reacher::new(&robot(SO101, space)).err().unwrap().to_string();
+            assert!(error.contains("--policy") && error.contains(space.name()), "{error}");
+        }
     }
 }

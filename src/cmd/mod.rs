@@ -10,6 +10,7 @@ pub mod engine;
 pub mod episodes;
 pub mod finetune;
 pub mod goal;
+pub mod goals;
 pub mod keypoints;
 pub mod object;
 pub mod picture;

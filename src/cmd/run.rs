@@ -21,7 +21,7 @@ use crate::control::{
     connect, search,
 };
 use crate::daemon;
-use crate::episode::{LogSender, LogStatus, LogThread, LogWriter, WriterConfig, log_queue};
+use crate::episode::{LogSender, LogStatus, LogThread, LogWriter, Mode, WriterConfig, log_queue};
 use crate::hal::bus::BusError;
 use crate::hal::{Arm, SerialPort};
 use crate::policy::{Policy, Store};
@@ -100,6 +100,8 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
     }
     if pulse.as_ref().is_some_and(|pulse| pulse.start().arm) {
         running.arm()?;
+    } else if let Mode::Faulted(fault) = running.handle().status().step.mode {
+        println!("stopped by a fault before ({fault}): `regoal arm` clears it");
     } else {
         println!("disarmed: `regoal arm` powers it up, Ctrl-C parks it and ends");
     }

@@ -148,3 +148,117 @@ impl Goals {
 fn bad(error: String) -> ErrorReply {
     ErrorReply { error, code: Code::BadRequest }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use super::*;
+
+    const ARM: &str = include_str!("../../firmware-config/emulated.toml");
+    const HELD: [f32; 6] = [0.1, -0.2, 0.3, -0.4, 0.5, 0.0];
+
+    fn goals(space: GoalSpace) -> Goals {
+        let mut robot = RobotConfig::parse(ARM, Path::new("arm.toml")).unwrap();
+        robot.control.goal_space = space;
+        Goals::of(&robot).unwrap()
+    }
+
+    fn numbers(goal: &[f32]) -> Goal {
+        Goal { goal: goal.to_vec(), ..Goal::default() }
+    }
+
+    fn named(joints: &[(&str, f32)]) -> Goal {
+        let joints = joints.iter().map(|(name, q)| ((*name).to_owned(), *q));
+        Goal { joints: joints.collect(), ..Goal::default() }
+    }
+
+    #[test]
+    fn a_goal_of_another_shape_is_refused_with_the_space_and_what_it_takes() {
+        use GoalSpace::*;
+        for (space, goal, says) in [
+            (
+                EndEffectorPosition,
+                numbers(&[0.1, 0.2]),
+                "end_effector_position: expected 3 numbers",
+            ),
+            (EndEffectorPosition, numbers(&[]), "found []"),
+            (EndEffectorPosition, named(&[("gripper", 0.1)]), "found joints by name"),
+            (EndEffectorPose, numbers(&[0.1, 0.2, 0.3]), "roll pitch yaw (rad)"),
+            (EndEffectorPose, numbers(&[0.1; 9]), "end_effector_pose"),
+            (JointPosition, numbers(&[0.1; 3]), "joint_position: expected 6 numbers (rad)"),
+            (JointPosition, named(&[("elbow", 0.1)]), "found `elbow`"),
+            (ObjectPosition, numbers(&[0.1; 2]), "of the object (m)"),
+            (None, numbers(&[0.1]), "none: expected no numbers"),
+        ] {
+            let reply = goals(space).wished(&goal, &HELD).unwrap_err();
+            assert_eq!(reply.code, Code::BadRequest);
+            assert!(reply.error.contains(says), "{says}: {reply:?}");
+        }
+    }
+
+    #[test]
+    fn joints_that_are_not_named_stay() {
+        let goals = goals(GoalSpace::JointPosition);
+        let found = goals.wished(&named(&[("elbow_flex", 0.9)]), &HELD).unwrap();
+        assert_eq!(found[..], [0.1, -0.2, 0.9, -0.4, 0.5, 0.0]);
+    }
+
+    #[test]
+    fn a_pose_is_the_same_by_its_angles_and_by_its_axes() {
+        let goals = goals(GoalSpace::EndEffectorPose);
+        let angles = goals.wished(&numbers(&[0.1, -0.2, 0.3, 0.4, -0.5, 0.6]), &HELD).unwrap();
+        let axes = goals.wished(&numbers(&angles), &HELD).unwrap();
+        for (a, b) in angles.iter().zip(&axes) {
+            assert!((a - b).abs() < 1e-6, "{angles:?} {axes:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_out_of_reach_is_refused_with_how_near_the_arm_gets() {
+        let refused = |space, goal: Goal| {
+            let goals = goals(space);
+            let wished = goals.wished(&goal, &HELD).unwrap();
+            goals.in_reach(&wished, &HELD, 0.02).unwrap_err()
+        };
+        let place = numbers(&[2.0, 0.0, 0.0]);
+        // Above the base, with the gripper pointing up.
+        let pose = numbers(&[0.1, -0.1, 0.05, 3.1, 0.0, 0.0]);
+        for (space, goal, says) in [
+            (GoalSpace::EndEffectorPosition, place, "the arm gets within 1."),
+            (GoalSpace::EndEffectorPose, pose, "rad of it at once"),
+            (
+                GoalSpace::JointPosition,
+                named(&[("elbow_flex", 3.0)]),
+                "joint `elbow_flex`: expected -",
+            ),
+        ] {
+            let reply = refused(space, goal);
+            assert_eq!(reply.code, Code::OutOfReach);
+            assert!(reply.error.contains(says), "{says}: {reply:?}");
+        }
+    }
+
+    #[test]
+    fn where_the_arm_is_is_in_reach_in_every_space() {
+        let held: Vec<f64> = HELD.iter().map(|q| f64::from(*q)).collect();
+        let mut robot = RobotConfig::parse(ARM, Path::new("arm.toml")).unwrap();
+        let chain = Chain::of(&robot).unwrap();
+        let place: Vec<f32> = chain.position(&held).iter().map(|x| *x as f32).collect();
+        let pose: Vec<f32> = pose_goal(&chain.pose(&held)).map(|x| x as f32).to_vec();
+        let ends = BTreeMap::from([("gripper".to_owned(), HELD[5])]);
+        for (space, goal) in [
+            (GoalSpace::EndEffectorPosition, numbers(&place)),
+            (GoalSpace::EndEffectorPose, numbers(&pose)),
+            (GoalSpace::JointPosition, Goal { joints: ends, ..Goal::default() }),
+            (GoalSpace::ObjectPosition, numbers(&[5.0; 3])),
+            (GoalSpace::None, numbers(&[])),
+        ] {
+            robot.control.goal_space = space;
+            let goals = Goals::of(&robot).unwrap();
+            let wished = goals.wished(&goal, &HELD).unwrap();
+            assert_eq!(goals.in_reach(&wished, &HELD, 0.02), Ok(()), "{space:?}");
+        }
+    }
+}

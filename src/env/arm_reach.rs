@@ -16,7 +16,7 @@ use crate::clock::{Clock, ManualClock};
 use crate::config::RobotConfig;
 use crate::hal::{Arm, ArmState, Emulator, MemoryPort};
 use crate::joints::{GoalVec, JointVec, Row, stack};
-use crate::kinematics::{Chain, KinematicsError};
+use crate::kinematics::{Chain, KinematicsError, pose_goal};
 use crate::rng::{Rng, normal};
 
 /// Where goals are drawn from: poses whose tips cover the reachable space evenly.
@@ -64,11 +64,20 @@ impl Workspace {
 
     /// Draws a reachable tip position (m).
     pub fn sample(&self, rng: &mut Rng) -> GoalVec {
-        let Some(pose) = self.poses.get(rng.random_range(0..self.poses.len().max(1))) else {
-            return GoalVec::new();
-        };
-        let pose: JointVec<f64> = pose.iter().map(|q| q + JITTER * normal(rng)).collect();
+        let Some(pose) = self.sample_joints(rng) else { return GoalVec::new() };
         stack(self.chain.position(&pose).iter().map(|x| *x as f32))
+    }
+
+    /// Draws a reachable pose of the tip, as a goal.
+    pub fn sample_pose(&self, rng: &mut Rng) -> GoalVec {
+        let Some(pose) = self.sample_joints(rng) else { return GoalVec::new() };
+        stack(pose_goal(&self.chain.pose(&pose)).iter().map(|x| *x as f32))
+    }
+
+    /// Joint angles (rad) near those of a cube's tip; none in a workspace without any.
+    fn sample_joints(&self, rng: &mut Rng) -> Option<JointVec<f64>> {
+        let pose = self.poses.get(rng.random_range(0..self.poses.len().max(1)))?;
+        Some(pose.iter().map(|q| q + JITTER * normal(rng)).collect())
     }
 
     /// Draws a reachable tip position on the arm's right side, seen from its base (`x > 0` in the

@@ -76,6 +76,11 @@ impl Experience {
         Ok(all)
     }
 
+    /// What is learned from: all but the episodes kept aside.
+    pub fn data(&self) -> Data<'_> {
+        Data { demonstrations: &self.demonstrations, attempts: &self.attempts }
+    }
+
     /// The same without the robot's own episodes: the control of the experiment.
     #[must_use]
     pub fn demonstrations_only(mut self) -> Self {
@@ -100,10 +105,9 @@ pub fn finetune(
 ) -> Result<(Vec<u8>, FinetuneReport), LearnError> {
     let graph = Verified::from_bytes(base)?;
     let mut spec = PolicySpec::of(&graph)?;
-    let data = Data { demonstrations: &experience.demonstrations, attempts: &experience.attempts };
     let mut rng = stream(seed, Stream::Training);
     let Fit { parameters, losses, report } =
-        method.fit(engine, &graph, data, &mut rng, on_progress)?;
+        method.fit(engine, &graph, experience.data(), &mut rng, on_progress)?;
     let [demonstrations, attempts, validation] = experience.counts;
     spec.provenance.insert("base".into(), id_of(base).to_string().into());
     spec.provenance.insert("finetune_seed".into(), seed.into());
