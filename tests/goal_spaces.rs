@@ -18,7 +18,7 @@ use regoal::episode::{Episode, Mode, Source};
 use regoal::hal::{Emulator, FaultSpec, PtyServer};
 use regoal::joints::{GoalSpace, GoalVec, stack};
 use regoal::kinematics::{Chain, pose_goal};
-use regoal::storage::Disk;
+use regoal::storage::{Disk, Storage as _};
 
 const SPACES: [GoalSpace; 5] = [
     GoalSpace::EndEffectorPosition,
@@ -183,7 +183,7 @@ fn a_kochs_joints_are_sent_and_the_episode_says_so() {
         PtyServer::start(emulator.clone(), &FaultSpec::default(), Arc::new(SystemClock)).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    std::fs::write(at("koch.toml"), text).unwrap();
+    Disk.replace(&at("koch.toml"), text.as_bytes()).unwrap();
     let mut run = Program::new(env!("CARGO_BIN_EXE_regoal"));
     run.args(["run", "--arm", "--robot"]).arg(at("koch.toml")).arg("--port").arg(server.path());
     run.arg("--socket").arg(at("api")).arg("--episodes").arg(at("episodes"));
