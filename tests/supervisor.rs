@@ -275,6 +275,19 @@ fn told_to_end_it_parks_the_arm_and_both_processes_end() {
 }
 
 #[test]
+fn sigusr1_to_either_process_is_an_emergency_stop_that_stays_until_somebody_arms() {
+    let rig = Rig::moving(FEETECH, 0.05);
+    for process in [Pid::from_child(&rig.supervisor), rig.control().unwrap()] {
+        kill_process(process, Signal::USR1).unwrap();
+        let stopped = Mode::Faulted(Fault::EmergencyStop);
+        wait_until("it stops", || rig.status().is_some_and(|s| s.mode == stopped));
+        let goal = Goal { goal: [0.2, -0.2, 0.2], tolerance_m: None, timeout_s: None, wait: false };
+        assert!(Client::new(rig.socket()).reach(&goal).is_err(), "it moves on by itself");
+        rig.set_out(0.05);
+    }
+}
+
+#[test]
 fn without_its_supervisor_the_control_process_parks_the_arm_and_ends() {
     let mut rig = Rig::moving(FEETECH, 0.05);
     let control = rig.control().unwrap();
