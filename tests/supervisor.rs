@@ -281,7 +281,7 @@ fn sigusr1_to_either_process_is_an_emergency_stop_that_stays_until_somebody_arms
         kill_process(process, Signal::USR1).unwrap();
         let stopped = Mode::Faulted(Fault::EmergencyStop);
         wait_until("it stops", || rig.status().is_some_and(|s| s.mode == stopped));
-        let goal = Goal { goal: [0.2, -0.2, 0.2], tolerance_m: None, timeout_s: None, wait: false };
+        let goal = Goal { goal: vec![0.2, -0.2, 0.2], ..Goal::default() };
         assert!(Client::new(rig.socket()).reach(&goal).is_err(), "it moves on by itself");
         rig.set_out(0.05);
     }
