@@ -26,6 +26,7 @@ pub enum Verb {
     Run(cmd::run::Args),
     Arm(cmd::arm::Args),
     Goal(cmd::goal::Args),
+    Object(cmd::object::Args),
     Status(cmd::status::Args),
     Stop(cmd::stop::Args),
     /// Looks after logged episodes
@@ -80,6 +81,7 @@ impl Verb {
             Self::Run(args) => cmd::run::run(args, context),
             Self::Arm(args) => cmd::arm::run(args, context),
             Self::Goal(args) => cmd::goal::run(args, context),
+            Self::Object(args) => cmd::object::run(args, context),
             Self::Status(args) => cmd::status::run(args, context),
             Self::Stop(args) => cmd::stop::run(args, context),
             Self::Episodes(args) => cmd::episodes::run(args, context),
@@ -105,7 +107,7 @@ impl Verb {
 /// In which order and under which heading help lists the verbs.
 const GROUPS: [(&str, &[&str]); 4] = [
     ("Start here", &["demo"]),
-    ("Use a robot", &["run", "arm", "goal", "status", "stop"]),
+    ("Use a robot", &["run", "arm", "goal", "object", "status", "stop"]),
     ("Learn", &["episodes", "finetune", "train", "policy"]),
     ("Computer and arm", &["doctor", "robot", "runtime", "emulate", "completions"]),
 ];

@@ -11,7 +11,7 @@ mod urdf;
 #[cfg(test)]
 mod tests;
 
-use nalgebra::{Isometry3, Translation3, UnitQuaternion, Vector3};
+use nalgebra::{Isometry3, Rotation3, Translation3, UnitQuaternion, Vector3};
 
 use crate::config::RobotConfig;
 use crate::joints::{JointVec, LEVER, MAX_JOINTS};
@@ -189,6 +189,20 @@ pub fn pose_goal(pose: &Isometry3<f64>) -> [f64; 9] {
     [p.x, p.y, p.z, z.x, z.y, z.z, x.x, x.y, x.z]
 }
 
+/// The pose that a goal of [`pose_goal`]'s form stands for; none when its axes say no orientation.
+/// Axes that are not quite at right angles are put right, the z axis counting first.
+pub fn goal_pose(goal: &[f32]) -> Option<Isometry3<f64>> {
+    let numbers: heapless::Vec<f64, 9> = goal.iter().map(|x| f64::from(*x)).take(9).collect();
+    let [px, py, pz, zx, zy, zz, xx, xy, xz] = numbers.into_array().ok()?;
+    const LEAST: f64 = 0.1 * LEVER;
+    let z = Vector3::new(zx, zy, zz).try_normalize(LEAST)?;
+    let along = Vector3::new(xx, xy, xz);
+    let x = (along - z * z.dot(&along)).try_normalize(LEAST)?;
+    let axes = Rotation3::from_basis_unchecked(&[x, z.cross(&x), z]);
+    let turn = UnitQuaternion::from_rotation_matrix(&axes);
+    Some(Isometry3::from_parts(Translation3::new(px, py, pz), turn))
+}
+
 fn columns(tip: &Isometry3<f64>, axes: &[Isometry3<f64>]) -> JointVec<Column> {
     let column = |frame: &Isometry3<f64>| {
         let axis = frame.rotation * Vector3::z();
@@ -198,8 +212,9 @@ fn columns(tip: &Isometry3<f64>, axes: &[Isometry3<f64>]) -> JointVec<Column> {
     axes.iter().map(column).collect()
 }
 
-/// A fixed frame from a URDF `<origin xyz rpy>`.
-fn pose(xyz: [f64; 3], [roll, pitch, yaw]: [f64; 3]) -> Isometry3<f64> {
+/// A frame from its origin (m) and its roll, pitch and yaw (rad): turns about the fixed x, then y,
+/// then z axis, as in a URDF's `<origin xyz rpy>`.
+pub fn pose(xyz: [f64; 3], [roll, pitch, yaw]: [f64; 3]) -> Isometry3<f64> {
     Isometry3::from_parts(
         Translation3::new(xyz[0], xyz[1], xyz[2]),
         UnitQuaternion::from_euler_angles(roll, pitch, yaw),

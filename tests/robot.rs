@@ -32,7 +32,10 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
-        let config = config();
+        Self::of(config())
+    }
+
+    fn of(config: RobotConfig) -> Self {
         let emulator = Arc::new(Mutex::new(Emulator::new(&config, 1)));
         Self { emulator, clock: Arc::new(ManualClock::default()), config }
     }
@@ -147,6 +150,32 @@ fn an_arm_is_calibrated_wherever_its_encoders_began() {
         let arm = Arm::open(&robot, rig.port(), Arc::clone(&rig.clock));
         assert!(arm.is_ok(), "{:?}", arm.err());
         assert_eq!(robot.calibration, calibration.hash().unwrap());
+    }
+}
+
+#[test]
+fn a_koch_is_calibrated_whatever_offset_and_mode_were_left_in_it() {
+    use servo::dynamixel::{HOMING_OFFSET, MODE, MODE_EXTENDED_POSITION, MODE_POSITION};
+    let koch = include_str!("../firmware-config/koch-follower.toml");
+    let koch = RobotConfig::parse(koch, Path::new("koch.toml")).unwrap();
+    for (mode, offset) in [
+        (MODE_POSITION, 700),
+        (MODE_POSITION, 2000),
+        (MODE_EXTENDED_POSITION, -2000),
+        (MODE_EXTENDED_POSITION, 9000),
+    ] {
+        let rig = Rig::of(koch.clone());
+        for id in 1..=6 {
+            rig.set(id, &MODE, mode);
+            rig.set(id, &HOMING_OFFSET, offset);
+        }
+        let calibration = calibrated(&rig).unwrap();
+        for entry in &calibration.joint {
+            assert!((entry.middle() - 2048).abs() <= 4, "{mode} {offset}: {entry:?}");
+            assert!(entry.homing_offset.abs() <= 4, "{mode} {offset}: {entry:?}");
+            assert_eq!(rig.register(entry.id, &HOMING_OFFSET), entry.homing_offset);
+        }
+        calibration.apply(&mut koch.clone()).unwrap();
     }
 }
 
@@ -304,6 +333,34 @@ fn setup_gives_one_servo_after_another_its_id() {
     for id in 1..=6 {
         assert_eq!(rig.register(id, &feetech::ID), i32::from(id));
         assert_eq!(rig.register(id, &feetech::LOCK), 1);
+    }
+}
+
+#[test]
+fn setup_finds_a_servo_at_any_speed_and_brings_it_to_the_buss() {
+    let koch = include_str!("../firmware-config/koch-follower.toml");
+    let koch = RobotConfig::parse(koch, Path::new("koch.toml")).unwrap();
+    for config in [config(), koch] {
+        let joint = config.joint[0].clone();
+        let model = servo::Model::of(joint.servo);
+        for (code, speed) in (0..).zip(model.bauds) {
+            let rig = Rig::of(config.clone());
+            fresh(&rig);
+            rig.set(1, &model.baud_rate, code);
+            rig.set(1, &model.id, 42);
+            rig.emulator().servo(42).unwrap().set_connected(true);
+            let mut script = Script::new(0, |_, _: &str| {});
+            let only = [joint.name.clone()];
+            setup::set_up(&rig.config, &only, &mut script, |baud| {
+                rig.emulator().set_baud(baud);
+                Ok(rig.bus())
+            })
+            .unwrap_or_else(|error| panic!("{} at {speed}: {error}", model.name));
+            let expected = model.baud_code(config.bus.baud).unwrap();
+            assert_eq!(rig.register(1, &model.baud_rate), expected, "{} at {speed}", model.name);
+            let was = format!("(was 42 at {speed})");
+            assert!(script.said.iter().any(|line| line.contains(&was)), "{:?}", script.said);
+        }
     }
 }
 

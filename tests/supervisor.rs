@@ -132,8 +132,7 @@ impl Rig {
         let mut side = 0.2;
         wait_until("it moves", || {
             side = -side;
-            let goal = [side, -0.2, 0.2];
-            let goal = Goal { goal, tolerance_m: None, timeout_s: None, wait: false };
+            let goal = Goal { goal: vec![side, -0.2, 0.2], ..Goal::default() };
             if client.reach(&goal).is_err() {
                 client.command(regoal::daemon::Command::Arm).unwrap();
             }
@@ -241,6 +240,27 @@ fn a_process_that_hangs_is_killed_and_the_arm_held() {
 }
 
 #[test]
+fn a_latched_fault_outlives_the_process_it_came_in() {
+    let mut rig = Rig::moving(FEETECH, 0.05);
+    let client = Client::new(rig.socket());
+    client.command(regoal::daemon::Command::EmergencyStop).unwrap();
+    let stopped = Mode::Faulted(Fault::EmergencyStop);
+    wait_until("it is stopped", || rig.status().is_some_and(|s| s.mode == stopped));
+    let dead = rig.control().unwrap();
+    kill_process(dead, Signal::KILL).unwrap();
+    wait_until("another one controls it", || rig.control().is_some_and(|pid| pid != dead));
+    wait_until("it runs", || rig.status().is_some_and(|s| s.tick > 20));
+    assert_eq!(rig.status().unwrap().mode, stopped);
+    let goal = Goal { goal: vec![0.2, -0.2, 0.2], ..Goal::default() };
+    let refused = client.reach(&goal).unwrap_err().to_string();
+    assert!(refused.contains("emergency stop"), "{refused}");
+    client.command(regoal::daemon::Command::Arm).unwrap();
+    client.reach(&goal).unwrap();
+    kill_process(Pid::from_child(&rig.supervisor), Signal::TERM).unwrap();
+    assert_eq!(rig.end().0, Some(130));
+}
+
+#[test]
 fn told_to_end_it_parks_the_arm_and_both_processes_end() {
     let mut rig = Rig::moving(FEETECH, 0.05);
     let control = rig.control().unwrap();
@@ -261,7 +281,7 @@ fn sigusr1_to_either_process_is_an_emergency_stop_that_stays_until_somebody_arms
         kill_process(process, Signal::USR1).unwrap();
         let stopped = Mode::Faulted(Fault::EmergencyStop);
         wait_until("it stops", || rig.status().is_some_and(|s| s.mode == stopped));
-        let goal = Goal { goal: [0.2, -0.2, 0.2], tolerance_m: None, timeout_s: None, wait: false };
+        let goal = Goal { goal: vec![0.2, -0.2, 0.2], ..Goal::default() };
         assert!(Client::new(rig.socket()).reach(&goal).is_err(), "it moves on by itself");
         rig.set_out(0.05);
     }

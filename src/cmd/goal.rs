@@ -1,35 +1,42 @@
-//! `regoal goal`: where the gripper shall go.
+//! `regoal goal`: where the arm shall go.
 
 use std::time::Duration;
 
 use anyhow::bail;
 
-use super::{Context, Daemon, Interrupted, say, say_json};
+use super::{Context, Daemon, Interrupted, say, say_json, status};
 use crate::daemon::{Client, Command, Ending, Goal, GoalReply, GoalResult};
 
-/// Sends the arm to a goal: where the gripper's tip shall be, metres in the base frame
+/// Sends the arm to a goal of its goal space (`control.goal_space` of its configuration)
 ///
-/// x is to the right, y to the back (the SO-101 reaches along -y), z up; the origin is the base.
+/// A place or a pose of the gripper's tip is in metres and radians in the base frame: x is to the
+/// right, y to the back (the SO-101 reaches along -y), z up; the origin is the base. A goal of joints
+/// is in radians, by name or all of them, base first. What the arm cannot reach is refused.
 #[derive(Debug, clap::Args)]
 #[command(
     allow_negative_numbers = true,
     after_help = "Examples:
   regoal goal 0.10 -0.25 0.12           sets the goal and returns
-  regoal goal 0.10 -0.25 0.12 --wait    returns when it has ended; exit code 1 if it was missed"
+  regoal goal 0.10 -0.25 0.12 --wait    returns when it has ended; exit code 1 if it was missed
+  regoal goal 0.10 -0.25 0.12 0 1.57 0  a pose: roll, pitch and yaw too
+  regoal goal --joints shoulder_pan=0.2,elbow_flex=-0.4    the other joints stay"
 )]
 pub struct Args {
-    /// To the right of the base (m).
-    x: f32,
-    /// To the back of the base (m): in front of the arm is negative.
-    y: f32,
-    /// Above the base (m).
-    z: f32,
-    /// Reached within this distance (m); the robot's own if not given.
-    #[arg(short, long, value_name = "M")]
+    /// X Y Z (m), for a pose X Y Z ROLL PITCH YAW (m, rad), or all joints (rad).
+    #[arg(value_name = "NUMBER", conflicts_with = "joints")]
+    goal: Vec<f32>,
+    /// Joints by name (rad); those not named stay where they are.
+    #[arg(long, value_name = "NAME=RAD", value_delimiter = ',', value_parser = named)]
+    joints: Vec<(String, f32)>,
+    /// Reached within this distance (m or rad); the robot's own if not given.
+    #[arg(short, long, value_name = "DISTANCE")]
     tolerance: Option<f32>,
     /// Give up after this time (s); the robot's own if not given.
     #[arg(long, value_name = "S")]
     timeout: Option<f64>,
+    /// Try a goal that is out of reach too: the arm learns from failures.
+    #[arg(long)]
+    anyway: bool,
     /// Wait until the goal has ended. Ctrl-C takes it back.
     #[arg(short, long)]
     wait: bool,
@@ -38,6 +45,12 @@ pub struct Args {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+fn named(text: &str) -> Result<(String, f32), String> {
+    let wrong = || format!("expected NAME=RAD, such as elbow_flex=-0.4, found {text}");
+    let (name, angle) = text.split_once('=').ok_or_else(wrong)?;
+    Ok((name.trim().to_owned(), angle.trim().parse().map_err(|_| wrong())?))
 }
 
 /// How often the daemon is asked whether the goal has ended.
@@ -50,9 +63,11 @@ const POLL: Duration = Duration::from_millis(20);
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let client = args.daemon.client(context)?;
     let goal = Goal {
-        goal: [args.x, args.y, args.z],
-        tolerance_m: args.tolerance,
+        goal: args.goal.clone(),
+        joints: args.joints.iter().cloned().collect(),
+        tolerance: args.tolerance,
         timeout_s: args.timeout,
+        anyway: args.anyway,
         wait: false,
     };
     goal.check().map_err(|reply| anyhow::anyhow!(reply.error))?;
@@ -87,7 +102,7 @@ fn describe(reply: &GoalReply) -> String {
     let Some(result) = &reply.result else {
         return format!("goal {}: on the way; `regoal status` shows how far", reply.id);
     };
-    let GoalResult { ending, fault, success, distance_m, ticks } = result;
+    let GoalResult { ending, fault, success, distance, unit, ticks } = result;
     let ending = match (ending, fault) {
         (Ending::Reached, _) => "reached".to_owned(),
         (Ending::TimedOut, _) => "the time was up".to_owned(),
@@ -95,10 +110,10 @@ fn describe(reply: &GoalReply) -> String {
         (Ending::StreamEnded, _) => "its stream ended".to_owned(),
         (Ending::ObjectLost, _) => "the object was lost".to_owned(),
         (Ending::Replaced, _) => "another goal took its place".to_owned(),
-        (Ending::Faulted, fault) => format!("stopped by a fault ({})", super::status::word(fault)),
+        (Ending::Faulted, fault) => format!("stopped by a fault ({})", status::word(fault)),
     };
-    let distance =
-        distance_m.map_or_else(|| "unknown".to_owned(), |m| format!("{:.1} mm", m * 1e3));
+    let distance = distance
+        .map_or_else(|| "an unknown distance".to_owned(), |far| status::distance(far, unit));
     let verdict = if *success { "success" } else { "missed" };
     format!("goal {}: {verdict}, {ending} after {ticks} ticks, {distance} from it", reply.id)
 }

@@ -11,24 +11,26 @@ use anyhow::{Context as _, Result};
 use clap::Args as ClapArgs;
 
 use self::supervise::Inherited;
+use super::actors::Reacher;
 use super::robot::{Line, Which, calibrated};
 use super::{Context, engine, finetune, simulate};
 use crate::clock::{Clock, Time};
 use crate::config::RobotConfig;
 use crate::control::{
-    Command, CommandError, ControlLoop, Handle, Pulse, Refusal, Runtime, Searcher, Swapped,
+    Actor, Command, CommandError, ControlLoop, Handle, Pulse, Refusal, Runtime, Searcher, Swapped,
     connect, search,
 };
 use crate::daemon;
-use crate::episode::{LogSender, LogStatus, LogThread, LogWriter, WriterConfig, log_queue};
+use crate::episode::{LogSender, LogStatus, LogThread, LogWriter, Mode, WriterConfig, log_queue};
 use crate::hal::bus::BusError;
 use crate::hal::{Arm, SerialPort};
 use crate::policy::{Policy, Store};
 
 /// Runs the goal-reaching daemon of one arm until Ctrl-C.
 ///
-/// Nothing moves before `regoal arm`; then `regoal goal X Y Z` reaches for points. Each goal becomes
-/// an episode, failures included. At the end the arm is parked and its torque goes off, unless
+/// Nothing moves before `regoal arm`; then `regoal goal` says where to go. Each goal becomes an
+/// episode, failures included. Without a policy the arm goes straight to the goal, through inverse
+/// kinematics where the goal is a place or a pose: good demonstrations to learn from. At the end the arm is parked and its torque goes off, unless
 /// `safety.on_exit` says "hold"; one stopped by a fault is left holding. SIGUSR1 is an e-stop.
 ///
 /// Two processes: if the one that controls the arm dies or hangs, the other one holds the arm where
@@ -40,7 +42,7 @@ pub struct Args {
     /// Which arm
     #[command(flatten)]
     pub which: Which,
-    /// The policy file
+    /// The policy file; without a policy the arm goes straight to its goals
     #[arg(long, value_name = "FILE", conflicts_with = "store")]
     pub policy: Option<PathBuf>,
     /// Take the active policy of this store instead
@@ -77,22 +79,29 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
 fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> Result<()> {
     let pulse = link.pulse.clone();
     let policy = match (&args.policy, &args.store) {
-        (Some(path), _) => finetune::read(context, path)?,
-        (None, Some(store)) => Store::open(Arc::clone(&context.storage), store)?.active()?,
-        (None, None) => anyhow::bail!(
-            "which policy? name one with --policy FILE (models/reach/policy.onnx is shipped) or --store FOLDER"
-        ),
+        (Some(path), _) => Some(finetune::read(context, path)?),
+        (None, Some(store)) => Some(Store::open(Arc::clone(&context.storage), store)?.active()?),
+        (None, None) => None,
     };
-    let running = Running::on(link, robot, &policy, &args.episodes, context)?;
+    let actor: Box<dyn Actor> = match &policy {
+        Some(file) => load(file, robot, context.clock.as_ref())?,
+        None => Box::new(Reacher::new(robot)?),
+    };
+    let running = Running::on(link, robot, actor, &args.episodes, context)?;
     signal_hook::flag::register(signal_hook::consts::SIGUSR1, running.handle().emergency())?;
     running.wait_for_arm();
     let socket = args.socket.clone().unwrap_or_else(|| daemon::default_socket(&robot.name));
-    let served = daemon::Served::new(running.handle(), running.facts(context));
+    let served = daemon::Served::new(running.handle(), running.facts())?;
     let storage = Arc::clone(&context.storage);
     let _server = daemon::Server::start(&socket, Arc::new(served), storage)?;
     println!("{} on {}, API at {}", robot.name, running.port, socket.display());
+    if policy.is_none() {
+        println!("no policy: the arm goes straight to its goals");
+    }
     if pulse.as_ref().is_some_and(|pulse| pulse.start().arm) {
         running.arm()?;
+    } else if let Mode::Faulted(fault) = running.handle().status().step.mode {
+        println!("stopped by a fault before ({fault}): `regoal arm` clears it");
     } else {
         println!("disarmed: `regoal arm` powers it up, Ctrl-C parks it and ends");
     }
@@ -102,6 +111,12 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
         anyhow::ensure!(!running.handle().status().ended, "the control loop has ended");
     }
     Ok(context.check()?)
+}
+
+/// A policy that fits the robot, ready to act.
+fn load(file: &[u8], robot: &RobotConfig, clock: &dyn Clock) -> Result<Box<dyn Actor>> {
+    let engine = engine::for_policy(file, clock)?;
+    Ok(Box::new(Policy::load(file, robot, &engine)?))
 }
 
 /// What an arm is reached by.
@@ -177,7 +192,8 @@ impl Running {
         let line = Line::of(robot, context)?;
         let path = line.path().to_owned();
         let link = Link { port: SerialPort::open(&path, robot.bus.baud)?, path, pulse: None };
-        let running = Self::on(link, robot, policy, episodes, context)?;
+        let actor = load(policy, robot, context.clock.as_ref())?;
+        let running = Self::on(link, robot, actor, episodes, context)?;
         Ok(Self { _line: Some(line), ..running })
     }
 
@@ -185,21 +201,19 @@ impl Running {
     fn on(
         link: Link,
         robot: &RobotConfig,
-        policy: &[u8],
+        actor: Box<dyn Actor>,
         episodes: &Path,
         context: &Context,
     ) -> Result<Self> {
         let Link { port: serial, path: port, pulse } = link;
         let clock = &context.clock;
-        let engine = engine::for_policy(policy, clock.as_ref())?;
-        let policy = Policy::load(policy, robot, &engine)?;
         let again = pulse.as_ref().is_some_and(|pulse| pulse.start().again);
         let open = if again { Arm::attach } else { Arm::open };
         let arm = open(robot, Box::new(serial), Arc::clone(clock))
             .with_context(|| format!("opening the arm `{}` on {port}", robot.name))?;
         let (sender, log) = log_for(robot, episodes, context)?;
         let period = robot.period();
-        let (pilot, thread, swapper) = connect(Box::new(policy), Arc::clone(clock), period)?;
+        let (pilot, thread, swapper) = connect(actor, Arc::clone(clock), period)?;
         let searcher = search_for(robot, &port, clock)?;
         let mut control =
             ControlLoop::new(robot, arm, Box::new(pilot), Some(sender), Arc::clone(clock))?
@@ -266,22 +280,16 @@ impl Running {
     /// # Errors
     /// The policy does not fit, or fails its shadow runs: the old one steers on.
     pub fn swap(&self, file: &[u8]) -> Result<Swapped> {
-        let engine = engine::for_policy(file, self.clock.as_ref())?;
-        let policy = Policy::load(file, &self.robot, &engine)?;
-        Ok(self.handle().swapper().swap(Box::new(policy))?)
+        let candidate = load(file, &self.robot, self.clock.as_ref())?;
+        Ok(self.handle().swapper().swap(candidate)?)
     }
 
     /// What the API tells of the robot besides the loop's status.
-    fn facts(&self, context: &Context) -> daemon::Facts {
-        let robot = &self.robot;
+    fn facts(&self) -> daemon::Facts {
         daemon::Facts {
-            robot: robot.name.clone(),
-            joints: robot.joint.iter().map(|j| j.name.clone()).collect(),
-            rate_hz: robot.control.rate_hz,
-            tolerance_m: robot.control.goal_tolerance,
-            timeout_s: robot.control.goal_timeout_s,
+            robot: self.robot.clone(),
             log: Some(self.log()),
-            clock: Arc::clone(&context.clock),
+            clock: Arc::clone(&self.clock),
         }
     }
 }

@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::actors::{Demonstrator, Explorer, Nobody};
+use super::actors::{Explorer, Nobody, Reacher};
+use super::goals::Goals;
 use crate::clock::{Clock as _, ManualClock};
 use crate::config::RobotConfig;
 use crate::control::{Actor, Command, ControlLoop, GoalRequest, GoalResult, Inline};
-use crate::env::{Expert, Workspace, start_pose};
+use crate::env::start_pose;
 use crate::episode::{EpisodeHeader, LogStatus, LogWriter, Source, Split, WriterConfig, log_queue};
 use crate::hal::{Arm, Emulator, MemoryPort};
 use crate::joints::{GoalVec, JointVec};
-use crate::kinematics::Chain;
 use crate::learn::Exploration;
 use crate::learn::evaluate::{Rate, median};
 use crate::policy::Policy;
@@ -188,7 +188,7 @@ pub fn request(robot: &RobotConfig, goal: GoalVec, source: Source) -> GoalReques
 /// One evaluated goal.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trial {
-    /// The goal (m).
+    /// The goal.
     pub goal: GoalVec,
     /// How it went.
     pub result: GoalResult,
@@ -210,7 +210,7 @@ impl Evaluation {
         Rate { successes, n: self.trials.len() }
     }
 
-    /// The median distance at the end (m).
+    /// The median distance at the end (m or rad).
     pub fn median_distance(&self) -> f32 {
         median(self.trials.iter().map(|t| t.result.distance).collect()).unwrap_or(f32::NAN)
     }
@@ -224,18 +224,18 @@ pub fn evaluate(
     context: &super::Context,
     robot: &RobotConfig,
     policy: Policy,
-    goals: (Stream, u64, usize),
+    wanted: (Stream, u64, usize),
     on_goal: &dyn Fn(),
 ) -> Result<Evaluation> {
-    let (stream, seed, n) = goals;
-    let workspace = Workspace::new(&Chain::of(robot)?);
+    let (stream, seed, n) = wanted;
+    let goals = Goals::of(robot)?;
     let mut simulation = Simulation::new(robot, seed, None)?;
     simulation.steer(Box::new(policy));
     let mut trials = Vec::with_capacity(n);
     for i in 0..n as u64 {
         context.check()?;
         let mut rng = rng::item(seed, stream, i);
-        let goal = workspace.sample(&mut rng);
+        let goal = goals.sample(&mut rng);
         let start = start_pose(robot, &mut rng);
         let asked = request(robot, goal.clone(), Source::Evaluation);
         let result = simulation.attempt(asked, &start)?;
@@ -262,7 +262,7 @@ pub struct Practice {
     pub validation_every: usize,
 }
 
-/// Lets the policy try goals all over the workspace with exploration noise and logs every attempt,
+/// Lets the policy try all goals that the arm can reach with exploration noise and logs every attempt,
 /// failures included. Gives the rate of attempts that succeeded, and the ticks run.
 ///
 /// # Errors
@@ -275,7 +275,7 @@ pub fn practise(
     folder: &Path,
     on_goal: &dyn Fn(),
 ) -> Result<(Rate, u64)> {
-    let workspace = Workspace::new(&Chain::of(robot)?);
+    let goals = Goals::of(robot)?;
     let log = Some((context.storage.clone(), folder));
     let mut simulation = Simulation::new(robot, how.seed, log)?;
     let mut noise_rng = rng::item(how.seed, Stream::Exploration, how.first);
@@ -290,7 +290,7 @@ pub fn practise(
     for i in how.first..how.first + how.attempts as u64 {
         context.check()?;
         let mut rng = rng::item(how.seed, Stream::Attempts, i);
-        let goal = workspace.sample(&mut rng);
+        let goal = goals.sample(&mut rng);
         let start = start_pose(robot, &mut rng);
         let validation =
             how.validation_every > 0 && (i as usize + 1).is_multiple_of(how.validation_every);
@@ -310,7 +310,7 @@ pub fn practise(
     Ok((rate, ticks))
 }
 
-/// Logs scripted demonstrations of goals on the arm's right side.
+/// Logs scripted demonstrations, of places those on the arm's right side.
 ///
 /// # Errors
 /// A fault, the log cannot be written, or `interrupted`.
@@ -321,27 +321,19 @@ pub fn demonstrate(
     seed: u64,
     folder: &Path,
 ) -> Result<Rate> {
-    let chain = Chain::of(robot)?;
-    let workspace = Workspace::new(&chain);
-    let home: JointVec<f64> = robot.joint.iter().map(|j| j.home_rad).collect();
+    let goals = Goals::of(robot)?;
     let mut simulation = Simulation::new(robot, seed, Some((context.storage.clone(), folder)))?;
+    simulation.steer(Box::new(Reacher::new(robot)?));
     let mut rate = Rate::default();
     for i in 0..n as u64 {
         context.check()?;
         let mut rng = rng::item(seed, Stream::Demonstrations, i);
         let start = start_pose(robot, &mut rng);
-        let (goal, expert) = loop {
-            let goal = workspace.sample_right(&mut rng);
-            if let Ok(expert) = Expert::new(&chain, &goal, &home, robot.max_delta()) {
-                break (goal, expert);
-            }
-        };
         let asked = GoalRequest {
             end_when_reached: false,
             seed: Some(seed),
-            ..request(robot, goal, Source::Demonstration)
+            ..request(robot, goals.sample_shown(&mut rng), Source::Demonstration)
         };
-        simulation.steer(Box::new(Demonstrator(expert)));
         let result = simulation.attempt(asked, &start)?;
         rate.n += 1;
         rate.successes += usize::from(result.success);

@@ -7,13 +7,15 @@ use std::time::Duration;
 use super::{Context, Daemon, printable, say, say_json};
 use crate::control::Quantiles;
 use crate::daemon::Status;
+use crate::joints::GoalSpace;
+use crate::kinematics::goal_pose;
 
 /// Shows how the arm is: what it does, joints and goal, and the health of bus, loop and log
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   regoal status
   regoal status --watch                     twice a second until Ctrl-C
-  regoal status --json | jq .distance_m     for programs")]
+  regoal status --json | jq .distance       for programs")]
 pub struct Args {
     /// Again and again, twice a second, until Ctrl-C.
     #[arg(short, long)]
@@ -71,11 +73,21 @@ fn describe(s: &Status) -> String {
     let mut line = |name: &str, value: String| {
         let _ = writeln!(text, "{name:<9} {value}");
     };
-    line("tip", at(&s.achieved_goal_m));
-    if let Some(goal) = &s.desired_goal_m {
-        let goal: Vec<_> = goal.iter().copied().map(Some).collect();
-        let away = s.distance_m.map_or(String::new(), |m| format!(", {:.1} mm away", m * 1e3));
-        line("goal", at(&goal) + &away);
+    let name = match s.goal_space {
+        GoalSpace::ObjectPosition => "object",
+        _ => "tip",
+    };
+    let away = s.distance.map_or(String::new(), |far| format!("{} away", distance(far, &s.unit)));
+    if matches!(s.goal_space, GoalSpace::JointPosition | GoalSpace::None) {
+        // Each joint and its goal stand in the table.
+        let goal = s.desired_goal.as_ref().filter(|goal| !goal.is_empty());
+        goal.iter().for_each(|_| line("goal", away.clone()));
+    } else {
+        line(name, at(&s.achieved_goal));
+        if let Some(goal) = &s.desired_goal {
+            let goal: Vec<_> = goal.iter().copied().map(Some).collect();
+            line("goal", at(&goal) + if away.is_empty() { "" } else { ", " } + &away);
+        }
     }
     if let Some(policy) = &s.policy {
         line("policy", printable(policy));
@@ -85,25 +97,47 @@ fn describe(s: &Status) -> String {
     text.trim_end().to_owned()
 }
 
-fn at(point: &[Option<f32>]) -> String {
-    let number = |x: &Option<f32>| x.map_or("?".to_owned(), |x| format!("{x:+.3}"));
-    let numbers: Vec<_> = point.iter().map(number).collect();
-    if numbers.is_empty() { "?".into() } else { format!("{} m", numbers.join(" ")) }
+/// A distance between goals, for people.
+pub(super) fn distance(far: f32, unit: &str) -> String {
+    if unit == "m" { format!("{:.1} mm", far * 1e3) } else { format!("{far:.3} {unit}") }
+}
+
+/// A place (m), and how the tool is turned there (rad) if it says so.
+fn at(goal: &[Option<f32>]) -> String {
+    let known: Vec<f32> = goal.iter().copied().flatten().collect();
+    if known.is_empty() || known.len() < goal.len() {
+        return "?".into();
+    }
+    let write =
+        |numbers: &[f32]| numbers.iter().map(|x| format!("{x:+.3}")).collect::<Vec<_>>().join(" ");
+    let place = format!("{} m", write(&known[..known.len().min(3)]));
+    match goal_pose(&known) {
+        Some(pose) => {
+            let (roll, pitch, yaw) = pose.rotation.euler_angles();
+            let turn = write(&[roll, pitch, yaw].map(|angle| angle as f32));
+            format!("{place}, roll pitch yaw {turn} rad")
+        }
+        None => place,
+    }
 }
 
 fn joints(text: &mut String, s: &Status) {
     let names = s.joints.iter().map(|j| printable(&j.name)).collect::<Vec<_>>();
     let width = names.iter().map(|n| n.chars().count()).max().unwrap_or(0).max(5);
+    let goals = s.desired_goal.as_ref().filter(|_| s.goal_space == GoalSpace::JointPosition);
+    let head = if goals.is_some() { "     goal" } else { "" };
     let _ = writeln!(
         text,
-        "\n{:<width$}  {:>8} {:>8} {:>6} {:>8}",
+        "\n{:<width$}  {:>8} {:>8} {:>6} {:>8}{head}",
         "joint", "rad", "rad/s", "°C", "age ms"
     );
-    for (name, joint) in names.iter().zip(&s.joints) {
+    for (i, (name, joint)) in names.iter().zip(&s.joints).enumerate() {
+        let goal = goals.and_then(|goals| goals.get(i));
+        let goal = goal.map_or(String::new(), |goal| format!(" {goal:>8.4}"));
         let number = |x: Option<f32>, digits| x.map_or("?".into(), |x| format!("{x:.digits$}"));
         let _ = writeln!(
             text,
-            "{name:<width$}  {:>8} {:>8} {:>6} {:>8.1}",
+            "{name:<width$}  {:>8} {:>8} {:>6} {:>8.1}{goal}",
             number(joint.position_rad, 4),
             number(joint.velocity_rad_s, 3),
             number(joint.temperature_c, 0),
@@ -166,6 +200,27 @@ mod tests {
     use super::*;
     use crate::daemon::Joint;
     use crate::episode::{Fault, Mode};
+    use crate::kinematics::{pose, pose_goal};
+
+    #[test]
+    fn goals_stand_in_the_unit_of_their_space() {
+        let goal_space = GoalSpace::JointPosition;
+        let mut status =
+            Status { goal_space, unit: "rad".into(), alive: true, ..Status::default() };
+        status.joints = vec![Joint { name: "pan".into(), ..Joint::default() }];
+        (status.desired_goal, status.distance) = (Some(vec![0.25]), Some(0.5));
+        let text = describe(&status);
+        assert!(text.contains("goal      0.500 rad away"), "{text}");
+        assert!(text.contains("0.0   0.2500") && !text.contains("tip"), "{text}");
+        let pose = pose_goal(&pose([0.1, -0.2, 0.3], [0.5, 0.25, -0.5]));
+        status.goal_space = GoalSpace::EndEffectorPose;
+        status.desired_goal = Some(pose.map(|x| x as f32).to_vec());
+        let text = describe(&status);
+        assert!(
+            text.contains("+0.100 -0.200 +0.300 m, roll pitch yaw +0.500 +0.250 -0.500 rad"),
+            "{text}"
+        );
+    }
 
     #[test]
     fn a_status_for_people_says_what_is_unknown_and_how_to_clear_a_fault() {

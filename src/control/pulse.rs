@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::episode::{Fault, Mode};
 use crate::os::SharedPage;
 
 /// The shared page. The loop writes its ticks, the watcher its wishes.
@@ -19,6 +20,22 @@ pub struct Start {
     pub arm: bool,
     /// The arm was held when the process before died: a failing start must not let it drop.
     pub again: bool,
+    /// The fault that was latched then: only an operator clears it.
+    pub fault: Option<Fault>,
+}
+
+/// What the loop is in, as a number: nothing, powered without a fault, or a fault.
+const ACTIVE: u64 = 1;
+const FAULTS: u64 = 2;
+
+fn number(mode: Mode) -> u64 {
+    match mode {
+        Mode::Disarmed => 0,
+        Mode::Faulted(fault) => {
+            (FAULTS..).zip(Fault::all()).find(|(_, f)| *f == fault).map_or(0, |(n, _)| n)
+        }
+        Mode::Holding | Mode::Reaching | Mode::Teleop => ACTIVE,
+    }
 }
 
 impl Pulse {
@@ -38,8 +55,8 @@ impl Pulse {
         Ok(Self { page: SharedPage::of(descriptor)? })
     }
 
-    /// Ticks so far, whether the arm was powered without a fault in the last one, whether the loop
-    /// has ended as it should; to end, to arm, to attach.
+    /// Ticks so far, what the loop was in at the last one, whether it has ended as it should; to end,
+    /// to arm, to attach.
     fn words(&self) -> [&AtomicU64; 6] {
         let [ticks, active, ended, stop, arm, again, ..] = &*self.page;
         [ticks, active, ended, stop, arm, again]
@@ -47,7 +64,9 @@ impl Pulse {
 
     /// Before a control process is started.
     pub fn begin(&self, start: Start) {
-        let values = [0, 0, 0, 0, u64::from(start.arm), u64::from(start.again)];
+        // What stays latched until the first tick is so from now on.
+        let mode = number(start.fault.map_or(Mode::Disarmed, Mode::Faulted));
+        let values = [0, mode, 0, 0, u64::from(start.arm), u64::from(start.again)];
         for (word, value) in self.words().into_iter().zip(values) {
             word.store(value, Ordering::Release);
         }
@@ -56,7 +75,7 @@ impl Pulse {
     /// How to begin.
     pub fn start(&self) -> Start {
         let [.., arm, again] = self.words().map(|word| word.load(Ordering::Acquire) != 0);
-        Start { arm, again }
+        Start { arm, again, fault: self.fault() }
     }
 
     /// It shall not arm when it begins.
@@ -65,10 +84,10 @@ impl Pulse {
         arm.store(0, Ordering::Release);
     }
 
-    /// One more tick was done; `active`: powered, and no fault.
-    pub fn beat(&self, ticks: u64, active: bool) {
+    /// So many ticks were done, and the loop is in this mode.
+    pub fn beat(&self, ticks: u64, mode: Mode) {
         let [count, state, ..] = self.words();
-        state.store(u64::from(active), Ordering::Release);
+        state.store(number(mode), Ordering::Release);
         count.store(ticks, Ordering::Release);
     }
 
@@ -79,7 +98,13 @@ impl Pulse {
 
     /// Whether the arm was powered, and without a fault, in the last tick.
     pub fn active(&self) -> bool {
-        self.words()[1].load(Ordering::Acquire) != 0
+        self.words()[1].load(Ordering::Acquire) == ACTIVE
+    }
+
+    /// The fault that was latched in the last tick.
+    pub fn fault(&self) -> Option<Fault> {
+        let index = self.words()[1].load(Ordering::Acquire).checked_sub(FAULTS)?;
+        Fault::all().nth(usize::try_from(index).ok()?)
     }
 
     /// The loop has left the arm as configured; there will be no more ticks.
@@ -116,16 +141,34 @@ mod tests {
     #[test]
     fn a_new_start_forgets_the_beats_and_wishes_before_it() {
         let pulse = Pulse::new().unwrap();
-        pulse.beat(9, true);
+        pulse.beat(9, Mode::Reaching);
         pulse.end();
         pulse.ask_to_stop();
         assert!(pulse.ticks() == 9 && pulse.active() && pulse.ended() && pulse.asked_to_stop());
-        let start = Start { arm: true, again: true };
+        let start = Start { arm: true, again: true, fault: None };
         pulse.begin(start);
         assert!(pulse.ticks() == 0 && !pulse.active());
         assert!(!pulse.ended() && !pulse.asked_to_stop());
         assert_eq!(pulse.start(), start);
         pulse.do_not_arm();
-        assert_eq!(pulse.start(), Start { arm: false, again: true });
+        assert_eq!(pulse.start(), Start { arm: false, ..start });
+    }
+
+    #[test]
+    fn a_fault_goes_from_one_start_to_the_next_until_a_tick_without_it() {
+        let pulse = Pulse::new().unwrap();
+        for fault in Fault::all() {
+            pulse.beat(9, Mode::Faulted(fault));
+            assert_eq!((pulse.fault(), pulse.active()), (Some(fault), false));
+            // The second process may die before its first tick.
+            for _ in 0..2 {
+                pulse.begin(Start { arm: false, again: true, fault: pulse.fault() });
+                assert_eq!(pulse.start().fault, Some(fault));
+            }
+        }
+        pulse.beat(1, Mode::Holding);
+        assert_eq!((pulse.fault(), pulse.active()), (None, true));
+        pulse.beat(2, Mode::Disarmed);
+        assert_eq!((pulse.fault(), pulse.active()), (None, false));
     }
 }

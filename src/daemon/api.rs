@@ -1,10 +1,13 @@
 //! What is said over the API: plain values, SI units, one definition for server and clients.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::control::{LoopCounters, Quantiles};
 use crate::episode::{Fault, Mode};
 use crate::hal::arm;
+use crate::joints::GoalSpace;
 
 /// How a robot is.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -22,12 +25,16 @@ pub struct Status {
     pub rate_hz: f64,
     /// The joints, base first.
     pub joints: Vec<Joint>,
-    /// Where the end effector is (m, base frame); empty before the first tick.
-    pub achieved_goal_m: Vec<Option<f32>>,
-    /// The goal being reached (m, base frame), if any.
-    pub desired_goal_m: Option<Vec<f32>>,
-    /// From the end effector to the goal (m).
-    pub distance_m: Option<f32>,
+    /// What its goals are made of.
+    pub goal_space: GoalSpace,
+    /// The unit of distances between goals: m or rad.
+    pub unit: String,
+    /// The goal achieved now, in the goal space; empty while it is not known.
+    pub achieved_goal: Vec<Option<f32>>,
+    /// The goal being reached, in the goal space, if any.
+    pub desired_goal: Option<Vec<f32>>,
+    /// From one to the other, in `unit`.
+    pub distance: Option<f32>,
     /// The policy that steers: its id in hexadecimal digits; none while none steers.
     pub policy: Option<String>,
     /// Counts since the loop started.
@@ -89,19 +96,24 @@ pub struct Log {
 }
 
 /// A goal to reach: the body of `POST /v1/goal`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Goal {
-    /// Where the end effector shall be: x, y, z (m, base frame).
-    pub goal: [f32; 3],
-    /// Reached within this distance (m, 0.0001 to 1); the robot's own when absent.
-    #[serde(default)]
-    pub tolerance_m: Option<f32>,
+    /// The goal in the robot's goal space: x, y, z (m, base frame) of the tip or of an object; all
+    /// joints (rad); for a pose the nine numbers of
+    /// [`EndEffectorPose`](GoalSpace::EndEffectorPose), or six: x, y, z (m), roll, pitch, yaw (rad).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub goal: Vec<f32>,
+    /// Instead of it, joints by name (rad); those not named stay where they are.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub joints: BTreeMap<String, f32>,
+    /// Reached within this distance (0.0001 to 1, m or rad); the robot's own when absent.
+    pub tolerance: Option<f32>,
     /// Given up after this time (s, 0.01 to 3600); the robot's own when absent.
-    #[serde(default)]
     pub timeout_s: Option<f64>,
+    /// Take a goal that is out of reach too: failures teach.
+    pub anyway: bool,
     /// Answer when the goal has ended, not when it was accepted.
-    #[serde(default)]
     pub wait: bool,
 }
 
@@ -112,16 +124,19 @@ impl Goal {
     /// What was expected and what was found.
     pub fn check(&self) -> Result<(), ErrorReply> {
         let bad = |error: String| Err(ErrorReply { error, code: Code::BadRequest });
-        // No arm on a desk reaches further; a bound also keeps distances finite.
-        if self.goal.iter().any(|x| !(-10.0..=10.0).contains(x)) {
+        // No arm on a desk reaches or turns further; a bound also keeps distances finite.
+        let found: Vec<f32> = self.goal.iter().chain(self.joints.values()).copied().collect();
+        if found.iter().any(|x| !(-10.0..=10.0).contains(x)) {
             return bad(format!(
-                "goal: expected three numbers from -10 to 10 (m), found {:?}",
-                self.goal
+                "goal: expected numbers from -10 to 10 (m or rad), found {found:?}"
             ));
         }
-        match (self.tolerance_m, self.timeout_s) {
-            (Some(m), _) if !(1e-4..=1.0).contains(&m) => {
-                bad(format!("tolerance_m: expected 0.0001 to 1 (m), found {m}"))
+        if !self.goal.is_empty() && !self.joints.is_empty() {
+            return bad("expected `goal` or `joints`, found both".into());
+        }
+        match (self.tolerance, self.timeout_s) {
+            (Some(tolerance), _) if !(1e-4..=1.0).contains(&tolerance) => {
+                bad(format!("tolerance: expected 0.0001 to 1 (m or rad), found {tolerance}"))
             }
             (_, Some(s)) if !(0.01..=3600.0).contains(&s) => {
                 bad(format!("timeout_s: expected 0.01 to 3600 (s), found {s}"))
@@ -129,6 +144,14 @@ impl Goal {
             _ => Ok(()),
         }
     }
+}
+
+/// Where the object is that goals are for: the body of `POST /v1/object`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Object {
+    /// x, y, z (m, base frame).
+    pub position: [f32; 3],
 }
 
 /// A goal that was accepted.
@@ -149,8 +172,10 @@ pub struct GoalResult {
     pub fault: Option<Fault>,
     /// The goal was within its tolerance at the end.
     pub success: bool,
-    /// The distance at the end (m); none when it is not known.
-    pub distance_m: Option<f32>,
+    /// The distance at the end, in `unit`; none when it is not known.
+    pub distance: Option<f32>,
+    /// m or rad.
+    pub unit: String,
     /// Ticks it took.
     pub ticks: u64,
 }
@@ -214,6 +239,8 @@ pub enum Code {
     Refused,
     /// 413: the body is too long.
     TooLong,
+    /// 422: a goal out of the arm's reach.
+    OutOfReach,
     /// 503: the control loop does not answer.
     NoAnswer,
     /// A newer server's.
@@ -235,6 +262,11 @@ pub trait Robot: Send + Sync + 'static {
     /// # Errors
     /// As [`command`](Self::command).
     fn reach(&self, goal: &Goal) -> Result<u64, ErrorReply>;
+    /// Takes over where the object is. May wait for a few ticks.
+    ///
+    /// # Errors
+    /// As [`command`](Self::command), or goals are not of an object.
+    fn object(&self, object: Object) -> Result<(), ErrorReply>;
     /// A goal set before; none when the id is not known, or no longer. Returns at once.
     fn goal(&self, id: u64) -> Option<GoalReply>;
 }
@@ -247,7 +279,7 @@ mod tests {
     fn a_status_is_the_same_after_its_way_through_json() {
         for mode in [Mode::Holding, Mode::Faulted(Fault::Overheat)] {
             let joints = vec![Joint { position_rad: None, ..Joint::default() }];
-            let status = Status { mode, joints, distance_m: Some(0.25), ..Status::default() };
+            let status = Status { mode, joints, distance: Some(0.25), ..Status::default() };
             let text = serde_json::to_string(&status).unwrap();
             assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), status, "{text}");
         }
@@ -268,13 +300,15 @@ mod tests {
 
     #[test]
     fn numbers_out_of_range_are_refused_with_what_was_expected() {
-        let good = Goal { goal: [0.1, -0.2, 0.1], tolerance_m: None, timeout_s: None, wait: false };
+        let good = Goal { goal: vec![0.1, -0.2, 0.1], ..Goal::default() };
         assert_eq!(good.check(), Ok(()));
         let infinite: Goal = serde_json::from_str(r#"{"goal": [0, 1e39, 0]}"#).unwrap();
+        let joints = BTreeMap::from([("pan".to_owned(), 0.1)]);
         for (bad, says) in [
-            (Goal { goal: [f32::NAN, 0.0, 0.0], ..good.clone() }, "found [NaN, 0.0, 0.0]"),
-            (infinite, "expected three numbers from -10 to 10 (m)"),
-            (Goal { tolerance_m: Some(f32::NAN), ..good.clone() }, "tolerance_m: expected 0.0001"),
+            (Goal { goal: vec![f32::NAN, 0.0], ..good.clone() }, "found [NaN, 0.0]"),
+            (infinite, "expected numbers from -10 to 10 (m or rad)"),
+            (Goal { joints, ..good.clone() }, "found both"),
+            (Goal { tolerance: Some(f32::NAN), ..good.clone() }, "tolerance: expected 0.0001"),
             (Goal { timeout_s: Some(-1.0), ..good.clone() }, "(s), found -1"),
         ] {
             let reply = bad.check().unwrap_err();

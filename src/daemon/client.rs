@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use super::api::{Code, Command, ErrorReply, Goal, GoalReply, Status};
+use super::api::{Code, Command, ErrorReply, Goal, GoalReply, Object, Status};
 use super::socket::trusted;
 
 /// Why the daemon gave no answer, or not the one wished for.
@@ -112,6 +112,15 @@ impl Client {
     /// As [`status`](Self::status), or the id is not known.
     pub fn goal(&self, id: u64) -> Result<GoalReply, ClientError> {
         self.request(Method::GET, &format!("/v1/goal/{id}"), None::<&()>, TIMEOUT)
+    }
+
+    /// Tells the robot where the object is.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status), or goals are not of an object.
+    pub fn object(&self, object: Object) -> Result<(), ClientError> {
+        let told = self.request(Method::POST, "/v1/object", Some(&object), TIMEOUT);
+        told.map(|_: serde_json::Value| ())
     }
 
     /// Tells the robot what to do; returns when the control loop has taken it over.

@@ -8,6 +8,7 @@
 //! | `GET /v1/status` | | [`Status`] |
 //! | `POST /v1/goal` | [`Goal`] | [`GoalReply`] |
 //! | `GET /v1/goal/{id}` | | [`GoalReply`] |
+//! | `POST /v1/object` | [`Object`] | `{}` |
 //! | `POST /v1/arm`, `disarm`, `stop`, `estop` | | `{}` |
 //!
 //! What is not done is answered by an [`ErrorReply`].
@@ -18,6 +19,7 @@
 
 mod api;
 mod client;
+mod goals;
 mod routes;
 mod served;
 mod server;
@@ -25,8 +27,8 @@ mod socket;
 pub mod supervisor;
 
 pub use api::{
-    Code, Command, Ending, ErrorReply, Goal, GoalReply, GoalResult, Joint, Log, Robot, Status,
-    Timing,
+    Code, Command, Ending, ErrorReply, Goal, GoalReply, GoalResult, Joint, Log, Object, Robot,
+    Status, Timing,
 };
 pub use client::{Client, ClientError};
 pub use served::{Facts, Served};

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use tokio::sync::{Semaphore, watch};
 
-use super::api::{Code, Command, ErrorReply, Goal, GoalReply, Robot, Status};
+use super::api::{Code, Command, ErrorReply, Goal, GoalReply, Object, Robot, Status};
 
 /// The longest body read (bytes).
 pub(super) const BODY_LIMIT: usize = 64 * 1024;
@@ -33,6 +33,8 @@ pub(super) struct Api {
     stopping: watch::Receiver<bool>,
 }
 
+/// `{}`
+type Empty = serde_json::Map<String, serde_json::Value>;
 type Answer<T> = Result<Json<T>, ErrorReply>;
 
 pub(super) fn router(robot: Arc<dyn Robot>, stopping: watch::Receiver<bool>) -> Router {
@@ -44,6 +46,7 @@ pub(super) fn router(robot: Arc<dyn Robot>, stopping: watch::Receiver<bool>) -> 
             "/v1/goal/{id}",
             get(|State(api): State<Api>, id: Path<String>| async move { api.goal(&id) }),
         )
+        .route("/v1/object", post(|State(api): State<Api>, request: Request| api.object(request)))
         .route("/v1/arm", command(Command::Arm))
         .route("/v1/disarm", command(Command::Disarm))
         .route("/v1/stop", command(Command::Stop))
@@ -60,13 +63,20 @@ impl Api {
         Json(self.robot.status())
     }
 
-    async fn command(self, command: Command) -> Answer<serde_json::Map<String, serde_json::Value>> {
+    async fn command(self, command: Command) -> Answer<Empty> {
         let robot = self.robot.clone();
         match command {
             Command::EmergencyStop => off_thread(move || robot.command(command)).await?,
             _ => self.in_turn(move || robot.command(command)).await?,
         }
-        Ok(Json(serde_json::Map::new()))
+        Ok(Json(Empty::new()))
+    }
+
+    async fn object(self, request: Request) -> Answer<Empty> {
+        let object: Object = read_json(request, OBJECT_SHAPE).await?;
+        let robot = self.robot.clone();
+        self.in_turn(move || robot.object(object)).await?;
+        Ok(Json(Empty::new()))
     }
 
     async fn reach(self, request: Request) -> Answer<GoalReply> {
@@ -125,8 +135,8 @@ async fn off_thread<T: Send + 'static>(
         .unwrap_or_else(|_| Err(error(Code::NoAnswer, "the request's thread ended badly")))
 }
 
-const GOAL_SHAPE: &str =
-    r#"{"goal": [x, y, z], "tolerance_m": 0.02, "timeout_s": 3, "wait": false}"#;
+const GOAL_SHAPE: &str = r#"{"goal": [x, y, z], "tolerance": 0.02, "timeout_s": 3, "anyway": false, "wait": false} or {"joints": {"NAME": rad}}"#;
+const OBJECT_SHAPE: &str = r#"{"position": [x, y, z]}"#;
 
 async fn read_json<T: serde::de::DeserializeOwned>(
     request: Request,
@@ -166,6 +176,7 @@ impl IntoResponse for ErrorReply {
             Code::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
             Code::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Code::Refused => StatusCode::CONFLICT,
+            Code::OutOfReach => StatusCode::UNPROCESSABLE_ENTITY,
             Code::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
             Code::NoAnswer => StatusCode::SERVICE_UNAVAILABLE,
             Code::Other => StatusCode::INTERNAL_SERVER_ERROR,

@@ -4,27 +4,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::api::{
-    Code, Command, Ending, ErrorReply, Goal, GoalReply, GoalResult, Joint, Log, Robot, Status,
-    Timing,
+    Code, Command, Ending, ErrorReply, Goal, GoalReply, GoalResult, Joint, Log, Object, Robot,
+    Status, Timing,
 };
+use super::goals::Goals;
 use crate::clock::Clock;
+use crate::config::{JointConfig, RobotConfig};
 use crate::control::{self, CommandError, Handle};
 use crate::episode::{LogStatus, PolicyId, Source, Split};
 use crate::joints::stack;
+use crate::kinematics::KinematicsError;
 
 /// What the API tells of a robot besides its loop's status.
 #[derive(Clone)]
 pub struct Facts {
-    /// The robot's name.
-    pub robot: String,
-    /// The joints' names, base first.
-    pub joints: Vec<String>,
-    /// Ticks per second.
-    pub rate_hz: f64,
-    /// The tolerance of a goal that names none (m).
-    pub tolerance_m: f64,
-    /// The timeout of a goal that names none (s).
-    pub timeout_s: f64,
+    /// The robot.
+    pub robot: RobotConfig,
     /// What the log writer says; none when nothing is logged.
     pub log: Option<Arc<LogStatus>>,
     /// The loop's clock.
@@ -35,14 +30,19 @@ pub struct Facts {
 pub struct Served {
     handle: Handle,
     facts: Facts,
+    goals: Goals,
     /// The goal accepted last: the only one that may still be on its way.
     last: Mutex<Option<u64>>,
 }
 
 impl Served {
     /// What a [`Server`](super::Server) shows of the loop that `handle` talks to.
-    pub fn new(handle: Handle, facts: Facts) -> Self {
-        Self { handle, facts, last: Mutex::new(None) }
+    ///
+    /// # Errors
+    /// The robot's goals need a geometry that it does not have.
+    pub fn new(handle: Handle, facts: Facts) -> Result<Self, KinematicsError> {
+        let goals = Goals::of(&facts.robot)?;
+        Ok(Self { handle, facts, goals, last: Mutex::new(None) })
     }
 }
 
@@ -62,11 +62,20 @@ impl Robot for Served {
     }
 
     fn reach(&self, goal: &Goal) -> Result<u64, ErrorReply> {
-        let timeout = goal.timeout_s.unwrap_or(self.facts.timeout_s);
+        let control = &self.facts.robot.control;
+        let tolerance = goal.tolerance.unwrap_or(control.goal_tolerance as f32);
+        let timeout = goal.timeout_s.unwrap_or(control.goal_timeout_s);
+        let step = self.handle.status().step;
+        // Joints that stay stay where they are held, not where a load has bent them to.
+        let held = if step.sent.is_empty() { &step.position } else { &step.sent };
+        let wished = self.goals.wished(goal, held)?;
+        if !goal.anyway {
+            self.goals.in_reach(&wished, held, tolerance.into())?;
+        }
         let id = self.handle.reach(control::GoalRequest {
             id: 0,
-            goal: stack(goal.goal),
-            tolerance: goal.tolerance_m.unwrap_or(self.facts.tolerance_m as f32),
+            goal: wished,
+            tolerance,
             timeout: Duration::try_from_secs_f64(timeout).unwrap_or_default(),
             stream: None,
             end_when_reached: true,
@@ -78,11 +87,15 @@ impl Robot for Served {
         Ok(id)
     }
 
+    fn object(&self, object: Object) -> Result<(), ErrorReply> {
+        Ok(self.handle.command(control::Command::Object(stack(object.position)))?)
+    }
+
     fn goal(&self, id: u64) -> Option<GoalReply> {
         // Asked before the result, so that a goal cannot end unseen between the two.
         let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match self.handle.wait_for(id, Duration::ZERO) {
-            Some(result) => Some(GoalReply { id, result: Some(result.into()) }),
+            Some(r) => Some(GoalReply { id, result: Some(result(r, &self.facts)) }),
             None => (last == Some(id)).then_some(GoalReply { id, result: None }),
         }
     }
@@ -91,8 +104,8 @@ impl Robot for Served {
 fn status(s: &control::Status, facts: &Facts) -> Status {
     let step = &s.step;
     let now = facts.clock.now();
-    let joint = |(i, name): (usize, &String)| Joint {
-        name: name.clone(),
+    let joint = |(i, joint): (usize, &JointConfig)| Joint {
+        name: joint.name.clone(),
         position_rad: step.position.get(i).copied().and_then(finite),
         velocity_rad_s: step.velocity.get(i).copied().and_then(finite),
         temperature_c: step.temperature.get(i).copied().and_then(finite),
@@ -100,15 +113,17 @@ fn status(s: &control::Status, facts: &Facts) -> Status {
     };
     let desired = (!step.desired_goal.is_empty()).then(|| step.desired_goal.to_vec());
     Status {
-        robot: facts.robot.clone(),
+        robot: facts.robot.name.clone(),
         mode: step.mode,
         alive: !s.ended,
         tick: step.tick,
-        rate_hz: facts.rate_hz,
-        joints: facts.joints.iter().enumerate().map(joint).collect(),
-        achieved_goal_m: step.achieved_goal.iter().copied().map(finite).collect(),
-        distance_m: finite(control::distance(&step.achieved_goal, &step.desired_goal)),
-        desired_goal_m: desired,
+        rate_hz: facts.robot.control.rate_hz,
+        joints: facts.robot.joint.iter().enumerate().map(joint).collect(),
+        goal_space: facts.robot.control.goal_space,
+        unit: facts.robot.control.goal_space.unit().into(),
+        achieved_goal: step.achieved_goal.iter().copied().map(finite).collect(),
+        distance: finite(control::distance(&step.achieved_goal, &step.desired_goal)),
+        desired_goal: desired,
         policy: (step.policy != PolicyId::default()).then(|| step.policy.to_string()),
         counters: s.counters,
         faults: s.bus,
@@ -139,19 +154,23 @@ fn log(log: &LogStatus) -> Log {
     }
 }
 
-impl From<control::GoalResult> for GoalResult {
-    fn from(r: control::GoalResult) -> Self {
-        let (ending, fault) = match r.ending {
-            control::Ending::Reached => (Ending::Reached, None),
-            control::Ending::TimedOut => (Ending::TimedOut, None),
-            control::Ending::Stopped => (Ending::Stopped, None),
-            control::Ending::Replaced => (Ending::Replaced, None),
-            control::Ending::StreamEnded => (Ending::StreamEnded, None),
-            control::Ending::ObjectLost => (Ending::ObjectLost, None),
-            control::Ending::Faulted(fault) => (Ending::Faulted, Some(fault)),
-        };
-        let distance_m = finite(r.distance);
-        Self { ending, fault, success: r.success, distance_m, ticks: r.ticks }
+fn result(r: control::GoalResult, facts: &Facts) -> GoalResult {
+    let (ending, fault) = match r.ending {
+        control::Ending::Reached => (Ending::Reached, None),
+        control::Ending::TimedOut => (Ending::TimedOut, None),
+        control::Ending::Stopped => (Ending::Stopped, None),
+        control::Ending::Replaced => (Ending::Replaced, None),
+        control::Ending::StreamEnded => (Ending::StreamEnded, None),
+        control::Ending::ObjectLost => (Ending::ObjectLost, None),
+        control::Ending::Faulted(fault) => (Ending::Faulted, Some(fault)),
+    };
+    GoalResult {
+        ending,
+        fault,
+        success: r.success,
+        distance: finite(r.distance),
+        unit: facts.robot.control.goal_space.unit().into(),
+        ticks: r.ticks,
     }
 }
 

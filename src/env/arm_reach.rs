@@ -16,7 +16,7 @@ use crate::clock::{Clock, ManualClock};
 use crate::config::RobotConfig;
 use crate::hal::{Arm, ArmState, Emulator, MemoryPort};
 use crate::joints::{GoalVec, JointVec, Row, stack};
-use crate::kinematics::{Chain, KinematicsError};
+use crate::kinematics::{Chain, KinematicsError, pose_goal};
 use crate::rng::{Rng, normal};
 
 /// Where goals are drawn from: poses whose tips cover the reachable space evenly.
@@ -64,11 +64,20 @@ impl Workspace {
 
     /// Draws a reachable tip position (m).
     pub fn sample(&self, rng: &mut Rng) -> GoalVec {
-        let Some(pose) = self.poses.get(rng.random_range(0..self.poses.len().max(1))) else {
-            return GoalVec::new();
-        };
-        let pose: JointVec<f64> = pose.iter().map(|q| q + JITTER * normal(rng)).collect();
+        let Some(pose) = self.sample_joints(rng) else { return GoalVec::new() };
         stack(self.chain.position(&pose).iter().map(|x| *x as f32))
+    }
+
+    /// Draws a reachable pose of the tip, as a goal.
+    pub fn sample_pose(&self, rng: &mut Rng) -> GoalVec {
+        let Some(pose) = self.sample_joints(rng) else { return GoalVec::new() };
+        stack(pose_goal(&self.chain.pose(&pose)).iter().map(|x| *x as f32))
+    }
+
+    /// Joint angles (rad) near those of a cube's tip; none in a workspace without any.
+    fn sample_joints(&self, rng: &mut Rng) -> Option<JointVec<f64>> {
+        let pose = self.poses.get(rng.random_range(0..self.poses.len().max(1)))?;
+        Some(pose.iter().map(|q| q + JITTER * normal(rng)).collect())
     }
 
     /// Draws a reachable tip position on the arm's right side, seen from its base (`x > 0` in the
@@ -94,7 +103,7 @@ impl Workspace {
     }
 }
 
-/// The scripted expert: inverse kinematics once, then straight there in joint space.
+/// The scripted expert: straight to joint positions, for a goal in space those of inverse kinematics.
 #[derive(Debug, Clone)]
 pub struct Expert {
     target: JointVec<f64>,
@@ -103,6 +112,8 @@ pub struct Expert {
 
 /// Share of the remaining way per tick.
 const EXPERT_GAIN: f64 = 0.08;
+/// What the expert takes for being at a point (m).
+const CLOSE: f64 = 2e-3;
 
 impl Expert {
     /// The expert for one goal (m), staying near `rest` (rad), at most `max_delta` (rad) a tick.
@@ -118,7 +129,12 @@ impl Expert {
         let mut xyz = goal.iter().map(|x| f64::from(*x)).chain(std::iter::repeat(0.0));
         let mut next = || xyz.next().unwrap_or(0.0);
         let goal = Vector3::new(next(), next(), next());
-        Ok(Self { target: chain.inverse(&goal, rest, 2e-3)?, max_delta })
+        Ok(Self::to(chain.inverse(&goal, rest, CLOSE)?, max_delta))
+    }
+
+    /// The expert for joint positions (rad, base first), at most `max_delta` (rad) a tick.
+    pub fn to(target: JointVec<f64>, max_delta: f64) -> Self {
+        Self { target, max_delta }
     }
 
     /// The change of the goal positions (rad), from the ones sent last.

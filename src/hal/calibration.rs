@@ -70,6 +70,19 @@ pub enum CalibrationError {
         /// The calibrated id.
         found: u8,
     },
+    /// The servo's homing offset cannot be what was calibrated.
+    #[error(
+        "joint `{joint}`: expected a homing offset from -{most} to {most}, which is all that its servo \
+         heeds, found {found}; run `regoal robot calibrate`"
+    )]
+    Offset {
+        /// The joint.
+        joint: String,
+        /// The largest magnitude that takes effect (ticks).
+        most: i32,
+        /// The calibrated one (ticks).
+        found: i32,
+    },
     /// The calibrated travel and the configured limits do not overlap.
     #[error(
         "joint `{joint}`: its limits leave nothing of its calibrated travel; check min_rad, max_rad \

@@ -63,13 +63,8 @@ impl Chain {
         rest: &[f64],
         tolerance: f64,
     ) -> Result<JointVec<f64>, KinematicsError> {
-        let pose = Isometry3::from_parts(Translation3::from(*goal), UnitQuaternion::identity());
-        let wish = Goal { pose, turn_weight: 0.0, tolerance: (tolerance, f64::INFINITY) };
-        self.solve(&wish, rest).map_err(|(closest, _)| KinematicsError::Unreachable {
-            x: goal.x,
-            y: goal.y,
-            z: goal.z,
-            closest,
+        self.solve(&Goal::point(goal, tolerance), rest).map_err(|((closest, _), _)| {
+            KinematicsError::Unreachable { x: goal.x, y: goal.y, z: goal.z, closest }
         })
     }
 
@@ -84,19 +79,32 @@ impl Chain {
         rest: &[f64],
         tolerance: (f64, f64),
     ) -> Result<JointVec<f64>, KinematicsError> {
-        let wish = Goal { pose: *goal, turn_weight: TURN_WEIGHT, tolerance };
         let [x, y, z] = goal.translation.vector.into();
-        self.solve(&wish, rest).map_err(|(closest, turn)| KinematicsError::PoseUnreachable {
-            x,
-            y,
-            z,
-            closest,
-            turn,
+        self.solve(&Goal::pose(goal, tolerance), rest).map_err(|((closest, turn), _)| {
+            KinematicsError::PoseUnreachable { x, y, z, closest, turn }
         })
     }
 
-    /// Descends from `rest`, then from elsewhere; the smallest offset found where none is enough.
-    fn solve(&self, goal: &Goal, rest: &[f64]) -> Result<JointVec<f64>, Offset> {
+    /// As [`inverse`](Self::inverse); for a point out of reach, the joint angles that bring the tip
+    /// as near to it as was found.
+    pub fn nearest(&self, goal: &Vector3<f64>, rest: &[f64], tolerance: f64) -> JointVec<f64> {
+        self.solve(&Goal::point(goal, tolerance), rest).unwrap_or_else(|(_, best)| best)
+    }
+
+    /// As [`inverse_pose`](Self::inverse_pose); for a pose out of reach, the joint angles of the
+    /// nearest one found.
+    pub fn nearest_pose(
+        &self,
+        goal: &Isometry3<f64>,
+        rest: &[f64],
+        tolerance: (f64, f64),
+    ) -> JointVec<f64> {
+        self.solve(&Goal::pose(goal, tolerance), rest).unwrap_or_else(|(_, best)| best)
+    }
+
+    /// Descends from `rest`, then from elsewhere; the smallest offset found where none is enough, and
+    /// where that is.
+    fn solve(&self, goal: &Goal, rest: &[f64]) -> Result<JointVec<f64>, (Offset, JointVec<f64>)> {
         let rest: JointVec<f64> = self
             .links
             .iter()
@@ -116,7 +124,7 @@ impl Chain {
                 (closest, best) = (offset, q);
             }
         }
-        Err(closest)
+        Err((closest, best))
     }
 
     /// Where an attempt begins: at rest, at one of [`STARTS`], then anywhere and nearby in turn.
@@ -212,6 +220,15 @@ fn damped_step(
 }
 
 impl Goal {
+    fn point(goal: &Vector3<f64>, tolerance: f64) -> Self {
+        let pose = Isometry3::from_parts(Translation3::from(*goal), UnitQuaternion::identity());
+        Self { pose, turn_weight: 0.0, tolerance: (tolerance, f64::INFINITY) }
+    }
+
+    fn pose(goal: &Isometry3<f64>, tolerance: (f64, f64)) -> Self {
+        Self { pose: *goal, turn_weight: TURN_WEIGHT, tolerance }
+    }
+
     fn weigh(&self, column: &Column) -> Vector6<f64> {
         stacked(&column.linear, &(column.angular * self.turn_weight))
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::LearnError;
 use crate::episode::{Episode, EpisodeError, Step, paths};
 use crate::goal::Trajectory;
-use crate::joints::{GoalVec, JointVec, Row};
+use crate::joints::{GoalSpace, GoalVec, JointVec, Row};
 use crate::policy::{PolicyError, PolicySpec, Senses};
 use crate::storage::Storage;
 
@@ -21,8 +21,12 @@ const MIN_STEPS: usize = 10;
 /// for: what the gate changed or refused was never tried.
 ///
 /// # Errors
-/// The episode's joints are not the policy's, or a number is not finite.
+/// The episode's joints or goals are not the policy's, or a number is not finite.
 pub fn trajectories(episode: &Episode, spec: &PolicySpec) -> Result<Vec<Trajectory>, LearnError> {
+    let (expected, found) = (spec.goal_space.name(), &episode.header.goal_space);
+    if spec.goal_space != GoalSpace::None && found != expected {
+        return Err(LearnError::GoalSpace { expected, found: found.clone() });
+    }
     let joints = &episode.header.joints;
     let places: Option<Vec<usize>> =
         spec.joints.iter().map(|name| joints.iter().position(|j| j == name)).collect();

@@ -167,10 +167,9 @@ pub fn finetune(
 ) -> Result<(Vec<u8>, FinetuneReport), LearnError> {
     let graph = Verified::from_bytes(base)?;
     let mut spec = PolicySpec::of(&graph)?;
-    let data = experience.training();
     let mut rng = stream(seed, Stream::Training);
     let Fit { parameters, losses, report } =
-        method.fit(engine, &graph, data, &mut rng, on_progress)?;
+        method.fit(engine, &graph, experience.training(), &mut rng, on_progress)?;
     let [demonstrations, attempts, validation] = experience.counts;
     spec.provenance.insert("base".into(), id_of(base).to_string().into());
     spec.provenance.insert("finetune_seed".into(), seed.into());

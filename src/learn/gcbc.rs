@@ -16,6 +16,7 @@ use super::batch::Batch;
 use super::{Layout, LearnError, Rule, Schedule};
 use crate::engine::Engine;
 use crate::goal::{Mix, Strategy};
+use crate::joints::GoalSpace;
 use crate::onnx::{
     Adapter, BcLoss, BehaviourCloning, Builder, Dim, Distance, Graph, ParameterReport, Selection,
     Tensor, TrainStep, Verified,
@@ -231,15 +232,19 @@ pub fn max_delta(spec: &PolicySpec) -> f32 {
 pub struct Normalizer {
     /// Half ranges of the joints (rad), `[n]`.
     pub joint_range: Vec<f32>,
-    /// Mean of the goals (m), `[g]`.
+    /// Mean of the goals (m or rad), `[g]`.
     pub goal_mean: Vec<f32>,
-    /// Standard deviation of the goals (m), `[g]`.
+    /// Standard deviation of the goals (m or rad), `[g]`.
     pub goal_deviation: Vec<f32>,
 }
 
-/// Scale of `sent - measured` (rad) and of `desired - achieved` (m).
+/// Scale of `sent - measured` (rad).
 const LAG_SCALE: f32 = 0.05;
-const OFFSET_SCALE: f32 = 0.1;
+
+/// Scale of `desired - achieved` (m or rad).
+fn offset_scale(space: GoalSpace) -> f32 {
+    if space == GoalSpace::JointPosition { 0.5 } else { 0.1 }
+}
 
 /// A new policy: `[q, sent - q, ag, g, g - ag]`, normalised, through a ReLU network to changes of the
 /// goal positions.
@@ -266,7 +271,7 @@ pub fn network(
     let lag = b.sub(sent, q);
     let offset = b.sub(desired, achieved);
     let x = b.concat(&[q, lag, achieved, desired, offset], 1);
-    let (mean, deviation) = normalizer.rows(n);
+    let (mean, deviation) = normalizer.rows(n, offset_scale(spec.goal_space));
     let width = mean.len();
     let mean = b.parameter("normalizer.mean", Tensor::new(vec![1, width], mean)?);
     let deviation = b.parameter("normalizer.deviation", Tensor::new(vec![1, width], deviation)?);
@@ -299,7 +304,7 @@ pub fn network(
 }
 
 impl Normalizer {
-    fn rows(&self, joints: usize) -> (Vec<f32>, Vec<f32>) {
+    fn rows(&self, joints: usize, offset: f32) -> (Vec<f32>, Vec<f32>) {
         let g = self.goal_mean.len();
         let zeros = |n: usize| std::iter::repeat_n(0.0, n);
         let mean = zeros(2 * joints)
@@ -314,7 +319,7 @@ impl Normalizer {
             .chain(std::iter::repeat_n(LAG_SCALE, joints))
             .chain(self.goal_deviation.iter().copied())
             .chain(self.goal_deviation.iter().copied())
-            .chain(std::iter::repeat_n(OFFSET_SCALE, g))
+            .chain(std::iter::repeat_n(offset, g))
             .collect();
         (mean, deviation)
     }

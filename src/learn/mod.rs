@@ -78,6 +78,17 @@ pub enum LearnError {
         /// What the loss asks for.
         found: String,
     },
+    /// An episode's goals are not the policy's.
+    #[error(
+        "expected episodes with goals of {expected}, as the policy's, found goals of {found}: choose \
+         other episodes, or a policy with such goals"
+    )]
+    GoalSpace {
+        /// The policy's goal space.
+        expected: &'static str,
+        /// The episode's.
+        found: String,
+    },
     /// Somebody asked to stop.
     #[error("stopped before the end, nothing was changed")]
     Stopped,

@@ -36,8 +36,13 @@ fn ends_whole_at(signal: Signal) -> bool {
     let mut line = String::new();
     BufReader::new(program.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
     let client = Client::new(&socket);
-    let goal =
-        Goal { goal: [0.4, 0.4, 0.4], tolerance_m: None, timeout_s: Some(60.0), wait: false };
+    let goal = Goal {
+        goal: vec![0.4, 0.4, 0.4],
+        timeout_s: Some(60.0),
+        // Out of reach: it lasts until the operator ends it.
+        anyway: true,
+        ..Goal::default()
+    };
     let wait = |what: &mut dyn FnMut() -> bool| {
         let patience = SystemClock.now() + Duration::from_secs(60);
         while !what() {

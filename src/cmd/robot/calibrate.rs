@@ -8,11 +8,11 @@ use anyhow::{Context as _, Result, ensure};
 use super::operator::{Operator, Terminal};
 use super::{EMULATED, Line, Which, configure};
 use crate::cmd::{Context, say};
-use crate::config::RobotConfig;
+use crate::config::{JointConfig, RobotConfig};
 use crate::hal::Bus;
 use crate::hal::bus::Ask;
 use crate::hal::calibration::{ArmCalibration, Plan, Sweep};
-use crate::hal::servo::{Block, Model, Register};
+use crate::hal::servo::{Block, Model, Register, dynamixel};
 use crate::hal::settings;
 use crate::joints::JointVec;
 
@@ -125,11 +125,7 @@ fn sweep(
 ) -> Result<Sweep> {
     let mut plans = Vec::new();
     for joint in &robot.joint {
-        let offset = match Model::of(joint.servo).homing {
-            Some(homing) => settings::read(bus, &joint.name, joint.id, &homing.register)?,
-            None => 0,
-        };
-        plans.push(Plan::of(joint, offset));
+        plans.push(Plan::of(joint, offset(bus, joint)?));
     }
     let mut sweep = Sweep::new(plans);
     while !operator.pressed()? {
@@ -146,6 +142,16 @@ fn sweep(
     Ok(sweep)
 }
 
+/// What a servo adds to its encoder, or takes off it (ticks).
+fn offset(bus: &mut Bus, joint: &JointConfig) -> Result<i32> {
+    let model = Model::of(joint.servo);
+    let Some(homing) = model.homing else { return Ok(0) };
+    let mut read = |register| settings::read(bus, &joint.name, joint.id, register);
+    let written = read(&homing.register)?;
+    let mode = model.register(dynamixel::MODE.name).map(&mut read).transpose()?;
+    Ok(mode.map_or(written, |mode| homing.counts(written, mode)))
+}
+
 /// Where the servos say they are (ticks); `None` of one that does not answer.
 fn positions(bus: &mut Bus, robot: &RobotConfig) -> Result<JointVec<Option<i32>>> {
     let register = |servo| Model::of(servo).position;
@@ -160,7 +166,7 @@ fn positions(bus: &mut Bus, robot: &RobotConfig) -> Result<JointVec<Option<i32>>
         .collect();
     let deadline = bus.clock().now() + PERIOD;
     let answers = bus.read_many(&asks, deadline)?;
-    let position = |(joint, answer): (&crate::config::JointConfig, &Result<_, _>)| {
+    let position = |(joint, answer): (&JointConfig, &Result<_, _>)| {
         let answer: &crate::hal::bus::Answer = answer.as_ref().ok()?;
         register(joint.servo).decode(&answer.data)
     };
@@ -168,7 +174,7 @@ fn positions(bus: &mut Bus, robot: &RobotConfig) -> Result<JointVec<Option<i32>>
 }
 
 fn table(robot: &RobotConfig, sweep: &Sweep) -> Vec<String> {
-    let row = |(i, joint): (usize, &crate::config::JointConfig)| {
+    let row = |(i, joint): (usize, &JointConfig)| {
         let turn = f64::from(Model::of(joint.servo).ticks);
         let degrees = sweep.travelled(i).unwrap_or(0) as f64 / turn * 360.0;
         let far = if sweep.is_swept(i) { "enough" } else { "" };

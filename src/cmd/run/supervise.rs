@@ -75,7 +75,8 @@ pub(super) fn supervise(robot: &RobotConfig, arm: bool, context: &Context) -> Re
     crate::os::hand_on(&pulse)?;
     // So that it is there when it is needed; the control process says what is missing.
     crate::os::lock_memory();
-    Supervisor { robot, context, line, port, pulse, emergency }.run(Start { arm, again: false })
+    Supervisor { robot, context, line, port, pulse, emergency }
+        .run(Start { arm, ..Start::default() })
 }
 
 struct Supervisor<'a> {
@@ -115,7 +116,7 @@ impl Supervisor<'_> {
                 bail!("the arm was to be parked, but its process died: it is held where it is");
             }
             let arm = active && rescued.is_some_and(|rescued| rescued.holds());
-            start = Start { arm, again: true };
+            start = Start { arm, again: true, fault: self.pulse.fault() };
             log::warn!("starting the control process again");
         }
         bail!(

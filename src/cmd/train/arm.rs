@@ -8,29 +8,29 @@ use clap::Args as ClapArgs;
 
 use super::plan::SOFTWARE;
 use super::write;
+use crate::cmd::goals::Goals;
 use crate::cmd::progress::Bar;
 use crate::cmd::tuning::{Descent, Rates};
 use crate::cmd::{Context, simulate};
 use crate::config::RobotConfig;
-use crate::engine::Engine;
-use crate::env::{ArmReach, Env as _};
 use crate::joints::GoalSpace;
 use crate::kinematics::Chain;
-use crate::learn::evaluate::Rate;
 use crate::learn::finetune::Experience;
-use crate::learn::gcbc::{self, Gcbc, Normalizer};
-use crate::onnx::Verified;
-use crate::policy::{ActionKind, ObservationTerm, PolicySpec, Tensors};
+use crate::learn::gcbc::{self, Gcbc};
+use crate::policy::{ActionKind, ObservationTerm, Policy, PolicySpec, Tensors};
 use crate::rng::{self, Stream};
 
-/// Settings of the method on an arm. A scripted expert demonstrates reaching in the emulator, on the
-/// arm's right side only; the policy clones it, with hindsight goals. The result is a folder with
-/// `policy.onnx`, the demonstrations (one MCAP file each) and the loss per epoch.
+/// Settings of the method on an arm. A scripted expert demonstrates reaching in the emulator, places
+/// on the arm's right side only; the policy clones it, with hindsight goals. The result is a folder
+/// with `policy.onnx`, the demonstrations (one MCAP file each) and the loss per epoch.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct ArmArgs {
     /// Scripted demonstrations
     #[arg(long, default_value_t = 20, conflicts_with = "env")]
     pub demonstrations: usize,
+    /// Folders of logged episodes to learn from instead, failures included; may be given several times
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["env", "demonstrations"])]
+    pub episodes: Vec<PathBuf>,
     /// Learning rates
     #[command(flatten)]
     pub rates: Rates,
@@ -78,10 +78,22 @@ impl<'a> Wish<'a> {
         Ok(Self { out, steps, seed: args.seed.unwrap_or(0), arm: &args.arm })
     }
 
+    /// The folders of episodes to learn from; demonstrations are made unless some are named.
+    fn folders(&self, robot: &RobotConfig, context: &Context) -> Result<Vec<PathBuf>> {
+        if !self.arm.episodes.is_empty() {
+            return Ok(self.arm.episodes.clone());
+        }
+        let (n, folder) = (self.arm.demonstrations, self.out.join("demonstrations"));
+        let shown = simulate::demonstrate(context, robot, n, self.seed, &folder)?;
+        eprintln!("{} demonstrations, {} of them reached their goal", shown.n, shown.successes);
+        Ok(vec![folder])
+    }
+
     fn provenance(&self, robot: &RobotConfig) -> Provenance {
+        let scripted = if self.arm.episodes.is_empty() { self.arm.demonstrations } else { 0 };
         [
             ("method".into(), "gcbc".into()),
-            ("demonstrations".into(), self.arm.demonstrations.into()),
+            ("demonstrations".into(), scripted.into()),
             ("steps".into(), self.steps.into()),
             ("seed".into(), self.seed.into()),
             ("max_delta".into(), robot.max_delta().into()),
@@ -102,15 +114,12 @@ pub(super) fn run(args: &super::Args, context: &Context) -> Result<()> {
     let wish = Wish::of(args)?;
     let robot = RobotConfig::load(context.storage.as_ref(), &args.robot)?;
     let engine = args.engine.open()?;
-    let folder = wish.out.join("demonstrations");
-    let rate = simulate::demonstrate(context, &robot, wish.arm.demonstrations, wish.seed, &folder)?;
-    eprintln!("{} demonstrations, {} of them reached their goal", rate.n, rate.successes);
-
-    let spec = spec(&robot, Tensors::default(), wish.provenance(&robot));
-    let shown = Experience::load(context.storage.as_ref(), &[folder], &spec)?;
-    let env = ArmReach::new(&robot, horizon(&robot), wish.seed)?;
+    let space = robot.control.goal_space;
+    let spec = spec(&robot, space, Tensors::default(), wish.provenance(&robot));
+    let folders = wish.folders(&robot, context)?;
+    let experience = Experience::load(context.storage.as_ref(), &folders, &spec)?;
     let mut weights = rng::stream(wish.seed, Stream::Weights);
-    let normalizer = normalizer(&robot, &env);
+    let normalizer = Goals::of(&robot)?.normalizer(&robot, spec.joints.len());
     let policy = gcbc::network(&spec, &normalizer, &wish.arm.hidden, &mut weights)?;
 
     let schedule = wish.arm.rates.schedule();
@@ -122,7 +131,7 @@ pub(super) fn run(args: &super::Args, context: &Context) -> Result<()> {
         context.check().is_ok()
     };
     let mut batches = rng::stream(wish.seed, Stream::Training);
-    let fit = method.fit(&engine, &policy, shown.training(), &mut batches, &mut on_progress);
+    let fit = method.fit(&engine, &policy, experience.training(), &mut batches, &mut on_progress);
     bar.finish();
     context.check()?;
     let fit = fit?;
@@ -130,21 +139,31 @@ pub(super) fn run(args: &super::Args, context: &Context) -> Result<()> {
     write(context, &wish.out.join("policy.onnx"), &file)?;
     write(context, &wish.out.join("losses.csv"), losses_csv(&fit.losses).as_bytes())?;
 
-    let rate = evaluate(context, &robot, &engine, &file, &wish)?;
-    println!("{}: held-out goals reached in the environment: {rate}", wish.out.display());
+    let policy = Policy::load(&file, &robot, &engine)?;
+    let held_out = (Stream::HeldOut, wish.seed, wish.arm.goals);
+    let found = simulate::evaluate(context, &robot, policy, held_out, &|| ())?;
+    println!("{}: held-out goals reached in the emulator: {}", wish.out.display(), found.rate());
     Ok(())
 }
 
-/// What a policy of the environment `arm_reach` is for.
-pub(super) fn spec(robot: &RobotConfig, tensors: Tensors, provenance: Provenance) -> PolicySpec {
-    let joints = Chain::of(robot).map_or(0, |chain| chain.joints());
+/// What a policy with such goals is for: it moves the joints that they are about.
+pub(super) fn spec(
+    robot: &RobotConfig,
+    goal_space: GoalSpace,
+    tensors: Tensors,
+    provenance: Provenance,
+) -> PolicySpec {
+    let joints = match goal_space {
+        GoalSpace::JointPosition => robot.joint.len(),
+        _ => Chain::of(robot).map_or(0, |chain| chain.joints()),
+    };
     PolicySpec {
         version: if tensors == Tensors::default() { 1 } else { 2 },
         model: robot.model.clone(),
         joints: robot.joint.iter().take(joints).map(|j| j.name.clone()).collect(),
         rate_hz: robot.control.rate_hz,
         observation: vec![ObservationTerm::JointPosition, ObservationTerm::SentPosition],
-        goal_space: GoalSpace::EndEffectorPosition,
+        goal_space,
         action: ActionKind::JointDelta,
         tensors,
         chunk: None,
@@ -153,49 +172,9 @@ pub(super) fn spec(robot: &RobotConfig, tensors: Tensors, provenance: Provenance
     }
 }
 
-fn normalizer(robot: &RobotConfig, env: &ArmReach) -> Normalizer {
-    let half = |j: &crate::config::JointConfig| (0.25 * (j.max_rad - j.min_rad)) as f32;
-    let (mean, deviation) = env.workspace().moments();
-    Normalizer {
-        joint_range: robot.joint.iter().take(env.chain().joints()).map(half).collect(),
-        goal_mean: mean.to_vec(),
-        goal_deviation: deviation.to_vec(),
-    }
-}
-
 /// Ticks that a goal may take.
 pub(super) fn horizon(robot: &RobotConfig) -> usize {
     (robot.control.goal_timeout_s * robot.control.rate_hz) as usize
-}
-
-/// Success on held-out goals in the environment: the policy's last distance.
-fn evaluate(
-    context: &Context,
-    robot: &RobotConfig,
-    engine: &Engine,
-    policy: &[u8],
-    wish: &Wish<'_>,
-) -> Result<Rate> {
-    let mut env = ArmReach::new(robot, horizon(robot), wish.seed)?;
-    let mut session = engine.load(&Verified::from_bytes(policy)?)?;
-    let mut action = vec![0.0; env.spec().actions.size()];
-    let mut rate = Rate::default();
-    for i in 0..wish.arm.goals as u64 {
-        context.check()?;
-        let mut rng = rng::item(wish.seed, Stream::HeldOut, i);
-        let goal = env.sample_goal(&mut rng);
-        env.reset(&goal, &mut rng)?;
-        for _ in 0..env.spec().horizon {
-            let inputs = [env.observation(), env.achieved_goal(), env.desired_goal()];
-            session.run_into(&inputs, &mut action)?;
-            env.step(&action)?;
-        }
-        let success =
-            crate::goal::reached(env.achieved_goal(), env.desired_goal(), env.spec().tolerance);
-        rate.n += 1;
-        rate.successes += usize::from(success);
-    }
-    Ok(rate)
 }
 
 /// Loss per epoch as a table.

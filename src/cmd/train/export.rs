@@ -9,6 +9,7 @@ use super::arm;
 use super::plan::Plan;
 use super::row::Row;
 use crate::config::RobotConfig;
+use crate::joints::GoalSpace;
 use crate::onnx::Graph;
 use crate::policy::{METADATA_KEY, PolicySpec, Tensors, tensor};
 
@@ -86,5 +87,6 @@ fn spec(robot: &RobotConfig, policy: &Graph, from: &Provenance) -> Result<Policy
         desired_goal: takes(tensor::DESIRED_GOAL),
         ..Tensors::default()
     };
-    Ok(arm::spec(robot, tensors, facts))
+    // What the environment `arm_reach` is about, whatever the robot's goals are now.
+    Ok(arm::spec(robot, GoalSpace::EndEffectorPosition, tensors, facts))
 }

@@ -39,8 +39,9 @@ impl ControlLoop {
     /// # Errors
     /// The command is refused in this mode; nothing changes.
     pub fn command(&mut self, command: &Command) -> Result<(), Refusal> {
-        // Whatever is asked for now, it is not to be parked.
-        self.release_by = self.release_by.filter(|_| *command == Command::EmergencyStop);
+        // Whatever is asked for now, it is not to be parked; to be told of an object is no wish.
+        let parks_on = matches!(command, Command::EmergencyStop | Command::Object(_));
+        self.release_by = self.release_by.filter(|_| parks_on);
         match command {
             Command::Arm => self.power_on(),
             Command::Disarm => {

@@ -125,10 +125,12 @@ impl ControlLoop {
         Self { reconnect: Some(reconnect), ..self }
     }
 
-    /// The same loop, which tells whoever watches over this process of each tick.
+    /// The same loop, which tells whoever watches over this process of each tick, and begins with
+    /// the fault that was latched in the process before.
     #[must_use]
     pub fn with_pulse(self, pulse: Arc<Pulse>) -> Self {
-        Self { pulse: Some(pulse), ..self }
+        let mode = pulse.fault().map_or(self.mode, Mode::Faulted);
+        Self { pulse: Some(pulse), mode, ..self }
     }
 
     /// There will be no more ticks: the arm was left as configured.
@@ -342,14 +344,13 @@ impl ControlLoop {
     }
 
     fn pet_watchdog(&mut self) {
-        let active = !matches!(self.mode, Mode::Disarmed | Mode::Faulted(_));
         if let Some(pulse) = &self.pulse {
-            pulse.beat(self.counters.ticks, active);
+            pulse.beat(self.counters.ticks, self.mode);
         }
     }
 }
 
-/// Euclidean distance between two goals (m); infinite when they do not compare.
+/// Euclidean distance between two goals, in their space's unit; infinite when they do not compare.
 pub fn distance(a: &[f32], b: &[f32]) -> f32 {
     if a.len() != b.len() || a.is_empty() {
         return f32::INFINITY;

@@ -28,6 +28,8 @@ impl ControlLoop {
             return;
         }
         self.mode = mode;
+        // At once: should this process die before the tick's end, the fault is to outlive it.
+        self.pet_watchdog();
         self.stay();
         if matches!(fault, Fault::BadAction | Fault::PolicyLate) {
             self.pilot.demote();

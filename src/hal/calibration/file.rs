@@ -136,7 +136,7 @@ impl JointCalibration {
     }
 
     fn check(&self) -> Result<(), String> {
-        // What a Dynamixel's offset can be; a Feetech's is smaller.
+        // What a Dynamixel's register can hold; what a servo heeds depends on its model.
         const MOST: i32 = 1_044_479;
         let known = |key: &str, value: i32, lowest: i32, highest: i32| {
             if (lowest..=highest).contains(&value) {
@@ -157,6 +157,12 @@ impl JointCalibration {
             return Err(CalibrationError::Id { joint: name(), expected: to.id, found: self.id });
         }
         let model = Model::of(to.servo);
+        // A Dynamixel's register takes more than it heeds in position mode.
+        let most = model.homing.map_or(0, |homing| homing.most);
+        if !(-most..=most).contains(&self.homing_offset) {
+            let found = self.homing_offset;
+            return Err(CalibrationError::Offset { joint: name(), most, found });
+        }
         let direction = if self.drive_mode == 0 { 1 } else { -1 };
         // Which side of the middle zero lies on turns round with the direction.
         let from_middle = (to.zero_ticks - model.ticks / 2) * i32::from(to.direction * direction);

@@ -197,6 +197,21 @@ fn arm() -> ArmCalibration {
 }
 
 #[test]
+fn an_offset_that_a_servo_does_not_heed_is_refused() {
+    let koch = include_str!("../../../firmware-config/koch-follower.toml");
+    let koch = RobotConfig::parse(koch, Path::new("koch.toml")).unwrap();
+    let mut calibration = arm();
+    for (entry, joint) in calibration.joint.iter_mut().zip(&koch.joint) {
+        entry.name.clone_from(&joint.name);
+        entry.homing_offset = 1024;
+    }
+    calibration.apply(&mut koch.clone()).unwrap();
+    calibration.joint[2].homing_offset = -1025;
+    let error = calibration.apply(&mut koch.clone()).unwrap_err().to_string();
+    assert!(error.contains("`elbow_flex`: expected a homing offset from -1024 to 1024"), "{error}");
+}
+
+#[test]
 fn a_calibration_moves_zero_with_the_middle_and_narrows_the_limits() {
     let mut calibrated = robot();
     arm().apply(&mut calibrated).unwrap();

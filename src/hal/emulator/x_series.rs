@@ -128,7 +128,13 @@ fn tripped(servo: &Servo) -> bool {
 
 /// The position as the servo sees it, unrounded (ticks).
 fn present(servo: &Servo) -> f64 {
-    servo.counted() + f64::from(servo.get(&table::HOMING_OFFSET))
+    servo.counted() + offset(servo)
+}
+
+/// What counts of the homing offset (ticks).
+fn offset(servo: &Servo) -> f64 {
+    let (offset, mode) = (servo.get(&table::HOMING_OFFSET), servo.get(&table::MODE));
+    f64::from(servo.model.homing.map_or(0, |homing| homing.counts(offset, mode)))
 }
 
 fn goals_to_present(servo: &mut Servo) {
@@ -252,7 +258,7 @@ fn position(servo: &Servo, max_acceleration: f64, torque: f64) -> Drive {
         wanted if wanted > 0.0 && !timed => servo.body.velocity.min(wanted),
         _ => servo.body.velocity,
     };
-    let goal = value(&table::GOAL_POSITION) - value(&table::HOMING_OFFSET);
+    let goal = value(&table::GOAL_POSITION) - offset(servo);
     Drive::Position {
         goal: servo.uncounted(goal),
         gain: servo.body.gain * stiffness,

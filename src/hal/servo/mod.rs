@@ -66,6 +66,15 @@ pub struct Homing {
     pub most: i32,
 }
 
+impl Homing {
+    /// What counts of an offset (ticks) in this operating mode: nothing of one that is out of range
+    /// in position mode.
+    pub fn counts(&self, offset: i32, mode: i32) -> i32 {
+        let ignored = mode == dynamixel::MODE_POSITION && offset.abs() > self.most;
+        if ignored { 0 } else { offset }
+    }
+}
+
 /// A type of servo.
 #[derive(Debug, PartialEq)]
 pub struct Model {

@@ -174,6 +174,15 @@ fn a_homing_offset_is_added() {
 }
 
 #[test]
+fn a_homing_offset_out_of_range_counts_in_extended_position_mode_only() {
+    let mut e = emulator();
+    write(&mut e, 3, &table::HOMING_OFFSET, 1025);
+    assert_eq!(read(&mut e, 3, &table::PRESENT_POSITION), 2048);
+    write(&mut e, 3, &table::MODE, table::MODE_EXTENDED_POSITION);
+    assert_eq!(read(&mut e, 3, &table::PRESENT_POSITION), 3073);
+}
+
+#[test]
 fn a_hardware_error_alerts_shuts_down_and_is_cleared_by_a_reboot_only() {
     let mut e = emulator();
     write(&mut e, 3, &table::TORQUE_ENABLE, 1);
