@@ -140,6 +140,7 @@ fn header() -> DescriptorProto {
         .one("started_ns", Type::Fixed64)
         .one("software", Type::String)
         .one("task", Type::String)
+        .many("videos", Type::String)
         .0
 }
 
