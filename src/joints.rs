@@ -69,6 +69,18 @@ impl GoalSpace {
         }
     }
 
+    /// The space of this name.
+    pub fn of(name: &str) -> Option<Self> {
+        let spaces = [
+            Self::EndEffectorPosition,
+            Self::EndEffectorPose,
+            Self::JointPosition,
+            Self::ObjectPosition,
+            Self::None,
+        ];
+        spaces.into_iter().find(|space| space.name() == name)
+    }
+
     /// The unit of distances in it.
     pub fn unit(self) -> &'static str {
         match self {

@@ -14,7 +14,7 @@ mod tests;
 use nalgebra::{Isometry3, Rotation3, Translation3, UnitQuaternion, Vector3};
 
 use crate::config::RobotConfig;
-use crate::joints::{JointVec, LEVER, MAX_JOINTS};
+use crate::joints::{GoalSpace, GoalVec, JointVec, LEVER, MAX_JOINTS, stack};
 
 pub use models::MODELS;
 pub use urdf::UrdfError;
@@ -158,6 +158,16 @@ impl Chain {
         let axis =
             |frame: &Isometry3<f64>| (frame.translation.vector, frame.rotation * Vector3::z());
         self.frames(q).1.iter().map(axis).collect()
+    }
+
+    /// The goal of a Cartesian space that is achieved at joint angles `q` (rad); empty in others.
+    pub fn goal(&self, space: GoalSpace, q: &[f64]) -> GoalVec {
+        let short = |x: &f64| *x as f32;
+        match space {
+            GoalSpace::EndEffectorPosition => stack(self.position(q).iter().map(short)),
+            GoalSpace::EndEffectorPose => stack(pose_goal(&self.pose(q)).iter().map(short)),
+            _ => GoalVec::new(),
+        }
     }
 
     /// The tip's Jacobian at joint angles `q` (rad): one column per joint of the chain.

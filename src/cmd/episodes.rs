@@ -1,5 +1,6 @@
-//! `regoal episodes ls|show|relabel|repair`: what is in a dataset, what is in an episode, and mending it.
+//! `regoal episodes`: what is in a dataset, what is in an episode, mending it, other formats.
 
+pub mod lerobot;
 pub mod relabel;
 
 use std::io::Write;
@@ -56,6 +57,26 @@ pub enum Args {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+    /// Writes episodes in another format.
+    #[command(subcommand)]
+    Export(Export),
+    /// Reads episodes from another format.
+    #[command(subcommand)]
+    Import(Import),
+}
+
+/// The formats to write.
+#[derive(Debug, clap::Subcommand)]
+pub enum Export {
+    #[allow(missing_docs)]
+    Lerobot(lerobot::ExportArgs),
+}
+
+/// The formats to read.
+#[derive(Debug, clap::Subcommand)]
+pub enum Import {
+    #[allow(missing_docs)]
+    Lerobot(lerobot::ImportArgs),
 }
 
 /// Runs the verb.
@@ -72,6 +93,14 @@ pub fn run(args: &Args, context: &super::Context) -> anyhow::Result<()> {
             let found = repair(storage, file)?.map_or("whole".into(), |d| format!("mended: {d}"));
             Ok(writeln!(out, "{}: {found}", file.display())?)
         }),
+        Args::Export(Export::Lerobot(args)) => {
+            drop(out);
+            lerobot::export(args, context)
+        }
+        Args::Import(Import::Lerobot(args)) => {
+            drop(out);
+            lerobot::import(args, context)
+        }
     }
 }
 
@@ -126,6 +155,9 @@ pub fn show(
         "episode {}: {} {} on {}",
         header.number, header.split, header.source, header.robot
     )?;
+    for video in &header.videos {
+        writeln!(out, "  video     {video}")?;
+    }
     if !header.task.is_empty() {
         writeln!(out, "  task      {}", header.task)?;
     }
@@ -305,6 +337,7 @@ fn header_json(header: &EpisodeHeader) -> Value {
         "joints": header.joints,
         "rate_hz": header.rate_hz,
         "task": header.task,
+        "videos": header.videos,
         "goal_space": header.goal_space,
         "goal_tolerance": header.goal_tolerance,
         "source": header.source,

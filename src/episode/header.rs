@@ -60,6 +60,8 @@ impl fmt::Display for Split {
 pub struct EpisodeHeader {
     /// The episode's number in its dataset, from 0; given by the writer.
     pub number: u64,
+    /// Videos of it that stand elsewhere: `camera=file#t=from,to` (s).
+    pub videos: Vec<String>,
     /// The robot's name.
     pub robot: String,
     /// Joint names, in the order of the steps' joint vectors.
@@ -92,6 +94,7 @@ impl Default for EpisodeHeader {
     fn default() -> Self {
         Self {
             number: 0,
+            videos: Vec::new(),
             robot: String::new(),
             joints: Vec::new(),
             rate_hz: 0.0,

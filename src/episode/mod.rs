@@ -13,6 +13,7 @@ mod dataset;
 mod encode;
 mod error;
 mod header;
+pub mod lerobot;
 mod log;
 mod proto;
 mod queue;

@@ -166,6 +166,7 @@ fn episode_header() -> DescriptorProto {
         .one("started_ns", Type::Fixed64)
         .one("software", Type::String)
         .one("task", Type::String)
+        .many("videos", Type::String)
         .message
 }
 

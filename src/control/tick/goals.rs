@@ -4,7 +4,7 @@ use super::super::modes::Refusal;
 use crate::clock::Time;
 use crate::config::RobotConfig;
 use crate::joints::{GoalSpace, GoalVec, stack};
-use crate::kinematics::{Chain, KinematicsError, pose_goal};
+use crate::kinematics::{Chain, KinematicsError};
 
 /// What the achieved goal is told from.
 pub(super) struct Goals {
@@ -36,12 +36,7 @@ impl Goals {
     pub(super) fn achieved(&self, measured: &[f64], now: Time) -> GoalVec {
         let short = |x: &f64| *x as f32;
         match (self.space, &self.chain) {
-            (GoalSpace::EndEffectorPosition, Some(chain)) => {
-                stack(chain.position(measured).iter().map(short))
-            }
-            (GoalSpace::EndEffectorPose, Some(chain)) => {
-                stack(pose_goal(&chain.pose(measured)).iter().map(short))
-            }
+            (space, Some(chain)) => chain.goal(space, measured),
             (GoalSpace::JointPosition, _) => stack(measured.iter().map(short)),
             (GoalSpace::ObjectPosition, _) => self.object(now).cloned().unwrap_or_default(),
             _ => GoalVec::new(),

@@ -37,6 +37,8 @@ pub(in crate::episode) struct HeaderMessage {
     software: String,
     #[prost(string, tag = "14")]
     task: String,
+    #[prost(string, repeated, tag = "15")]
+    videos: Vec<String>,
 }
 
 impl From<&EpisodeHeader> for HeaderMessage {
@@ -64,6 +66,7 @@ impl From<&EpisodeHeader> for HeaderMessage {
             started_ns: header.started.0,
             software: header.software.clone(),
             task: header.task.clone(),
+            videos: header.videos.clone(),
         }
     }
 }
@@ -95,6 +98,7 @@ impl HeaderMessage {
             started: WallTime(self.started_ns),
             software: self.software,
             task: self.task,
+            videos: self.videos,
         })
     }
 }

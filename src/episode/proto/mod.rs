@@ -5,7 +5,7 @@ mod named;
 mod step;
 
 pub(super) use header::{HeaderMessage, OutcomeMessage};
-pub(super) use step::{FAULTS, StepMessage};
+pub(super) use step::{FAULTS, StepMessage, mode, mode_numbers};
 
 use super::PolicyId;
 

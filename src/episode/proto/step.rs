@@ -184,7 +184,7 @@ impl Fault {
     }
 }
 
-fn mode_numbers(mode: Mode) -> (u32, u32) {
+pub(in crate::episode) fn mode_numbers(mode: Mode) -> (u32, u32) {
     match mode {
         Mode::Disarmed => (0, 0),
         Mode::Holding => (1, 0),
@@ -197,7 +197,7 @@ fn mode_numbers(mode: Mode) -> (u32, u32) {
     }
 }
 
-fn mode(mode: u32, fault: u32) -> Option<Mode> {
+pub(in crate::episode) fn mode(mode: u32, fault: u32) -> Option<Mode> {
     Some(match mode {
         0 => Mode::Disarmed,
         1 => Mode::Holding,
