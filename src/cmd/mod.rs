@@ -14,6 +14,7 @@ pub mod keypoints;
 pub mod picture;
 pub mod policy;
 pub mod progress;
+pub mod record;
 pub mod robot;
 pub mod run;
 pub mod runtime;

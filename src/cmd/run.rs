@@ -16,11 +16,13 @@ use super::{Context, engine, finetune, simulate};
 use crate::clock::{Clock, Time};
 use crate::config::RobotConfig;
 use crate::control::{
-    Command, CommandError, ControlLoop, Handle, Pulse, Refusal, Runtime, Searcher, Swapped,
-    connect, search,
+    Actor, Command, CommandError, ControlLoop, Handle, Pulse, Refusal, Runtime, Searcher, Swapped,
+    TeleopReceiver, connect, search,
 };
 use crate::daemon;
-use crate::episode::{LogSender, LogStatus, LogThread, LogWriter, WriterConfig, log_queue};
+use crate::episode::{
+    EpisodeHeader, LogSender, LogStatus, LogThread, LogWriter, WriterConfig, log_queue,
+};
 use crate::hal::bus::BusError;
 use crate::hal::{Arm, SerialPort};
 use crate::policy::{Policy, Store};
@@ -83,7 +85,9 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
             "which policy? name one with --policy FILE (models/reach/policy.onnx is shipped) or --store FOLDER"
         ),
     };
-    let running = Running::on(link, robot, &policy, &args.episodes, context)?;
+    let actor = load(&policy, robot, context.clock.as_ref())?;
+    let crew = Crew { actor, teleop: None, episodes: &args.episodes, task: "" };
+    let running = Running::on(link, robot, crew, context)?;
     signal_hook::flag::register(signal_hook::consts::SIGUSR1, running.handle().emergency())?;
     running.wait_for_arm();
     let socket = args.socket.clone().unwrap_or_else(|| daemon::default_socket(&robot.name));
@@ -102,6 +106,24 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
         anyhow::ensure!(!running.handle().status().ended, "the control loop has ended");
     }
     Ok(context.check()?)
+}
+
+/// A policy that fits the robot, ready to act.
+fn load(file: &[u8], robot: &RobotConfig, clock: &dyn Clock) -> Result<Box<dyn Actor>> {
+    let engine = engine::for_policy(file, clock)?;
+    Ok(Box::new(Policy::load(file, robot, &engine)?))
+}
+
+/// Who steers an arm, and where that is logged.
+pub struct Crew<'a> {
+    /// Reaches for goals.
+    pub actor: Box<dyn Actor>,
+    /// A person's wishes.
+    pub teleop: Option<TeleopReceiver>,
+    /// Where episodes are logged.
+    pub episodes: &'a Path,
+    /// What they are for, in words.
+    pub task: &'a str,
 }
 
 /// What an arm is reached by.
@@ -140,7 +162,7 @@ fn search_for(robot: &RobotConfig, port: &str, clock: &Arc<dyn Clock>) -> Result
 /// The control loop's end of the log, and what writes it.
 fn log_for(
     robot: &RobotConfig,
-    episodes: &Path,
+    (episodes, task): (&Path, &str),
     context: &Context,
 ) -> Result<(LogSender, LogWriter)> {
     let (sender, receiver) = log_queue();
@@ -152,7 +174,7 @@ fn log_for(
         Arc::clone(&context.storage),
         Arc::clone(&context.clock),
         episodes.into(),
-        simulate::header_template(robot),
+        EpisodeHeader { task: task.to_owned(), ..simulate::header_template(robot) },
         writer,
         receiver,
     )?;
@@ -174,38 +196,42 @@ impl Running {
         episodes: &Path,
         context: &Context,
     ) -> Result<Self> {
+        let actor = load(policy, robot, context.clock.as_ref())?;
+        Self::with(robot, Crew { actor, teleop: None, episodes, task: "" }, context)
+    }
+
+    /// The same with whoever steers.
+    ///
+    /// # Errors
+    /// The port, arm or folder cannot be used.
+    pub fn with(robot: &RobotConfig, crew: Crew<'_>, context: &Context) -> Result<Self> {
         let line = Line::of(robot, context)?;
         let path = line.path().to_owned();
         let link = Link { port: SerialPort::open(&path, robot.bus.baud)?, path, pulse: None };
-        let running = Self::on(link, robot, policy, episodes, context)?;
+        let running = Self::on(link, robot, crew, context)?;
         Ok(Self { _line: Some(line), ..running })
     }
 
     /// The same over a port that is open.
-    fn on(
-        link: Link,
-        robot: &RobotConfig,
-        policy: &[u8],
-        episodes: &Path,
-        context: &Context,
-    ) -> Result<Self> {
+    fn on(link: Link, robot: &RobotConfig, crew: Crew<'_>, context: &Context) -> Result<Self> {
         let Link { port: serial, path: port, pulse } = link;
         let clock = &context.clock;
-        let engine = engine::for_policy(policy, clock.as_ref())?;
-        let policy = Policy::load(policy, robot, &engine)?;
         let again = pulse.as_ref().is_some_and(|pulse| pulse.start().again);
         let open = if again { Arm::attach } else { Arm::open };
         let arm = open(robot, Box::new(serial), Arc::clone(clock))
             .with_context(|| format!("opening the arm `{}` on {port}", robot.name))?;
-        let (sender, log) = log_for(robot, episodes, context)?;
+        let (sender, log) = log_for(robot, (crew.episodes, crew.task), context)?;
         let period = robot.period();
-        let (pilot, thread, swapper) = connect(Box::new(policy), Arc::clone(clock), period)?;
+        let (pilot, thread, swapper) = connect(crew.actor, Arc::clone(clock), period)?;
         let searcher = search_for(robot, &port, clock)?;
         let mut control =
             ControlLoop::new(robot, arm, Box::new(pilot), Some(sender), Arc::clone(clock))?
                 .with_reconnect(Box::new(searcher));
         if let Some(pulse) = pulse {
             control = control.with_pulse(pulse);
+        }
+        if let Some(teleop) = crew.teleop {
+            control = control.with_teleop(teleop);
         }
         let log = log.spawn()?;
         let runtime = Runtime::start(control, thread, swapper, period, Arc::clone(clock))?;
@@ -228,7 +254,7 @@ impl Running {
     }
 
     /// Waits until the arm was measured, so that the first client may arm it; for a while only.
-    fn wait_for_arm(&self) {
+    pub(super) fn wait_for_arm(&self) {
         let until = self.clock.now() + FIRST_ANSWER;
         let measured = || {
             let stamps = self.handle().status().step.stamps;
@@ -266,9 +292,8 @@ impl Running {
     /// # Errors
     /// The policy does not fit, or fails its shadow runs: the old one steers on.
     pub fn swap(&self, file: &[u8]) -> Result<Swapped> {
-        let engine = engine::for_policy(file, self.clock.as_ref())?;
-        let policy = Policy::load(file, &self.robot, &engine)?;
-        Ok(self.handle().swapper().swap(Box::new(policy))?)
+        let candidate = load(file, &self.robot, self.clock.as_ref())?;
+        Ok(self.handle().swapper().swap(candidate)?)
     }
 
     /// What the API tells of the robot besides the loop's status.

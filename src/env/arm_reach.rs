@@ -121,6 +121,11 @@ impl Expert {
         Ok(Self { target: chain.inverse(&goal, rest, 2e-3)?, max_delta })
     }
 
+    /// The expert for joint positions (rad), at most `max_delta` (rad) a tick.
+    pub fn to(target: JointVec<f64>, max_delta: f64) -> Self {
+        Self { target, max_delta }
+    }
+
     /// The change of the goal positions (rad), from the ones sent last.
     pub fn act(&self, sent: &[f32]) -> JointVec<f32> {
         self.target
