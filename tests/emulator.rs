@@ -42,7 +42,7 @@ fn pty(spec: &str) -> PtyServer {
 
 fn open(server: &PtyServer, baud: u32) -> Bus {
     let port = SerialPort::open(server.path().to_str().unwrap(), baud).unwrap();
-    Bus::new(Box::new(port), clock(), Protocol::Feetech)
+    Bus::new(Box::new(port), clock(), Protocol::Feetech, baud)
 }
 
 fn ping(bus: &mut Bus, within: Duration) -> Result<u8, BusError> {
@@ -92,7 +92,7 @@ fn faults_of_the_line_reach_a_terminal_s_client() {
 fn a_socket_pair_is_a_bus_and_ends_when_either_end_does() {
     let bus = |descriptor: OwnedFd| {
         let port = SerialPort::from_descriptor(descriptor).unwrap();
-        Bus::new(Box::new(port), clock(), Protocol::Feetech)
+        Bus::new(Box::new(port), clock(), Protocol::Feetech, 1_000_000)
     };
     let (server, client) = SocketServer::start(emulator(), &FaultSpec::default(), clock()).unwrap();
     let mut client = bus(client);

@@ -42,7 +42,12 @@ impl Rig {
     }
 
     fn bus(&self) -> Bus {
-        Bus::new(self.port(), Arc::clone(&self.clock), self.config.bus.protocol)
+        Bus::new(
+            self.port(),
+            Arc::clone(&self.clock),
+            self.config.bus.protocol,
+            self.config.bus.baud,
+        )
     }
 
     fn emulator(&self) -> MutexGuard<'_, Emulator> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use regoal::clock::{Clock, SystemClock, Time};
 use regoal::config::RobotConfig;
 use regoal::daemon::{Client, Goal, Status};
-use regoal::episode::Mode;
+use regoal::episode::{Fault, Mode};
 use regoal::hal::servo::Model;
 use regoal::hal::{Emulator, FaultSpec, PtyServer};
 use regoal::joints::JointVec;
@@ -252,6 +252,19 @@ fn told_to_end_it_parks_the_arm_and_both_processes_end() {
     let (_, positions) = rig.goals_and_positions();
     assert!(furthest(&park, &positions) < 0.1, "{positions:?}: {said}");
     assert!(rustix::process::test_kill_process(control).is_err(), "it lives on");
+}
+
+#[test]
+fn sigusr1_to_either_process_is_an_emergency_stop_that_stays_until_somebody_arms() {
+    let rig = Rig::moving(FEETECH, 0.05);
+    for process in [Pid::from_child(&rig.supervisor), rig.control().unwrap()] {
+        kill_process(process, Signal::USR1).unwrap();
+        let stopped = Mode::Faulted(Fault::EmergencyStop);
+        wait_until("it stops", || rig.status().is_some_and(|s| s.mode == stopped));
+        let goal = Goal { goal: [0.2, -0.2, 0.2], tolerance_m: None, timeout_s: None, wait: false };
+        assert!(Client::new(rig.socket()).reach(&goal).is_err(), "it moves on by itself");
+        rig.set_out(0.05);
+    }
 }
 
 #[test]

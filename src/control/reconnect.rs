@@ -91,3 +91,112 @@ impl<F: FnMut() -> Result<Arm, ArmError>> Search<F> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::sync::{Mutex, Weak};
+    use std::thread::JoinHandle;
+
+    use super::*;
+    use crate::clock::{ManualClock, Time};
+    use crate::config::RobotConfig;
+    use crate::hal::bus::BusError;
+    use crate::hal::{Emulator, MemoryPort, Port, PortError};
+
+    /// A port that somebody can see is still open.
+    struct Watched(MemoryPort, #[expect(dead_code, reason = "it lives as long")] Arc<()>);
+
+    impl Port for Watched {
+        fn write(&mut self, bytes: &[u8], deadline: Time) -> Result<(), PortError> {
+            self.0.write(bytes, deadline)
+        }
+        fn read(&mut self, buf: &mut [u8], deadline: Time) -> Result<usize, PortError> {
+            self.0.read(buf, deadline)
+        }
+        fn purge(&mut self) -> Result<usize, PortError> {
+            self.0.purge()
+        }
+    }
+
+    fn arm() -> (Arm, Weak<()>) {
+        let text = include_str!("../../firmware-config/emulated.toml");
+        let robot = RobotConfig::parse(text, Path::new("emulated.toml")).unwrap();
+        let clock = Arc::new(ManualClock::default());
+        let emulator = Arc::new(Mutex::new(Emulator::new(&robot, 1)));
+        let open = Arc::new(());
+        let seen = Arc::downgrade(&open);
+        let port = Watched(MemoryPort::new(emulator, clock.clone()), open);
+        (Arm::open(&robot, Box::new(port), clock).unwrap(), seen)
+    }
+
+    /// A search thread that finds the arm in this try, and tells of each.
+    fn searching(found_in: u32) -> (Searcher, JoinHandle<()>, Receiver<u32>) {
+        let (tell, told): (Sender<u32>, _) = channel();
+        let mut tries = 0;
+        let open = move || {
+            tries += 1;
+            tell.send(tries).unwrap();
+            if tries < found_in { Err(BusError::from(PortError::Lost).into()) } else { Ok(arm().0) }
+        };
+        let (searcher, search) = search(open).unwrap();
+        (searcher, std::thread::spawn(|| search.run()), told)
+    }
+
+    fn wait_for(searcher: &mut Searcher) -> Box<Arm> {
+        loop {
+            match searcher.found() {
+                Some(arm) => return arm,
+                None => std::thread::yield_now(),
+            }
+        }
+    }
+
+    #[test]
+    fn a_lost_arm_is_looked_for_until_it_is_found_and_no_longer() {
+        let (mut searcher, thread, told) = searching(3);
+        assert!(searcher.found().is_none());
+        searcher.lost(Box::new(arm().0));
+        assert_eq!(wait_for(&mut searcher).joints(), 6);
+        drop(searcher);
+        thread.join().unwrap();
+        assert_eq!(told.iter().collect::<Vec<_>>(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn an_arm_that_is_lost_again_is_found_again() {
+        let (mut searcher, thread, _told) = searching(1);
+        let mut arm = Box::new(arm().0);
+        for _ in 0..3 {
+            searcher.lost(arm);
+            arm = wait_for(&mut searcher);
+        }
+        drop(searcher);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn the_port_that_was_lost_is_free_before_it_is_opened_again() {
+        let (lost, open) = arm();
+        let (tell, told) = channel();
+        let (mut searcher, search) = search(move || {
+            tell.send(open.strong_count()).unwrap();
+            Ok(arm().0)
+        })
+        .unwrap();
+        let thread = std::thread::spawn(|| search.run());
+        searcher.lost(Box::new(lost));
+        assert_eq!(told.recv().unwrap(), 0);
+        drop(searcher);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn nothing_is_opened_while_no_arm_is_lost_and_the_thread_ends_with_the_loop() {
+        let (searcher, thread, told) = searching(1);
+        drop(searcher);
+        thread.join().unwrap();
+        assert_eq!(told.iter().count(), 0);
+    }
+}

@@ -85,7 +85,7 @@ impl Arm {
     /// Nothing is said on the bus.
     fn over(config: &RobotConfig, port: Box<dyn Port>, clock: Arc<dyn Clock>) -> Self {
         Self {
-            bus: Bus::new(port, clock, config.bus.protocol),
+            bus: Bus::new(port, clock, config.bus.protocol, config.bus.baud),
             joints: config.joint.iter().map(Joint::new).collect(),
             held: false,
             turn: 0,
@@ -116,8 +116,7 @@ impl Arm {
 
     /// Brings `state` up to date with as few requests as the servos allow; how many joints are
     /// fresh. A joint that does not answer, or whose answer cannot be true, keeps its values and its
-    /// stamp. Those that do not answer are asked once more when three quarters of the time until
-    /// `deadline` have passed.
+    /// stamp; it is asked again while there is time until `deadline`.
     ///
     /// # Errors
     /// The port fails.
@@ -126,21 +125,23 @@ impl Arm {
         self.turn = (turn + 1) % self.joints.len().max(1);
         let asks: JointVec<Ask> =
             self.joints.iter().enumerate().map(|(i, joint)| joint.ask(i == turn)).collect();
-        let answers = self.bus.read_many(&asks, deadline)?;
         // Both hold as many joints as an arm may have.
         let _ = state.joints.resize(self.joints.len(), JointState::default());
         let mut fresh = 0;
-        for ((joint, state), answer) in self.joints.iter_mut().zip(&mut state.joints).zip(&answers)
-        {
-            let Ok(answer) = answer else { continue };
-            match joint.take(answer, self.held) {
-                Some(reading) => {
+        self.bus.read_plausible(&asks, deadline, |place, answer| {
+            let joint = self.joints.get_mut(place).and_then(|joint| joint.take(answer, self.held));
+            match (joint, state.joints.get_mut(place)) {
+                (Some(reading), Some(state)) => {
                     *state = reading;
                     fresh += 1;
+                    true
                 }
-                None => self.implausible += 1,
+                _ => {
+                    self.implausible += 1;
+                    false
+                }
             }
-        }
+        })?;
         self.name_trouble(deadline)?;
         Ok(fresh)
     }
@@ -199,8 +200,8 @@ impl Arm {
         Ok(())
     }
 
-    /// Switches torque. On: each goal is set to where the joint is, and read back, before; the bus
-    /// watchdog of servos that have one is armed, and read back, after. Off: a broadcast first,
+    /// Switches torque. On: limits are set as by [`open`](Self::open), and each goal to where the
+    /// joint is, and read back, before; the bus watchdog of servos that have one is armed, and read back, after. Off: a broadcast first,
     /// then each servo until it confirms; no error stops the rest.
     ///
     /// # Errors
@@ -219,12 +220,14 @@ impl Arm {
 
     fn hold(&mut self) -> Result<(), ArmError> {
         for joint in &mut self.joints {
-            joint.settle(&mut self.bus)?;
-            joint.check_limits(joint.goal_to_present(&mut self.bus)?)?;
+            // Again, for a servo that lost its power meanwhile knows no limits, and what waited for
+            // the torque to be off.
+            joint.set_up(&mut self.bus)?;
+            let present = joint.goal_to_present(&mut self.bus)?;
+            joint.check_limits(present)?;
         }
         for joint in &mut self.joints {
             joint.keep(&mut self.bus, &joint.model.torque, 1)?;
-            joint.plausibility.reset();
         }
         // Not before all hold: until then nobody speaks to the first ones for long.
         for joint in &self.joints {
@@ -271,6 +274,7 @@ impl Arm {
         let (mut holding, mut fast) = (0, true);
         for joint in &mut self.joints {
             holding += usize::from(joint.set_up(&mut self.bus)?);
+            joint.goal_to_present(&mut self.bus)?;
             fast &= joint.answers_fast(&mut self.bus)?;
         }
         self.held = holding == self.joints.len();

@@ -11,9 +11,7 @@ const MARGIN: f64 = 0.02;
 /// The most that a motor's temperature changes between two readings (°C).
 const TEMPERATURE_JUMP: f64 = 5.0;
 /// This many implausible readings in a row that agree are believed.
-const AGREEING: u32 = 3;
-/// This many suffice when they follow from an older believed one: then the last was the lie.
-const OUTVOTING: u32 = 2;
+const AGREEING: u32 = 4;
 /// This many when only the temperature is in doubt: it can wait, and no joint jumped.
 const AGREEING_ON_HEAT: u32 = 5;
 /// The believed readings that are remembered: more lies in a row that each were small enough to be
@@ -51,7 +49,7 @@ pub(super) struct Plausibility {
 }
 
 impl Plausibility {
-    /// Forgets everything; the next reading is believed.
+    /// Forgets everything; what the next readings agree on is believed.
     pub(super) fn reset(&mut self) {
         *self = Self::default();
     }
@@ -60,7 +58,7 @@ impl Plausibility {
     pub(super) fn judge(&mut self, reading: Reading, max_velocity: f64) -> Verdict {
         let can_follow = |before: &Reading| follows(before, &reading, max_velocity);
         let [last, older @ ..] = self.believed;
-        if last.is_none_or(|last| can_follow(&last)) {
+        if last.is_some_and(|last| can_follow(&last)) {
             self.believed.rotate_right(1);
             self.believe(reading);
             return Verdict::Plausible;
@@ -69,15 +67,13 @@ impl Plausibility {
             Some((before, count)) if can_follow(&before) => count + 1,
             _ => 1,
         };
-        if agreeing >= OUTVOTING && older.iter().flatten().any(can_follow) {
-            self.believe(reading);
-            return Verdict::Plausible;
-        }
         let (enough, verdict) = match last {
             Some(last) if moves(&last, &reading, max_velocity) => {
                 (AGREEING_ON_HEAT, Verdict::Plausible)
             }
-            _ => (AGREEING, Verdict::Jumped),
+            Some(_) if !older.iter().flatten().any(can_follow) => (AGREEING, Verdict::Jumped),
+            // Nothing was known; or it follows from what was, and the last was the lie.
+            _ => (AGREEING, Verdict::Plausible),
         };
         if agreeing >= enough {
             self.reset();
@@ -88,7 +84,7 @@ impl Plausibility {
         Verdict::Implausible
     }
 
-    /// Puts a reading in the place of the last one.
+    /// Puts a reading in the last one's place.
     fn believe(&mut self, reading: Reading) {
         let [last, ..] = &mut self.believed;
         *last = Some(reading);
@@ -117,8 +113,11 @@ mod tests {
         Reading { position, temperature: 30.0, time: Time(tick * 10_000_000) }
     }
 
+    /// The verdicts on readings of a joint that was known to be at 0 before them.
     fn judge(readings: impl IntoIterator<Item = Reading>) -> Vec<Verdict> {
         let mut joint = Plausibility::default();
+        let known = (0..4).map(|_| joint.judge(at(0, 0.0), 2.0)).last();
+        assert_eq!(known, Some(Plausible));
         readings.into_iter().map(|reading| joint.judge(reading, 2.0)).collect()
     }
 
@@ -127,41 +126,49 @@ mod tests {
     #[test]
     fn what_the_speed_allows_is_believed_and_no_more() {
         assert_eq!(
-            judge([at(0, 0.0), at(1, 0.039), at(2, 0.0), at(3, 0.041)]),
-            [Plausible, Plausible, Plausible, Implausible]
+            judge([at(1, 0.039), at(2, 0.0), at(3, 0.041)]),
+            [Plausible, Plausible, Implausible]
         );
     }
 
     #[test]
     fn a_joint_unseen_for_long_may_be_far_away() {
-        assert_eq!(judge([at(0, 0.0), at(100, 1.9)]), [Plausible, Plausible]);
+        assert_eq!(judge([at(100, 1.9)]), [Plausible]);
     }
 
     #[test]
-    fn single_lies_are_dropped_and_three_that_agree_are_a_jump() {
-        let lies = [at(0, 0.0), at(1, 1.5), at(2, -1.5), at(3, 1.5), at(4, 0.01)];
-        assert_eq!(judge(lies), [Plausible, Implausible, Implausible, Implausible, Plausible]);
-        let jump = [at(0, 0.0), at(1, 1.5), at(2, 1.51), at(3, 1.5), at(4, 1.5)];
-        assert_eq!(judge(jump), [Plausible, Implausible, Implausible, Jumped, Plausible]);
+    fn where_an_unknown_joint_is_takes_four_readings_that_agree() {
+        let mut joint = Plausibility::default();
+        let readings = [0.5, 0.5, -1.0, 0.5, 0.5, 0.5, 0.5];
+        let verdicts = readings.map(|position| joint.judge(at(0, position), 2.0));
+        assert_eq!(verdicts[..6], [Implausible; 6]);
+        assert_eq!(verdicts[6], Plausible);
+    }
+
+    #[test]
+    fn single_lies_are_dropped_and_four_that_agree_are_a_jump() {
+        let lies = [at(1, 1.5), at(2, -1.5), at(3, 1.5), at(4, 0.01)];
+        assert_eq!(judge(lies), [Implausible, Implausible, Implausible, Plausible]);
+        let jump = [at(1, 1.5), at(2, 1.51), at(3, 1.5), at(4, 1.5), at(5, 1.5)];
+        assert_eq!(judge(jump), [Implausible, Implausible, Implausible, Jumped, Plausible]);
     }
 
     #[test]
     fn a_small_lie_that_was_believed_does_not_make_a_jump_of_the_truth() {
-        // At full speed, and once as far behind as can just be: the next two are ahead of that.
-        let moving = [at(0, 0.0), at(1, 0.02), at(2, 0.04), at(3, 0.001), at(4, 0.08), at(5, 0.1)];
-        assert_eq!(
-            judge(moving),
-            [Plausible, Plausible, Plausible, Plausible, Implausible, Plausible]
-        );
+        // At full speed, and once as far behind as can just be: what follows is ahead of that.
+        let moving = [at(1, 0.02), at(2, 0.04), at(3, 0.001), at(4, 0.08)];
+        assert_eq!(judge(moving), [Plausible, Plausible, Plausible, Implausible]);
+        let again = [Reading { time: Time(40_500_000), ..at(4, 0.081) }; 3];
+        let verdicts = judge(moving.into_iter().chain(again));
+        assert_eq!(verdicts[4..], [Implausible, Implausible, Plausible]);
     }
 
     #[test]
     fn a_motor_does_not_heat_up_within_a_tick() {
         let hot = Reading { temperature: 94.0, ..at(1, 0.0) };
-        assert_eq!(judge([at(0, 0.0), hot, at(2, 0.0)]), [Plausible, Implausible, Plausible]);
-        let hot = (1..6).map(|tick| Reading { temperature: 94.0, ..at(tick, 0.0) });
-        let verdicts = judge(std::iter::once(at(0, 0.0)).chain(hot));
-        assert_eq!(verdicts[1..5], [Implausible; 4]);
-        assert_eq!(verdicts[5], Plausible, "five agree that it did, and the joint is where it was");
+        assert_eq!(judge([hot, at(2, 0.0)]), [Implausible, Plausible]);
+        let verdicts = judge((1..6).map(|tick| Reading { temperature: 94.0, ..at(tick, 0.0) }));
+        assert_eq!(verdicts[..4], [Implausible; 4]);
+        assert_eq!(verdicts[4], Plausible, "five agree that it did, and the joint is where it was");
     }
 }

@@ -12,6 +12,7 @@ mod learning;
 mod loading;
 mod measure;
 mod peers;
+mod pty;
 mod updates;
 
 use std::path::{Path, PathBuf};
@@ -24,7 +25,7 @@ use regoal::storage::Disk;
 /// How the names of a benchmark's figures begin, and what measures them.
 type Benchmark = (&'static str, fn(&Setup) -> Vec<Figure>);
 
-const BENCHMARKS: [Benchmark; 23] = [
+const BENCHMARKS: [Benchmark; 24] = [
     ("train_step/mlp/32/", |setup| learning::mlp_steps(setup, 32, 1)),
     ("train_step/mlp/256/", |setup| learning::mlp_steps(setup, 256, 1)),
     ("train_step/mlp/256/2_threads/", |setup| learning::mlp_steps(setup, 256, 2)),
@@ -38,6 +39,7 @@ const BENCHMARKS: [Benchmark; 23] = [
     ("act/cnn/", |setup| acting::act(setup, "cnn")),
     ("act/reach/", arm::act),
     ("bus_cycle/", arm::bus_cycle),
+    ("bus_cycle/pty/", pty::bus_cycle),
     ("bus_cycle/cpu", arm::bus_cpu),
     ("relabel/256", |_| learning::relabel(256)),
     ("env/arm_reach", arm::env),

@@ -44,15 +44,21 @@ impl Peer {
     fn start(name: &str, figure: &str, threads: usize) -> Option<Self> {
         let mut command = command(name)?;
         command.args([name, figure]).env("THREADS", threads.to_string());
+        let peer = Self::of(command);
+        if peer.is_none() {
+            eprintln!("no {name} for {figure}: see `tools/bench/peers.py {name} {figure}`");
+        }
+        peer
+    }
+
+    /// One that is run by this command.
+    fn of(mut command: Command) -> Option<Self> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().ok()?;
         let orders = child.stdin.take();
         let answers = BufReader::new(child.stdout.take()?).lines();
         let mut peer = Self { child, orders, answers };
         let ready = peer.answers.by_ref().map_while(Result::ok).any(|line| line == "ready");
-        if !ready {
-            eprintln!("no {name} for {figure}: see `tools/bench/peers.py {name} {figure}`");
-        }
         ready.then_some(peer)
     }
 
@@ -79,6 +85,15 @@ pub fn contender<const N: usize>(
     threads: usize,
 ) -> Contender<'static, N> {
     let mut peer = Peer::start(name, figure, threads);
+    Box::new(move || peer.as_mut()?.round())
+}
+
+/// The same of a program that takes the same orders; nothing where there is no command.
+pub fn contender_of<const N: usize>(command: Option<Command>, name: &str) -> Contender<'static, N> {
+    let mut peer = command.and_then(Peer::of);
+    if peer.is_none() {
+        eprintln!("no {name}");
+    }
     Box::new(move || peer.as_mut()?.round())
 }
 

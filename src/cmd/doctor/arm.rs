@@ -32,7 +32,8 @@ pub(super) fn checks(robot: &RobotConfig, context: &Context) -> Result<Vec<Check
     };
     let found = format!("{port}, {} bit/s", robot.bus.baud);
     let mut checks = vec![Check::ok("port", found), adapter(port, context), low_latency(&opened)];
-    let mut bus = Bus::new(Box::new(opened), context.clock.clone(), robot.bus.protocol);
+    let mut bus =
+        Bus::new(Box::new(opened), context.clock.clone(), robot.bus.protocol, robot.bus.baud);
     checks.push(calibration(robot));
     for joint in &robot.joint {
         checks.push(servo(&mut bus, joint, robot)?);

@@ -111,6 +111,6 @@ impl Line {
     pub fn open_at(&self, baud: u32) -> Result<Bus> {
         let serial = SerialPort::open(&self.path, baud)?;
         let clock = Arc::clone(&self.context.clock);
-        Ok(Bus::new(Box::new(serial), clock, self.robot.bus.protocol))
+        Ok(Bus::new(Box::new(serial), clock, self.robot.bus.protocol, baud))
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn clear_watchdog(id: u8, bus: &mut Bus) {
     let _ = bus.write(id, &x::BUS_WATCHDOG, 0, deadline);
 }
 
-/// Puts limits into the servo and its goal to where it is; whether it holds.
+/// Puts limits into the servo; whether it holds.
 pub(super) fn set_up(joint: &mut Joint, bus: &mut Bus) -> Result<bool, ArmError> {
     // A servo that answers reads only does not acknowledge this either.
     joint.tell(bus, &x::STATUS_RETURN_LEVEL, 2)?;
@@ -34,17 +34,28 @@ pub(super) fn set_up(joint: &mut Joint, bus: &mut Bus) -> Result<bool, ArmError>
     let settings = settings(joint, bus)?;
     if holds {
         check_modes(joint, bus)?;
-        joint.unsettled = !settings.is_empty();
     } else {
         for (register, value) in &settings {
             joint.keep(bus, register, *value)?;
         }
-        joint.unsettled = false;
     }
+    keep_gains(joint, bus)?;
     joint.limit(bus, Some(x::PROFILE_ACCELERATION), joint.config.max_acceleration)?;
     joint.limit(bus, Some(x::PROFILE_VELOCITY), joint.config.max_velocity)?;
-    joint.goal_to_present(bus)?;
     Ok(holds)
+}
+
+/// Keeps the gains of the configuration, which stand in RAM: without power they are the factory's.
+fn keep_gains(joint: &Joint, bus: &mut Bus) -> Result<(), ArmError> {
+    let tuning = &joint.config.tuning;
+    let gains =
+        [(x::P_GAIN, tuning.p_gain), (x::I_GAIN, tuning.i_gain), (x::D_GAIN, tuning.d_gain)];
+    for (register, gain) in gains {
+        if let Some(gain) = gain {
+            joint.keep(bus, &register, gain.into())?;
+        }
+    }
+    Ok(())
 }
 
 /// The EEPROM registers that differ from what they should be.

@@ -5,7 +5,7 @@ use super::joint::Joint;
 use crate::hal::bus::Bus;
 use crate::hal::servo::{Register, feetech};
 
-/// Puts limits into the servo and its goal to where it is; whether it holds.
+/// Puts limits into the servo; whether it holds.
 pub(super) fn set_up(joint: &mut Joint, bus: &mut Bus) -> Result<bool, ArmError> {
     let known = |name| joint.model.register(name).copied();
     let (lowest, highest) = joint.calibration.limits();
@@ -27,7 +27,6 @@ pub(super) fn set_up(joint: &mut Joint, bus: &mut Bus) -> Result<bool, ArmError>
         let torque = joint.get(bus, &feetech::MAX_TORQUE)?;
         joint.keep(bus, &limit, torque)?;
     }
-    joint.goal_to_present(bus)?;
     Ok(holds)
 }
 

@@ -13,6 +13,8 @@ use crate::hal::servo::{Model, Register, Unit, trouble};
 
 /// Time for one transaction outside the control loop.
 pub(super) const PATIENCE: Duration = Duration::from_millis(200);
+/// A joint that is not known is asked for where it is this often at most.
+const MOST_READINGS: usize = 12;
 /// How fast a hand moves a joint without torque, at most (rad/s).
 const HAND_VELOCITY: f64 = 15.0;
 /// A driven joint may overshoot its highest speed by this factor.
@@ -28,12 +30,12 @@ pub(super) struct Joint {
     /// One unit of a speed register (rad/s).
     pub(super) speed_unit: f64,
     pub(super) plausibility: Plausibility,
-    /// Some EEPROM registers wait for the torque to be off.
-    pub(super) unsettled: bool,
     /// The troubles that an alert servo was asked for.
     pub(super) named: u8,
-    /// The status bits of the last two answers.
-    heard: [u8; 2],
+    /// The status bits of the last answer.
+    heard: u8,
+    /// Those of the last one that was believed.
+    believed: u8,
     /// As heard last (V, °C).
     voltage: f64,
     temperature: f64,
@@ -53,9 +55,9 @@ impl Joint {
             calibration: Calibration::new(config),
             speed_unit: model.velocity.unit.scale().unwrap_or(model.rad_per_tick),
             plausibility: Plausibility::default(),
-            unsettled: false,
             named: 0,
-            heard: [0; 2],
+            heard: 0,
+            believed: 0,
             voltage: 0.0,
             temperature: 0.0,
         }
@@ -129,7 +131,7 @@ impl Joint {
         }
     }
 
-    /// Puts limits into the servo and its goal to where it is; whether it holds.
+    /// Puts limits into the servo; whether it holds.
     pub(super) fn set_up(&mut self, bus: &mut Bus) -> Result<bool, ArmError> {
         let model = self.model;
         if model.motion != model.health {
@@ -147,20 +149,11 @@ impl Joint {
         Ok(f64::from(self.get(bus, register)?) * register.unit.scale().unwrap_or(1.0))
     }
 
-    /// Sets up again what could not be while the servo held.
-    pub(super) fn settle(&mut self, bus: &mut Bus) -> Result<(), ArmError> {
-        match self.model.protocol {
-            Protocol::Dynamixel if self.unsettled => self.set_up(bus).map(drop),
-            Protocol::Dynamixel => self.keep(bus, &BUS_WATCHDOG, 0),
-            Protocol::Feetech => Ok(()),
-        }
-    }
-
     /// Whether its torque is on. One that holds must be where it may be, for its goal will be set.
-    pub(super) fn holds(&self, bus: &mut Bus) -> Result<bool, ArmError> {
+    pub(super) fn holds(&mut self, bus: &mut Bus) -> Result<bool, ArmError> {
         let holds = self.get(bus, &self.model.torque)? == 1;
         if holds {
-            let present = self.get(bus, &self.model.position)?;
+            let present = self.present(bus)?;
             self.check_limits(self.calibration.radians(present))?;
         }
         Ok(holds)
@@ -182,11 +175,26 @@ impl Joint {
     }
 
     /// Sets the goal to where the joint is, within its limits; where it is (rad).
-    pub(super) fn goal_to_present(&self, bus: &mut Bus) -> Result<f64, ArmError> {
-        let present = self.get(bus, &self.model.position)?;
+    pub(super) fn goal_to_present(&mut self, bus: &mut Bus) -> Result<f64, ArmError> {
+        let present = self.present(bus)?;
         let (lowest, highest) = self.calibration.limits();
         self.keep(bus, &self.model.goal, present.clamp(lowest, highest))?;
         Ok(self.calibration.radians(present))
+    }
+
+    /// Where the joint is (ticks), asked until answers agree, whatever was known of it before.
+    fn present(&mut self, bus: &mut Bus) -> Result<i32, ArmError> {
+        let (id, model) = (self.config.id, self.model);
+        self.plausibility.reset();
+        for _ in 0..MOST_READINGS {
+            let answer = bus.read_block(id, model.health, patience(bus))?;
+            if self.take(&answer, false).is_some()
+                && let Some(ticks) = model.position.decode_at(model.motion.address, &answer.data)
+            {
+                return Ok(ticks);
+            }
+        }
+        Err(BusError::NoAnswer { id }.into())
     }
 
     pub(super) fn check_limits(&self, found: f64) -> Result<(), ArmError> {
@@ -203,15 +211,19 @@ impl Joint {
         Ask { id: self.config.id, block, together: self.model.sync_read }
     }
 
-    /// The troubles that the last two answers agree on, and what is known of an alert.
+    /// Its troubles, and what is known of an alert.
     pub(super) fn status(&self) -> u8 {
-        let [last, before] = self.heard;
-        last & before | if last & before & trouble::ALERT != 0 { self.named } else { 0 }
+        self.believed | if self.believed & trouble::ALERT != 0 { self.named } else { 0 }
     }
 
-    /// The state that an answer tells, `None` when it cannot be true. Both blocks begin alike.
+    /// The state that an answer tells; `None` when it cannot be true, or tells of a trouble that the
+    /// answer before did not: damage may set a bit and pass the checksum. Both blocks begin alike.
     pub(super) fn take(&mut self, answer: &Answer, held: bool) -> Option<JointState> {
         let model = self.model;
+        let before = std::mem::replace(&mut self.heard, answer.status);
+        if answer.status & !before != 0 {
+            return None;
+        }
         let value = |register: &Register| register.decode_at(model.motion.address, &answer.data);
         let possible = -model.overrun..model.ticks + model.overrun;
         let ticks = value(&model.position).filter(|ticks| possible.contains(ticks))?;
@@ -230,7 +242,7 @@ impl Joint {
             return None;
         }
         (self.voltage, self.temperature) = (voltage, temperature);
-        self.heard = [answer.status, self.heard[0]];
+        self.believed = answer.status;
         if answer.status & trouble::ALERT == 0 {
             self.named = 0;
         }

@@ -21,12 +21,12 @@ pub struct JointState {
     pub voltage: f64,
     /// °C.
     pub temperature: f64,
-    /// The servo's troubles, bits of [`trouble`](crate::hal::servo::trouble) that its last two
-    /// answers agree on: damage may set a bit and pass the checksum.
+    /// The servo's troubles, bits of [`trouble`](crate::hal::servo::trouble) that two answers
+    /// in a row told of: damage may set a bit and pass the checksum.
     pub status: u8,
     /// When the servo was asked: the values are not older. [`Time::ZERO`]: never yet.
     pub stamp: Time,
-    /// Three readings agreed on a position the joint cannot have reached; the last one is this.
+    /// Readings agreed on a position the joint cannot have reached; the last one is this.
     pub jumped: bool,
 }
 

@@ -90,6 +90,15 @@ impl Codec {
         }
     }
 
+    /// The bytes of an answer that are not its data.
+    pub fn overhead(&self) -> usize {
+        match self {
+            Self::Feetech(_) => feetech::MAX_PACKET - feetech::MAX_PARAMETERS,
+            // The error byte counts too.
+            Self::Dynamixel(_) => dynamixel::MAX_PACKET - dynamixel::MAX_PARAMETERS + 1,
+        }
+    }
+
     /// Makes the bytes of a request; [`bytes`](Self::bytes) are they.
     pub fn emit(&mut self, request: &Request<'_>) -> Result<(), BusError> {
         match self {

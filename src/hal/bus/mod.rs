@@ -5,10 +5,23 @@
 //! purged. Sizes must be as asked. And after each transaction that was not answered in full, reads
 //! ask for another number of bytes than the one before: an answer that comes late has the wrong
 //! length. (Answers carry no address in either protocol.)
+//!
+//! A read of several servos within one tick asks again, until its deadline, those of whom nothing
+//! valid and plausible came:
+//!
+//! 1. All are asked at once, in the form with one common answer where the servos know it.
+//! 2. When nothing comes for longer than the wire takes and answers were late so far (`patience`),
+//!    nobody follows. Those missing are asked again, the plain way, for in a common answer one that
+//!    is missing hides all behind it. Answers to an earlier request of the same read count too: asking
+//!    too early costs a request, not the answer.
+//! 3. When nobody answered at all, the servos may be waiting for the end of a request whose length
+//!    was damaged: before they are asked again, Feetech's are sent enough bytes to end it.
+//! 4. What cannot be answered before the deadline is not asked; what was asked may still come.
 
 mod codec;
 mod error;
 mod many;
+mod patience;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -17,6 +30,7 @@ pub use self::codec::BROADCAST;
 use self::codec::{Codec, Damage, Event, Request, Status};
 pub use self::error::{BusError, Counters};
 pub use self::many::{Ask, Miss};
+use self::patience::{Expected, Patience};
 use super::port::{Port, PortError};
 use super::servo::{Block, Model, Register, feetech, trouble};
 pub use super::wire::dynamixel::{Keep, Refusal};
@@ -64,17 +78,29 @@ pub struct Bus {
     clock: Arc<dyn Clock>,
     codec: Codec,
     counters: Counters,
+    patience: Patience,
+    /// Until then the wire is taken by what was written.
+    busy_until: Time,
     tag: u8,
+    /// When a request was last left without all of its answers.
+    incomplete: Time,
     fast: bool,
-    /// Nobody answered the last read of several servos.
-    unanswered: bool,
 }
 
 impl Bus {
-    /// The host of the bus at `port`, which lives by `clock`.
-    pub fn new(port: Box<dyn Port>, clock: Arc<dyn Clock>, protocol: Protocol) -> Self {
-        let (codec, counters) = (Codec::new(protocol), Counters::default());
-        Self { port, clock, codec, counters, tag: 0, fast: false, unanswered: false }
+    /// The host of the bus at `port`, which lives by `clock` and carries `baud` bit/s.
+    pub fn new(port: Box<dyn Port>, clock: Arc<dyn Clock>, protocol: Protocol, baud: u32) -> Self {
+        Self {
+            port,
+            clock,
+            codec: Codec::new(protocol),
+            counters: Counters::default(),
+            patience: Patience::new(baud),
+            busy_until: Time::ZERO,
+            tag: 0,
+            incomplete: Time::ZERO,
+            fast: false,
+        }
     }
 
     /// The faults so far.
@@ -118,7 +144,7 @@ impl Bus {
         let now = self.clock.now();
         let mut answers = heapless::Vec::<(u8, Answer), MOST_SERVOS>::new();
         let size = ping_size(self.protocol());
-        self.exchange(size, share(now, deadline, 2), |event, _| {
+        self.exchange(size, None, share(now, deadline, 2), |event, _| {
             if let Ok(status) = event
                 && status.id <= MAX_ID
                 && status.data.len() == size
@@ -267,7 +293,7 @@ impl Bus {
         }
         let Register { address, size, .. } = *register;
         self.codec.emit(&Request::SyncWrite { address, size, blocks: &blocks })?;
-        Ok(self.port.write(self.codec.bytes(), deadline)?)
+        Ok(self.send(deadline)?)
     }
 
     /// Makes a request that is answered without data.
@@ -276,7 +302,7 @@ impl Bus {
             return self.request_one(id, deadline, |_| (request, 0)).map(|answer| answer.status);
         }
         self.codec.emit(&request)?;
-        self.port.write(self.codec.bytes(), deadline)?;
+        self.send(deadline)?;
         Ok(0)
     }
 
@@ -293,7 +319,7 @@ impl Bus {
             self.codec.emit(&request)?;
             let now = self.clock.now();
             let mut found = None;
-            self.exchange(size, share(now, deadline, left), |event, counters| {
+            self.exchange(size, None, share(now, deadline, left), |event, counters| {
                 let status = match event {
                     Err(_) => return ControlFlow::Continue(()),
                     Ok(status) if status.id != id => {
@@ -326,29 +352,70 @@ impl Bus {
         Err(BusError::NoAnswer { id })
     }
 
-    /// Sends the request and hands all that comes to `take`, until it has enough or time is up.
-    /// An answer has at most `size` bytes of data.
+    /// Sends the request.
+    fn send(&mut self, deadline: Time) -> Result<(), PortError> {
+        let bytes = self.codec.bytes();
+        let (len, sent) = (bytes.len(), self.port.write(bytes, deadline));
+        self.occupy(len);
+        sent
+    }
+
+    /// So many bytes were written and take their time on the wire.
+    fn occupy(&mut self, bytes: usize) {
+        self.busy_until = self.busy_until.max(self.clock.now()) + self.patience.wire(bytes);
+    }
+
+    /// Sends the request and listens; an answer has at most `size` bytes of data.
     fn exchange(
         &mut self,
         size: usize,
+        expected: Option<Expected>,
         deadline: Time,
-        mut take: impl FnMut(Result<Status<'_>, Damage>, &mut Counters) -> ControlFlow<()>,
+        take: impl FnMut(Result<Status<'_>, Damage>, &mut Counters) -> ControlFlow<()>,
     ) -> Result<(), PortError> {
         self.counters.stale_bytes += self.port.purge()? as u64;
         self.codec.restart(size);
+        match self.send(deadline) {
+            Ok(()) => self.listen(expected, deadline, take),
+            Err(PortError::TimedOut) => {
+                self.counters.timeouts += 1;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Hands all that comes to `take`, until it has enough, nothing comes for longer than it should
+    /// take what is expected, or time is up.
+    fn listen(
+        &mut self,
+        mut expected: Option<Expected>,
+        deadline: Time,
+        mut take: impl FnMut(Result<Status<'_>, Damage>, &mut Counters) -> ControlFlow<()>,
+    ) -> Result<(), PortError> {
         let protocol = self.codec.protocol();
         let mut chunk = [0; 256];
-        let mut sent = self.port.write(self.codec.bytes(), deadline);
+        let (mut heard, mut latest) = (self.busy_until, None);
         loop {
-            let count = match sent.and_then(|()| self.port.read(&mut chunk, deadline)) {
+            let pause = expected.and_then(|expected| self.patience.pause(expected));
+            let until = pause.map_or(deadline, |pause| deadline.min(heard + pause));
+            let count = match self.port.read(&mut chunk, until) {
                 Ok(count) => count,
                 Err(PortError::TimedOut) => {
                     self.counters.timeouts += 1;
+                    if latest.is_none() {
+                        self.patience.give_up();
+                    }
                     return Ok(());
                 }
                 Err(error) => return Err(error),
             };
-            sent = Ok(());
+            let now = self.clock.now();
+            latest = latest.max(Some(now.since(heard + self.patience.wire(count))));
+            heard = heard.max(now);
+            // Who is heard has the wire.
+            self.busy_until = self.busy_until.min(now);
+            expected = expected.map(|expected| expected.without(count));
             let mut bytes = chunk.get(..count).unwrap_or_default();
             while let Some(event) = self.codec.next(&mut bytes) {
                 self.counters.count(protocol, &event);
@@ -358,6 +425,7 @@ impl Bus {
                     Event::Damage(damage) => Err(damage),
                 };
                 if take(event, &mut self.counters).is_break() {
+                    self.patience.learn(latest.unwrap_or_default());
                     return Ok(());
                 }
             }
@@ -366,6 +434,7 @@ impl Bus {
 
     fn next_tag(&mut self) {
         self.tag = (self.tag + 1) % TAGS;
+        self.incomplete = self.clock.now();
     }
 }
 
