@@ -3,19 +3,22 @@
 #[path = "common/bench.rs"]
 mod bench;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bench::{Act, Bench, Line, robot};
+use bench::{Act, Bench, Line, Wire, robot};
 use regoal::clock::{Clock as _, ManualClock};
+use regoal::config::RobotConfig;
 use regoal::control::{
     Actor, Command, Ending, GoalRequest, Inline, Lead, Refusal, TeleopAction, TeleopSender,
     teleop_queue,
 };
 use regoal::episode::{Events, Fault, LogReceiver, Mode, Outcome, Record, Source, Step, log_queue};
+use regoal::hal::{Arm, Emulator, MemoryPort};
 use regoal::joints::{JointVec, stack};
 use regoal::policy::{ActionKind, Observation, PolicyError};
+use regoal::teleop::{Follower, Leader, Mapping, Teleoperator as _};
 
 /// The bench with a person at the leader.
 struct Led {
@@ -416,4 +419,100 @@ fn an_arm_that_is_led_by_hand_has_no_torque_and_holds_where_it_is_let_go() {
     assert_eq!(outcome.as_ref().unwrap().success, Some(true));
     assert!(steps.iter().all(|s| s.sent.is_empty() && s.action == s.position));
     assert!(steps[50].action[0] - steps[0].action[0] > 0.4);
+}
+
+/// A leader arm in memory, its servos as they were left: holding.
+fn leader(
+    mappings: &[Mapping],
+) -> (Leader, Arc<Mutex<Emulator>>, Arc<Line>, ManualClock, RobotConfig) {
+    let (robot, clock) = (robot(), ManualClock::default());
+    let emulator = Arc::new(Mutex::new(Emulator::new(&robot, 5)));
+    let line = Arc::<Line>::default();
+    let open = {
+        let (robot, emulator) = (robot.clone(), emulator.clone());
+        let (line, clock) = (line.clone(), Arc::new(clock.clone()));
+        move || {
+            let wire = Wire::new(MemoryPort::new(emulator.clone(), clock.clone()), line.clone());
+            Arm::listen(&robot, Box::new(wire), clock.clone())
+        }
+    };
+    let leader = Leader::open(&robot, &robot, mappings, open).unwrap();
+    (leader, emulator, line, clock, robot)
+}
+
+#[test]
+fn a_leader_is_read_and_told_nothing_but_that_its_torque_is_off() {
+    let (mut leader, _, line, clock, _) = leader(&[]);
+    for _ in 0..10 {
+        clock.advance(Duration::from_millis(10));
+        let follower = Follower { now: clock.now(), ..Follower::default() };
+        assert!(leader.poll(&follower).unwrap().is_some());
+    }
+    let mut off = 0;
+    for packet in line.take() {
+        let writes = matches!(packet[4], 0x03 | 0x04 | 0x83);
+        let torques = bench::torques(&packet);
+        assert!(!writes || !torques.is_empty(), "{packet:?}");
+        assert!(torques.iter().all(|torque| *torque == 0), "{packet:?}");
+        off += torques.len();
+    }
+    assert!(off >= 6);
+}
+
+#[test]
+fn the_joints_mirror_the_leaders_by_name_and_scale_and_its_age_is_told() {
+    let mappings = ["gripper=wrist_roll*-0.5".parse().unwrap()];
+    let (mut leader, emulator, line, clock, robot) = leader(&mappings);
+    for (i, joint) in robot.joint.iter().enumerate() {
+        emulator.lock().unwrap().servo(joint.id).unwrap().place(0.1 * i as f64);
+    }
+    let mut poll = |line: &Line, silent: bool| {
+        Line::set(&line.silent, silent);
+        clock.advance(Duration::from_millis(10));
+        let follower = Follower { now: clock.now(), ..Follower::default() };
+        leader.poll(&follower).unwrap().unwrap()
+    };
+    let action = poll(&line, false);
+    let expected = [0.0, 0.1, 0.2, 0.3, 0.4, -0.2];
+    for (q, expected) in action.position.iter().zip(expected) {
+        assert!((q - expected).abs() < 0.01, "{:?}", action.position);
+    }
+    // One that falls silent has an old stamp, and the loop holds.
+    let later = poll(&line, true);
+    assert_eq!(later, action);
+}
+
+#[test]
+fn a_relative_leader_goes_on_from_where_the_arm_is() {
+    let (leader, emulator, _, clock, _) = leader(&[]);
+    let mut leader = leader.relative();
+    let sent: JointVec<f64> = stack([0.5, 0.4, 0.3, 0.2, 0.1, 0.0]);
+    let mut poll = |leader: &mut Leader| {
+        clock.advance(Duration::from_millis(10));
+        let now = clock.now();
+        let follower = Follower { now, sent: sent.clone(), ..Follower::default() };
+        leader.poll(&follower).unwrap().unwrap().position
+    };
+    leader.engage(true, &Follower::default());
+    let first = poll(&mut leader);
+    assert_eq!(first, sent);
+    emulator.lock().unwrap().servo(1).unwrap().place(0.2);
+    let moved = poll(&mut leader);
+    assert!((moved[0] - 0.7).abs() < 0.01 && (moved[1] - 0.4).abs() < 0.01, "{moved:?}");
+}
+
+#[test]
+fn a_leader_that_is_unplugged_is_found_again() {
+    let (mut leader, _, line, clock, _) = leader(&[]);
+    let mut poll = || {
+        clock.advance(Duration::from_millis(100));
+        leader.poll(&Follower { now: clock.now(), ..Follower::default() })
+    };
+    assert!(poll().unwrap().is_some());
+    Line::set(&line.gone, true);
+    assert!(poll().is_err());
+    (0..20).for_each(|_| assert!(!poll().is_ok_and(|action| action.is_some())));
+    Line::set(&line.gone, false);
+    let found = (0..10).any(|_| poll().is_ok_and(|action| action.is_some()));
+    assert!(found);
 }

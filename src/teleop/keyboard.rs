@@ -21,7 +21,7 @@ const TURN: f64 = 0.8;
 
 /// What the keys do, for people.
 pub const KEYS: &str =
-    "arrows: forward, back, left, right · PgUp PgDn: up, down · , . wrist · [ ] roll · c o gripper";
+    "arrows: along the table · PgUp PgDn: up, down · , . wrist · [ ] roll · c o gripper";
 
 /// Where the keys come from.
 #[derive(Debug, Clone)]
