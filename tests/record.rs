@@ -1,7 +1,7 @@
 //! `regoal record` as a user meets it: over pseudo terminals, with words on standard input.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::Path;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use regoal::episode::{Episode, Mode, Source, Split, Summary, list};
@@ -13,11 +13,23 @@ use serde_json::Value;
 
 const ROBOT: &str = "firmware-config/emulated.toml";
 
+/// The emulated arm, patient with a busy computer.
+fn patient(folder: &Path) -> PathBuf {
+    let text = Disk.read(Path::new(ROBOT)).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    let slow =
+        "[control]\nhold_after_ticks = 100\nfault_after_ticks = 1000\nteleop_timeout_s = 5.0";
+    let path = folder.join("robot.toml");
+    Disk.replace(&path, text.replace("[control]", slow).as_bytes()).unwrap();
+    path
+}
+
 /// A session that is told words and waited for.
 struct Recording {
     child: Child,
     words: Option<ChildStdin>,
     events: BufReader<ChildStdout>,
+    /// The episodes, and the robot.
     folder: tempfile::TempDir,
 }
 
@@ -32,8 +44,13 @@ impl Recording {
     fn start(args: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_regoal"));
-        command.args(["record", "--robot", ROBOT, "--headless", "--json", "--episodes"]);
-        command.arg(folder.path()).args(args).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args(["record", "--headless", "--json", "--robot"]).arg(patient(folder.path()));
+        command
+            .arg("--episodes")
+            .arg(folder.path())
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let words = child.stdin.take();
         let events = BufReader::new(child.stdout.take().unwrap());
@@ -52,6 +69,8 @@ impl Recording {
             if event[key].as_str().is_some_and(|found| found.contains(value)) {
                 return event;
             }
+            let fault = event["text"].as_str().filter(|text| text.contains("stopped by"));
+            assert_eq!(fault, None, "{seen:?}");
             seen.push(event);
         }
         panic!("no event with {key} = {value} in {seen:?}")
@@ -126,8 +145,10 @@ fn an_operator_keeps_repeats_undoes_stops_and_quits() {
     recording.say("start");
     recording.state("recording");
     recording.say("estop");
+    recording.wait_for("text", "emergency stop");
     recording.wait_for("event", "saved");
     recording.state("idle");
+    recording.wait_for("text", "emergency stop");
     recording.say("arm");
     recording.state("armed");
     recording.say("quit");

@@ -305,11 +305,7 @@ impl Session {
     /// A fault, or somebody else, has stopped the arm: what was recorded is kept, as the loop has
     /// ended it.
     fn stopped(&mut self, seen: &Observed) -> Option<Effects> {
-        let why = match seen.mode {
-            Mode::Faulted(fault) => format!("stopped by a fault ({fault}): arm clears it"),
-            Mode::Disarmed => "the arm is disarmed".into(),
-            _ => return None,
-        };
+        let why = trouble(seen.mode)?;
         match self.state {
             // Not before the loop was told to arm.
             State::Reset if self.lasted() < RETRY => return None,
@@ -387,19 +383,17 @@ impl Session {
             }
             (false, _) => self.tell("NOT SAVED: the log has nothing of it"),
         }
-        effects.extend(match seen.mode {
-            _ if self.quitting || self.kept >= self.config.count => self.finish(),
-            Mode::Faulted(_) | Mode::Disarmed => {
-                self.enter(State::Idle);
-                Vec::new()
-            }
-            _ => {
-                let kept = std::mem::take(&mut self.message);
-                let effects = self.reset();
-                self.tell(format!("{kept} · {}", self.message));
-                effects
-            }
-        });
+        let message = std::mem::take(&mut self.message);
+        if self.quitting || self.kept >= self.config.count {
+            effects.extend(self.finish());
+            self.tell(message);
+        } else if let Some(why) = trouble(seen.mode) {
+            self.enter(State::Idle);
+            self.tell(format!("{message} · {why}"));
+        } else {
+            effects.extend(self.reset());
+            self.tell(format!("{message} · {}", self.message));
+        }
         effects
     }
 
@@ -422,6 +416,15 @@ impl Session {
             self.trouble = true;
             self.enter(State::Finished);
         }
+    }
+}
+
+/// Why an arm in this mode cannot go on.
+fn trouble(mode: Mode) -> Option<String> {
+    match mode {
+        Mode::Faulted(fault) => Some(format!("stopped by a fault ({fault}): arm clears it")),
+        Mode::Disarmed => Some("the arm is disarmed".into()),
+        _ => None,
     }
 }
 

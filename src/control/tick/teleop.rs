@@ -101,10 +101,9 @@ impl ControlLoop {
             return Err(Refusal::NobodySteers);
         }
         let sent: &JointVec<f64> = self.gate.sent();
-        let far = |(q, sent): (&f64, &f64)| {
-            // Not a number is far, too.
-            !((q - sent).abs() <= self.safety.max_mismatch_rad)
-        };
+        let near = 0.0..=self.safety.max_mismatch_rad;
+        // Not a number is far, too.
+        let far = |(q, sent): (&f64, &f64)| !near.contains(&(q - sent).abs());
         match self.teleop.newest.position.iter().zip(sent).position(far) {
             Some(joint) => Err(Refusal::Mismatch { joint }),
             None => Ok(()),
