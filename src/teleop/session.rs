@@ -383,17 +383,16 @@ impl Session {
             }
             (false, _) => self.tell("NOT SAVED: the log has nothing of it"),
         }
-        let message = std::mem::take(&mut self.message);
-        if self.quitting || self.kept >= self.config.count {
-            effects.extend(self.finish());
-            self.tell(message);
-        } else if let Some(why) = trouble(seen.mode) {
-            self.enter(State::Idle);
-            self.tell(format!("{message} · {why}"));
-        } else {
-            effects.extend(self.reset());
-            self.tell(format!("{message} · {}", self.message));
+        let (kept, why) = (std::mem::take(&mut self.message), trouble(seen.mode));
+        let over = self.quitting || self.kept >= self.config.count;
+        match &why {
+            _ if over => effects.extend(self.finish()),
+            Some(_) => self.enter(State::Idle),
+            None => effects.extend(self.reset()),
         }
+        // What became of the episode, then what comes next.
+        let next = why.unwrap_or_else(|| std::mem::take(&mut self.message));
+        self.tell(if next.is_empty() { kept } else { format!("{kept} · {next}") });
         effects
     }
 
