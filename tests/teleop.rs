@@ -487,7 +487,7 @@ fn a_relative_leader_goes_on_from_where_the_arm_is() {
     let (leader, emulator, _, clock, _) = leader(&[]);
     let mut leader = leader.relative();
     let sent: JointVec<f64> = stack([0.5, 0.4, 0.3, 0.2, 0.1, 0.0]);
-    let mut poll = |leader: &mut Leader| {
+    let poll = |leader: &mut Leader| {
         clock.advance(Duration::from_millis(10));
         let now = clock.now();
         let follower = Follower { now, sent: sent.clone(), ..Follower::default() };
