@@ -204,6 +204,8 @@ pub struct ControlConfig {
     pub goal_timeout_s: f64,
     /// A goal that is moved by a stream is given up when nothing came for this many seconds.
     pub stream_timeout_s: f64,
+    /// Where a person wishes the joints to be is not followed when it was measured longer ago (s).
+    pub teleop_timeout_s: f64,
     /// What a goal is made of. `object_position` needs somebody who tells where the object is.
     pub goal_space: GoalSpace,
     /// A goal counts as reached within this distance, in the goal space's unit (m; joints: rad).
@@ -222,6 +224,7 @@ impl Default for ControlConfig {
             fault_after_ticks: 10,
             goal_timeout_s: 3.0,
             stream_timeout_s: 0.5,
+            teleop_timeout_s: 0.1,
             goal_space: GoalSpace::default(),
             goal_tolerance: 0.02,
             reached_ticks: 20,
@@ -331,6 +334,7 @@ impl RobotConfig {
         in_range("control.goal_timeout_s", control.goal_timeout_s, 0.01, 3600.0)?;
         in_range("control.goal_tolerance", control.goal_tolerance, 1e-4, 1.0)?;
         in_range("control.stream_timeout_s", control.stream_timeout_s, 0.01, 3600.0)?;
+        in_range("control.teleop_timeout_s", control.teleop_timeout_s, 0.01, 10.0)?;
         self.safety.check()?;
         if control.hold_after_ticks == 0 || control.fault_after_ticks < control.hold_after_ticks {
             return Err(format!(

@@ -11,6 +11,7 @@
 //! | 2 | [`hal`]: port, wire, bus, servos, arm, emulator · [`kinematics`] · [`engine`]: tract and ONNX Runtime · [`goal`]: when a goal is reached, hindsight relabelling |
 //! | 3 | [`policy`]: spec, bundle, store · [`env`](mod@env): goal-reaching environments and experts |
 //! | 4 | [`learn`]: behaviour cloning, fine-tuning, evaluation · [`control`]: the loop, the gate, the modes |
+//! | 5 | [`teleop`]: the devices that a person steers with, the recording of demonstrations |
 //! | 6 | [`daemon`]: the API of a running robot and its client |
 //! | 7 | [`cmd`]: one verb, one file |
 //! | 8 | [`cli`]: arguments and dispatch |
@@ -36,6 +37,8 @@ pub mod policy;
 
 pub mod control;
 pub mod learn;
+
+pub mod teleop;
 
 pub mod daemon;
 

@@ -17,8 +17,8 @@ use std::time::Duration;
 use regoal::clock::{Clock as _, ManualClock, SystemClock, Time};
 use regoal::config::RobotConfig;
 use regoal::control::{
-    Actor, Command, ControlLoop, Ending, GoalRequest, GoalUpdate, Inline, Pilot, Reconnect,
-    Refusal, connect,
+    Actor, Command, ControlLoop, Ending, GoalRequest, GoalUpdate, Inline, Lead, Pilot, Reconnect,
+    Refusal, TeleopAction, connect, teleop_queue,
 };
 use regoal::episode::{Fault, LogReceiver, LogSender, PolicyId, Record, Source, Split, log_queue};
 use regoal::hal::{Arm, Emulator, MemoryPort, Port, PortError};
@@ -290,6 +290,53 @@ fn ticks_of_goals_faults_and_lost_ports_never_call_the_allocator() {
     assert!(bench.control.counters().missed > 0);
     assert_eq!(policies.len(), 3, "{policies:?}");
     assert!(1000 < logged && logged < handed_over, "{logged} of {handed_over} steps logged");
+    assert_eq!((bench.in_ticks, bench.in_commands), (0, 0));
+}
+
+#[test]
+fn ticks_and_commands_of_a_person_who_steers_never_call_the_allocator() {
+    let (sender, mut log) = log_queue();
+    let pilot = Box::new(Inline::new(Box::new(Swing(1))));
+    let mut bench = Bench::new(ManualClock::default(), pilot, Some(sender));
+    let (mut leader, source) = teleop_queue();
+    bench.control = bench.control.with_teleop(source);
+    let mut steps = 0;
+    for at in 0..700u64 {
+        let position: JointVec<f64> = bench.robot.joint.iter().map(|j| j.home_rad).collect();
+        // It falls silent for a while.
+        if !(200..250).contains(&at) {
+            leader.send(TeleopAction { stamp: bench.clock.now(), position });
+        }
+        let request = GoalRequest {
+            id: 1,
+            goal: stack([]),
+            tolerance: 0.02,
+            timeout: Duration::from_secs(9),
+            stream: None,
+            end_when_reached: false,
+            source: Source::Demonstration,
+            split: Split::Training,
+            seed: None,
+        };
+        match at {
+            5 | 560 => bench.command(&Command::Arm).unwrap(),
+            10 | 330 => bench.command(&Command::TakeOver(Lead::Device)).unwrap(),
+            20 | 130 | 460 => bench.command(&Command::Record(request)).unwrap(),
+            60 => bench.command(&Command::Mark).unwrap(),
+            100 => bench.command(&Command::Cut).unwrap(),
+            120 | 300 | 500 => bench.command(&Command::Conclude(Some(true))).unwrap(),
+            310 => bench.command(&Command::LetGo).unwrap(),
+            320 => bench.reach(FAR, Duration::from_secs(2)),
+            400 => bench.command(&Command::LetGo).unwrap(),
+            430 => bench.command(&Command::Stop).unwrap(),
+            440 => bench.command(&Command::TakeOver(Lead::ByHand)).unwrap(),
+            550 => bench.command(&Command::EmergencyStop).unwrap(),
+            _ => {}
+        }
+        bench.tick();
+        steps += drain(&mut log);
+    }
+    assert!(steps > 300, "{steps}");
     assert_eq!((bench.in_ticks, bench.in_commands), (0, 0));
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-const LEVELS: [(&str, u8); 19] = [
+const LEVELS: [(&str, u8); 20] = [
     ("clock", 0),
     ("joints", 0),
     ("os", 0),
@@ -20,6 +20,7 @@ const LEVELS: [(&str, u8); 19] = [
     ("policy", 3),
     ("control", 4),
     ("learn", 4),
+    ("teleop", 5),
     ("daemon", 6),
     ("cmd", 7),
 ];

@@ -16,6 +16,7 @@ pub mod object;
 pub mod picture;
 pub mod policy;
 pub mod progress;
+pub mod record;
 pub mod robot;
 pub mod run;
 pub mod runtime;

@@ -18,10 +18,12 @@ use crate::clock::{Clock, Time};
 use crate::config::RobotConfig;
 use crate::control::{
     Actor, Command, CommandError, ControlLoop, Handle, Pulse, Refusal, Runtime, Searcher, Swapped,
-    connect, search,
+    TeleopReceiver, connect, search,
 };
 use crate::daemon;
-use crate::episode::{LogSender, LogStatus, LogThread, LogWriter, Mode, WriterConfig, log_queue};
+use crate::episode::{
+    EpisodeHeader, LogSender, LogStatus, LogThread, LogWriter, Mode, WriterConfig, log_queue,
+};
 use crate::hal::bus::BusError;
 use crate::hal::{Arm, SerialPort};
 use crate::policy::{Policy, Store};
@@ -87,7 +89,8 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
         Some(file) => load(file, robot, context.clock.as_ref())?,
         None => Box::new(Reacher::new(robot)?),
     };
-    let running = Running::on(link, robot, actor, &args.episodes, context)?;
+    let crew = Crew { actor, teleop: None, episodes: &args.episodes, task: "" };
+    let running = Running::on(link, robot, crew, context)?;
     signal_hook::flag::register(signal_hook::consts::SIGUSR1, running.handle().emergency())?;
     running.wait_for_arm();
     let socket = args.socket.clone().unwrap_or_else(|| daemon::default_socket(&robot.name));
@@ -117,6 +120,18 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
 fn load(file: &[u8], robot: &RobotConfig, clock: &dyn Clock) -> Result<Box<dyn Actor>> {
     let engine = engine::for_policy(file, clock)?;
     Ok(Box::new(Policy::load(file, robot, &engine)?))
+}
+
+/// Who steers an arm, and where that is logged.
+pub struct Crew<'a> {
+    /// Reaches for goals.
+    pub actor: Box<dyn Actor>,
+    /// A person's wishes.
+    pub teleop: Option<TeleopReceiver>,
+    /// Where episodes are logged.
+    pub episodes: &'a Path,
+    /// What they are for, in words.
+    pub task: &'a str,
 }
 
 /// What an arm is reached by.
@@ -155,7 +170,7 @@ fn search_for(robot: &RobotConfig, port: &str, clock: &Arc<dyn Clock>) -> Result
 /// The control loop's end of the log, and what writes it.
 fn log_for(
     robot: &RobotConfig,
-    episodes: &Path,
+    (episodes, task): (&Path, &str),
     context: &Context,
 ) -> Result<(LogSender, LogWriter)> {
     let (sender, receiver) = log_queue();
@@ -167,7 +182,7 @@ fn log_for(
         Arc::clone(&context.storage),
         Arc::clone(&context.clock),
         episodes.into(),
-        simulate::header_template(robot),
+        EpisodeHeader { task: task.to_owned(), ..simulate::header_template(robot) },
         writer,
         receiver,
     )?;
@@ -189,37 +204,42 @@ impl Running {
         episodes: &Path,
         context: &Context,
     ) -> Result<Self> {
+        let actor = load(policy, robot, context.clock.as_ref())?;
+        Self::with(robot, Crew { actor, teleop: None, episodes, task: "" }, context)
+    }
+
+    /// The same with whoever steers.
+    ///
+    /// # Errors
+    /// The port, arm or folder cannot be used.
+    pub fn with(robot: &RobotConfig, crew: Crew<'_>, context: &Context) -> Result<Self> {
         let line = Line::of(robot, context)?;
         let path = line.path().to_owned();
         let link = Link { port: SerialPort::open(&path, robot.bus.baud)?, path, pulse: None };
-        let actor = load(policy, robot, context.clock.as_ref())?;
-        let running = Self::on(link, robot, actor, episodes, context)?;
+        let running = Self::on(link, robot, crew, context)?;
         Ok(Self { _line: Some(line), ..running })
     }
 
     /// The same over a port that is open.
-    fn on(
-        link: Link,
-        robot: &RobotConfig,
-        actor: Box<dyn Actor>,
-        episodes: &Path,
-        context: &Context,
-    ) -> Result<Self> {
+    fn on(link: Link, robot: &RobotConfig, crew: Crew<'_>, context: &Context) -> Result<Self> {
         let Link { port: serial, path: port, pulse } = link;
         let clock = &context.clock;
         let again = pulse.as_ref().is_some_and(|pulse| pulse.start().again);
         let open = if again { Arm::attach } else { Arm::open };
         let arm = open(robot, Box::new(serial), Arc::clone(clock))
             .with_context(|| format!("opening the arm `{}` on {port}", robot.name))?;
-        let (sender, log) = log_for(robot, episodes, context)?;
+        let (sender, log) = log_for(robot, (crew.episodes, crew.task), context)?;
         let period = robot.period();
-        let (pilot, thread, swapper) = connect(actor, Arc::clone(clock), period)?;
+        let (pilot, thread, swapper) = connect(crew.actor, Arc::clone(clock), period)?;
         let searcher = search_for(robot, &port, clock)?;
         let mut control =
             ControlLoop::new(robot, arm, Box::new(pilot), Some(sender), Arc::clone(clock))?
                 .with_reconnect(Box::new(searcher));
         if let Some(pulse) = pulse {
             control = control.with_pulse(pulse);
+        }
+        if let Some(teleop) = crew.teleop {
+            control = control.with_teleop(teleop);
         }
         let log = log.spawn()?;
         let runtime = Runtime::start(control, thread, swapper, period, Arc::clone(clock))?;
@@ -242,7 +262,7 @@ impl Running {
     }
 
     /// Waits until the arm was measured, so that the first client may arm it; for a while only.
-    fn wait_for_arm(&self) {
+    pub(super) fn wait_for_arm(&self) {
         let until = self.clock.now() + FIRST_ANSWER;
         let measured = || {
             let stamps = self.handle().status().step.stamps;

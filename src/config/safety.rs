@@ -65,7 +65,11 @@ pub struct SafetyConfig {
     pub max_voltage: f64,
     /// After arming the highest speed grows from a tenth to all of it in this time (s).
     pub startup_s: f64,
-    /// A policy whose first position is further than this from the measured one is refused (rad).
+    /// The share of its highest speed that an arm goes to a person with who takes over; there it
+    /// grows to all of it in [`startup_s`](Self::startup_s).
+    pub takeover_speed: f64,
+    /// A policy whose first position is further than this from the measured one is refused, and so is
+    /// a person who takes over from further away (rad).
     pub max_mismatch_rad: f64,
     /// A policy that gives no usable action for this long is a fault (s).
     pub policy_timeout_s: f64,
@@ -101,6 +105,7 @@ impl Default for SafetyConfig {
             min_voltage: 4.5,
             max_voltage: 14.0,
             startup_s: 1.0,
+            takeover_speed: 0.2,
             max_mismatch_rad: 1.0,
             policy_timeout_s: 0.5,
             heartbeat_s: 0.1,
@@ -130,6 +135,7 @@ impl SafetyConfig {
             ("min_voltage", self.min_voltage, 0.0, self.max_voltage),
             ("max_voltage", self.max_voltage, 0.0, 100.0),
             ("startup_s", self.startup_s, 0.0, 60.0),
+            ("takeover_speed", self.takeover_speed, 0.01, 1.0),
             ("max_mismatch_rad", self.max_mismatch_rad, 0.01, 6.3),
             ("policy_timeout_s", self.policy_timeout_s, 0.01, 600.0),
             ("heartbeat_s", self.heartbeat_s, 0.02, 60.0),

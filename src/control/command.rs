@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::teleop::Lead;
 use crate::episode::{Fault, Source, Split};
 use crate::joints::{GoalVec, JointVec};
 
@@ -46,6 +47,8 @@ pub enum Ending {
     StreamEnded,
     /// Where the object is was not told in time.
     ObjectLost,
+    /// An operator ended the demonstration.
+    Concluded,
     /// A fault stopped the arm.
     Faulted(Fault),
 }
@@ -70,6 +73,7 @@ impl Ending {
             Self::Replaced => "replaced by another goal",
             Self::StreamEnded => "its stream ended",
             Self::ObjectLost => "the object was lost",
+            Self::Concluded => "ended by the operator",
             Self::Faulted(_) => "stopped by a fault",
         }
     }
@@ -96,6 +100,22 @@ pub enum Command {
     Park,
     /// Go to joint positions (rad) inside all limits and hold there: home, or where to park.
     Move(JointVec<f64>),
+    /// A person steers from now on. A goal stays: what they do toward it is an intervention.
+    TakeOver(Lead),
+    /// The person lets go: the policy goes on toward the goal if there is one, else the arm holds. A
+    /// demonstration ends.
+    LetGo,
+    /// A demonstration begins, while a person steers. Its goal may be left empty: then it is the one
+    /// achieved at the last [`Mark`](Self::Mark), or without a mark at its end. Only its timeout, a
+    /// command or a fault ends it, and a goal that is given where `end_when_reached` says so.
+    Record(GoalRequest),
+    /// The goal achieved now becomes the demonstration's.
+    Mark,
+    /// No more steps of the demonstration are logged; what it is worth is said later.
+    Cut,
+    /// Ends the demonstration with what the operator says of it: a success, a failure, or nothing,
+    /// which leaves it to the distance from a goal that was given.
+    Conclude(Option<bool>),
 }
 
 /// How the last goal ended.

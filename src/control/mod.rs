@@ -14,6 +14,7 @@ pub mod modes;
 mod pulse;
 mod reconnect;
 mod runtime;
+mod teleop;
 mod tick;
 
 pub use actor::{Actor, Decision, Inline, Pilot};
@@ -25,4 +26,5 @@ pub use modes::{Event, Refusal, events, modes, next};
 pub use pulse::{Pulse, Start};
 pub use reconnect::{Reconnect, Search, Searcher, search};
 pub use runtime::{CommandError, Handle, Runtime, Status};
+pub use teleop::{Lead, TeleopAction, TeleopReceiver, TeleopSender, teleop_queue};
 pub use tick::{ControlLoop, distance};

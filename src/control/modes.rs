@@ -39,6 +39,25 @@ pub enum Refusal {
     /// A person steers.
     #[error("a person steers the arm: wait until they let go")]
     Teleoperated,
+    /// Nobody steers, so nothing can be recorded.
+    #[error("expected somebody to steer the arm, found nobody: take over first")]
+    NotTeleoperated,
+    /// No device tells where the joints are to be.
+    #[error("nothing was heard of the leader lately: is it plugged in and powered?")]
+    NobodySteers,
+    /// The leader is too far from the arm.
+    #[error(
+        "joint {} (from the base) of the leader is further from the arm's than \
+         safety.max_mismatch_rad: bring the leader near the arm's pose",
+        joint + 1
+    )]
+    Mismatch {
+        /// The joint's place, from 0.
+        joint: usize,
+    },
+    /// No demonstration is being recorded.
+    #[error("no demonstration is being recorded")]
+    NotRecording,
     /// Not every joint was measured lately.
     #[error("the arm's position is not known: the servos do not answer")]
     StateUnknown,
@@ -100,7 +119,8 @@ pub fn next(mode: Mode, event: Event) -> Result<Mode, Refusal> {
         (M::Disarmed, E::GoalEnded | E::LetGo) => Ok(M::Disarmed),
         (M::Teleop, E::Goal) => Err(Refusal::Teleoperated),
         (M::Holding | M::Reaching, E::Goal) => Ok(M::Reaching),
-        (M::Reaching | M::Holding, E::GoalEnded | E::LetGo) => Ok(M::Holding),
+        (M::Reaching | M::Holding, E::GoalEnded) => Ok(M::Holding),
+        (M::Reaching | M::Holding, E::LetGo) => Ok(mode),
         (M::Teleop, E::LetGo) => Ok(M::Holding),
         (M::Teleop, E::GoalEnded | E::TakeOver) => Ok(M::Teleop),
         (M::Holding | M::Reaching, E::TakeOver) => Ok(M::Teleop),

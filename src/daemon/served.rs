@@ -158,7 +158,7 @@ fn result(r: control::GoalResult, facts: &Facts) -> GoalResult {
     let (ending, fault) = match r.ending {
         control::Ending::Reached => (Ending::Reached, None),
         control::Ending::TimedOut => (Ending::TimedOut, None),
-        control::Ending::Stopped => (Ending::Stopped, None),
+        control::Ending::Stopped | control::Ending::Concluded => (Ending::Stopped, None),
         control::Ending::Replaced => (Ending::Replaced, None),
         control::Ending::StreamEnded => (Ending::StreamEnded, None),
         control::Ending::ObjectLost => (Ending::ObjectLost, None),

@@ -23,12 +23,18 @@ pub struct LogStatus {
     failures: AtomicU64,
     disk_full: AtomicBool,
     last_error: Mutex<Option<String>>,
+    newest: Mutex<Option<PathBuf>>,
 }
 
 impl LogStatus {
     /// Episodes finished on the disk.
     pub fn episodes(&self) -> u64 {
-        self.episodes.load(Ordering::Relaxed)
+        self.episodes.load(Ordering::Acquire)
+    }
+
+    /// The file finished last: with as many episodes as were counted before it was asked, or more.
+    pub fn newest(&self) -> Option<PathBuf> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Steps handed to a file.
@@ -180,7 +186,8 @@ impl LogWriter {
         let path = writer.finish(outcome)?;
         let bytes = self.storage.len(&path).map_err(|e| EpisodeError::io("look at", &path, e))?;
         self.status.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.status.episodes.fetch_add(1, Ordering::Relaxed);
+        *self.status.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(path);
+        self.status.episodes.fetch_add(1, Ordering::Release);
         Ok(())
     }
 

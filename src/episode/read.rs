@@ -14,6 +14,7 @@ use super::scan::{
 };
 use super::schema::TOPICS;
 use super::{EpisodeError, Events, Step};
+use crate::joints::GoalVec;
 use crate::storage::Storage;
 
 /// One episode, as read.
@@ -79,6 +80,15 @@ impl Episode {
     pub fn read(storage: &dyn Storage, path: &Path) -> Result<Self, EpisodeError> {
         let bytes = read_bytes(storage, path)?;
         Self::decode(&bytes).ok_or_else(|| no_episode(path, &bytes))
+    }
+
+    /// What the episode was for, in its goal space: the goal that was wished for last; where none ever
+    /// was, in hindsight, the one achieved at the end. Empty when neither is known.
+    pub fn goal(&self) -> GoalVec {
+        let mut back = self.steps.iter().rev();
+        let wished = back.clone().map(|step| &step.desired_goal).find(|goal| !goal.is_empty());
+        let achieved = || back.next().map(|step| &step.achieved_goal);
+        wished.or_else(achieved).cloned().unwrap_or_default()
     }
 
     /// Reads a file's bytes; `None` when no header is left.

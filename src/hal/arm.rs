@@ -6,6 +6,7 @@ mod dynamixel;
 mod error;
 mod feetech;
 mod joint;
+mod listen;
 mod rescue;
 mod state;
 #[cfg(test)]

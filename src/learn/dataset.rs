@@ -4,7 +4,7 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use super::LearnError;
-use crate::episode::{Episode, EpisodeError, Step, paths};
+use crate::episode::{Episode, EpisodeError, Mode, Step, paths};
 use crate::goal::Trajectory;
 use crate::joints::{GoalSpace, GoalVec, JointVec, Row};
 use crate::policy::{PolicyError, PolicySpec, Senses};
@@ -18,7 +18,9 @@ const MIN_STEPS: usize = 10;
 /// The usable [`pieces`] of an episode, for a policy of this description.
 ///
 /// The action at a time is the change of the goal positions that was really sent, not the one wished
-/// for: what the gate changed or refused was never tried.
+/// for: what the gate changed or refused was never tried. Where the arm was led by hand, nothing was
+/// sent: there it is the change of the measured positions. A step without a goal, before one was marked
+/// or told in hindsight, has the episode's.
 ///
 /// # Errors
 /// The episode's joints or goals are not the policy's, or a number is not finite.
@@ -34,20 +36,30 @@ pub fn trajectories(episode: &Episode, spec: &PolicySpec) -> Result<Vec<Trajecto
         policy: format!("{} with joints {}", spec.model, spec.joints.join(", ")),
         robot: format!("`{}` with joints {}", episode.header.robot, joints.join(", ")),
     })?;
-    pieces(episode).map(|piece| trajectory(piece, spec, &places)).collect()
+    let goal = episode.goal();
+    pieces(episode).map(|piece| trajectory(piece, &goal, spec, &places)).collect()
 }
 
 /// The usable pieces of an episode: cut where ticks are missing or torque was off, and long enough to
 /// teach something.
 pub fn pieces(episode: &Episode) -> impl Iterator<Item = &[Step]> {
     let follows = |a: &Step, b: &Step| {
-        !a.sent.is_empty() && !b.sent.is_empty() && b.tick.saturating_sub(a.tick) <= MAX_GAP
+        !commanded(a).is_empty()
+            && !commanded(b).is_empty()
+            && b.tick.saturating_sub(a.tick) <= MAX_GAP
     };
     episode.steps.chunk_by(follows).filter(|piece| piece.len() >= MIN_STEPS)
 }
 
+/// The positions that the joints were sent to (rad), or led to by hand; empty when neither.
+fn commanded(step: &Step) -> &JointVec<f32> {
+    let by_hand = step.mode == Mode::Teleop && step.sent.is_empty();
+    if by_hand { &step.action } else { &step.sent }
+}
+
 fn trajectory(
     steps: &[Step],
+    goal: &GoalVec,
     spec: &PolicySpec,
     places: &[usize],
 ) -> Result<Trajectory, LearnError> {
@@ -57,9 +69,9 @@ fn trajectory(
         let senses = Senses {
             position: &now.position,
             velocity: &now.velocity,
-            sent: &before.sent,
+            sent: commanded(before),
             achieved_goal: &now.achieved_goal,
-            desired_goal: &now.desired_goal,
+            desired_goal: if now.desired_goal.is_empty() { goal } else { &now.desired_goal },
         };
         let row: Option<Row> = senses.row(&spec.observation, places);
         let row = row.ok_or(PolicyError::BadObservation {
@@ -68,7 +80,7 @@ fn trajectory(
         })?;
         let action: JointVec<f32> = places
             .iter()
-            .filter_map(|place| Some(now.sent.get(*place)? - before.sent.get(*place)?))
+            .filter_map(|place| Some(commanded(now).get(*place)? - commanded(before).get(*place)?))
             .collect();
         observations.push(row);
         goals.push(now.achieved_goal.clone());
@@ -76,8 +88,7 @@ fn trajectory(
     }
     // The last action leads to a state that was not logged.
     actions.pop();
-    let desired: GoalVec = steps.first().map(|s| s.desired_goal.clone()).unwrap_or_default();
-    Ok(Trajectory::new(&observations, &goals, &actions, &desired)?)
+    Ok(Trajectory::new(&observations, &goals, &actions, goal)?)
 }
 
 /// Files that a thread reads before what they hold is taken: few enough that all of them fit in memory.

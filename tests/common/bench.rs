@@ -12,7 +12,7 @@ use regoal::config::RobotConfig;
 use regoal::control::{
     Actor, Command, ControlLoop, GoalRequest, GoalResult, Inline, Pilot, Reconnect,
 };
-use regoal::episode::{PolicyId, Source, Split};
+use regoal::episode::{LogSender, PolicyId, Source, Split};
 use regoal::hal::{Arm, Emulator, MemoryPort, Port, PortError};
 use regoal::joints::{JointVec, stack};
 use regoal::policy::{ActionKind, Observation, PolicyError};
@@ -202,6 +202,17 @@ impl Bench {
         clock: ManualClock,
         seen: Arc<dyn Clock>,
     ) -> Self {
+        Self::with_log(robot, pilot, None, clock, seen)
+    }
+
+    /// With a log, too.
+    pub fn with_log(
+        robot: RobotConfig,
+        pilot: Box<dyn Pilot>,
+        log: Option<LogSender>,
+        clock: ManualClock,
+        seen: Arc<dyn Clock>,
+    ) -> Self {
         let emulator = Arc::new(Mutex::new(Emulator::new(&robot, 3)));
         let line = Arc::<Line>::default();
         let open = {
@@ -214,7 +225,7 @@ impl Bench {
             }
         };
         let arm = open().unwrap();
-        let control = ControlLoop::new(&robot, arm, pilot, None, seen)
+        let control = ControlLoop::new(&robot, arm, pilot, log, seen)
             .unwrap()
             .with_reconnect(Box::new(Replug(Box::new(open))));
         Self { robot, clock, control, emulator, line, tick: 0 }

@@ -91,6 +91,12 @@ impl SafetyGate {
         &self.sent
     }
 
+    /// The positions inside the limits that are nearest to these (rad).
+    pub fn nearest(&self, position: &[f64]) -> JointVec<f64> {
+        let pairs = position.iter().zip(&self.limits);
+        pairs.map(|(q, limits)| q.max(limits.min).min(limits.max)).collect()
+    }
+
     /// Nothing moves.
     pub fn at_rest(&self) -> bool {
         self.motions.iter().all(|m| m.v.abs() < REST)

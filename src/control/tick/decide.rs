@@ -47,12 +47,17 @@ impl Pace {
 impl ControlLoop {
     pub(super) fn exchange_with_policy(&mut self, start: Time) {
         self.wishes = stack(self.state.joints.iter().map(|_| Wish::Hold));
+        self.hear_person();
+        if self.mode == Mode::Teleop {
+            self.follow_person(start);
+            return;
+        }
         let Some(attempt) = self.attempt.as_ref().filter(|_| self.mode == Mode::Reaching) else {
             return;
         };
         let observation = Observation {
             tick: self.step.tick,
-            episode: attempt.first_tick,
+            episode: attempt.episode,
             position: self.step.position.clone(),
             velocity: self.step.velocity.clone(),
             sent: stack(self.gate.sent().iter().map(|x| *x as f32)),
@@ -85,7 +90,7 @@ impl ControlLoop {
         self.take(decision, start);
     }
 
-    fn late(&mut self) {
+    pub(super) fn late(&mut self) {
         self.step.events |= Events::ACTION_LATE;
         self.counters.late_actions += 1;
     }

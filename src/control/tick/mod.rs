@@ -6,6 +6,7 @@ mod decide;
 mod goals;
 mod health;
 mod stops;
+mod teleop;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,15 +15,17 @@ use self::attempts::Attempt;
 use self::decide::Pace;
 use self::goals::Goals;
 use self::health::{Health, positions};
+use self::teleop::Teleop;
 use super::actor::Pilot;
 use super::command::{Ending, GoalResult, LoopCounters};
 use super::gate::{Bounds, SafetyGate, Wish};
 use super::modes::{self, Event};
 use super::pulse::Pulse;
 use super::reconnect::Reconnect;
+use super::teleop::TeleopReceiver;
 use crate::clock::{Clock, Time};
 use crate::config::{ControlConfig, RobotConfig, SafetyConfig};
-use crate::episode::{Begin, Events, Fault, LogSender, Mode, PolicyId, Step};
+use crate::episode::{Events, Fault, LogSender, Mode, PolicyId, Step};
 use crate::hal::arm::Counters;
 use crate::hal::{Arm, ArmState};
 use crate::joints::{GoalVec, JointVec, stack};
@@ -47,6 +50,7 @@ pub struct ControlLoop {
     state: ArmState,
     gate: SafetyGate,
     pilot: Box<dyn Pilot>,
+    teleop: Teleop,
     log: Option<LogSender>,
     clock: Arc<dyn Clock>,
     /// Whoever watches over this process.
@@ -97,6 +101,7 @@ impl ControlLoop {
             reconnect: None,
             bus: Counters::default(),
             pilot,
+            teleop: Teleop::default(),
             log,
             clock,
             pulse: None,
@@ -123,6 +128,13 @@ impl ControlLoop {
     #[must_use]
     pub fn with_reconnect(self, reconnect: Box<dyn Reconnect>) -> Self {
         Self { reconnect: Some(reconnect), ..self }
+    }
+
+    /// The same loop, which a person may steer.
+    #[must_use]
+    pub fn with_teleop(mut self, source: TeleopReceiver) -> Self {
+        self.teleop.source = Some(source);
+        self
     }
 
     /// The same loop, which tells whoever watches over this process of each tick, and begins with
@@ -201,6 +213,7 @@ impl ControlLoop {
         self.step.wall = self.clock.wall();
         self.step.events = events;
         self.step.action.clear();
+        self.step.intervention = false;
         self.step.policy = PolicyId::default();
     }
 
@@ -252,7 +265,10 @@ impl ControlLoop {
 
     fn next_mode(&mut self, start: Time) {
         self.release_when_parked(start);
-        let Some(attempt) = &mut self.attempt else { return };
+        let by_person = self.mode == Mode::Teleop;
+        let Some(attempt) = self.attempt.as_mut().filter(|a| !a.is_cut()) else { return };
+        // A person who corrects the policy has the time it takes.
+        let timed = !by_person || attempt.demonstration.is_some();
         let distance = distance(&self.step.achieved_goal, &attempt.request.goal);
         let within = distance <= attempt.request.tolerance;
         attempt.within = if within { attempt.within + 1 } else { 0 };
@@ -263,7 +279,7 @@ impl ControlLoop {
         let ending = if held && attempt.request.end_when_reached {
             self.step.events |= Events::GOAL_REACHED;
             Ending::Reached
-        } else if start.since(attempt.started) >= attempt.request.timeout {
+        } else if timed && start.since(attempt.started) >= attempt.request.timeout {
             self.step.events |= Events::GOAL_ENDED;
             Ending::TimedOut
         } else if self.goals.lost(start) {
@@ -286,7 +302,7 @@ impl ControlLoop {
             self.step.sent.clear();
             return;
         }
-        if self.mode != Mode::Reaching {
+        if !matches!(self.mode, Mode::Reaching | Mode::Teleop) {
             let target = self.target.as_ref().filter(|_| self.known(start));
             self.wishes = match target {
                 Some(target) => stack(target.iter().map(|q| Wish::Position(*q))),
@@ -306,7 +322,12 @@ impl ControlLoop {
         let since = start.since(self.armed_at).as_secs_f64();
         let startup = STARTUP_SPEED + (1.0 - STARTUP_SPEED) * since / self.safety.startup_s;
         let parking = if self.parking() { self.safety.park_speed } else { 1.0 };
-        self.speed.min(startup).min(parking)
+        let (first, ramp) = (self.safety.takeover_speed, self.safety.startup_s);
+        let led = match self.mode {
+            Mode::Teleop => self.teleop.share(start, first, ramp),
+            _ => 1.0,
+        };
+        self.speed.min(startup).min(parking).min(led)
     }
 
     fn write_bus(&mut self, start: Time) {
@@ -322,22 +343,21 @@ impl ControlLoop {
 
     fn hand_to_log(&mut self) {
         self.step.mode = self.mode;
+        if let Some(attempt) = &mut self.attempt {
+            attempt.choose_goal(&self.step.achieved_goal);
+        }
         self.step.desired_goal =
             self.attempt.as_ref().map_or_else(GoalVec::new, |a| a.request.goal.clone());
         let Some(attempt) = &mut self.attempt else { return };
-        if let Some(log) = &mut self.log {
-            if !attempt.logged {
-                log.begin(Begin {
-                    source: attempt.request.source,
-                    split: attempt.request.split,
-                    policy: self.step.policy,
-                    seed: attempt.request.seed,
-                    started: self.step.wall,
-                });
+        if !attempt.is_cut() {
+            if let Some(log) = &mut self.log {
+                if !attempt.logged {
+                    log.begin(attempt.begin(&self.step));
+                }
+                log.step(self.step.clone());
             }
-            log.step(self.step.clone());
+            attempt.keep(&self.step);
         }
-        attempt.logged = true;
         if let Some(ending) = attempt.ending {
             self.end_attempt(ending);
         }

@@ -123,6 +123,7 @@ impl ControlLoop {
         if self.parking() {
             return;
         }
+        let _ = self.command(&Command::LetGo);
         let _ = self.command(&Command::Stop);
         if self.safety.on_exit == Exit::Park {
             // Refused by a fault: then the arm stays where it is, held.
@@ -144,23 +145,20 @@ impl ControlLoop {
         if mode == self.mode {
             return Ok(());
         }
-        let Some(arm) = self.arm.as_mut() else { return Err(Refusal::StateUnknown) };
-        self.powered = arm.torque(true).is_ok();
-        self.gate.start(&positions(&self.state.joints));
-        self.health.reset();
+        if self.arm.is_none() {
+            return Err(Refusal::StateUnknown);
+        }
         self.stay();
         self.mode = mode;
-        self.armed_at = now;
-        if !self.powered {
-            self.fault(Fault::Servo, now);
-        }
+        self.hold_here(now);
         Ok(())
     }
 
-    pub(super) fn power_off(&mut self) {
+    /// Whether every servo says that its torque is off.
+    pub(super) fn power_off(&mut self) -> bool {
         self.powered = false;
-        if self.arm.as_mut().is_none_or(|arm| arm.torque(false).is_err()) {
-            self.counters.failed_writes += 1;
-        }
+        let off = self.arm.as_mut().is_some_and(|arm| arm.torque(false).is_ok());
+        self.counters.failed_writes += u64::from(!off);
+        off
     }
 }

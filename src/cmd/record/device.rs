@@ -1,0 +1,85 @@
+//! Which device a person steers with.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+
+use crate::cmd::Context;
+use crate::cmd::robot::{Line, Which, calibrated};
+use crate::config::RobotConfig;
+use crate::hal::bus::BusError;
+use crate::hal::{Arm, SerialPort};
+use crate::teleop::{Keys, Kinesthetic, Leader, Mapping, Scripted, Teleoperator, keyboard};
+
+/// The devices; one of them.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false, args = ["leader", "keyboard", "kinesthetic", "scripted"])]
+pub struct DeviceArgs {
+    /// A second arm of this configuration, moved by hand: the joints mirror it by name.
+    #[arg(long, value_name = "FILE")]
+    leader: Option<PathBuf>,
+    /// The keys of this terminal move the arm's tip.
+    #[arg(long)]
+    keyboard: bool,
+    /// The arm itself is led by hand, its torque off: hold it.
+    #[arg(long)]
+    kinesthetic: bool,
+    /// A script reaches for goals that it draws.
+    #[arg(long)]
+    scripted: bool,
+    /// The leader's serial port, instead of its configuration's.
+    #[arg(long, value_name = "PATH", requires = "leader")]
+    leader_port: Option<String>,
+    /// Another joint of the leader for a joint of the arm, or so many times its angle.
+    #[arg(long, value_name = "JOINT=LEADER_JOINT[*SCALE]", requires = "leader")]
+    map: Vec<Mapping>,
+}
+
+impl DeviceArgs {
+    /// Opens the device; of a keyboard, also where its keys come from.
+    ///
+    /// # Errors
+    /// It cannot be used.
+    pub fn open(
+        &self,
+        robot: &RobotConfig,
+        seed: u64,
+        context: &Context,
+    ) -> Result<(Box<dyn Teleoperator>, Option<Keys>)> {
+        if let Some(file) = &self.leader {
+            let which = Which { robot: file.clone(), port: self.leader_port.clone() };
+            return Ok((Box::new(leader(&which, robot, &self.map, context)?), None));
+        }
+        if self.keyboard {
+            let (keyboard, keys) = keyboard(robot)?;
+            return Ok((Box::new(keyboard), Some(keys)));
+        }
+        if self.kinesthetic {
+            return Ok((Box::new(Kinesthetic), None));
+        }
+        Ok((Box::new(Scripted::new(robot, seed)?), None))
+    }
+}
+
+/// Opens a leader arm on its port; an emulated one on a pseudo terminal.
+///
+/// # Errors
+/// Its configuration is wrong, it does not open, or a joint has no counterpart.
+pub fn leader(
+    which: &Which,
+    robot: &RobotConfig,
+    map: &[Mapping],
+    context: &Context,
+) -> Result<Leader> {
+    let config = calibrated(which, context)?;
+    let line = Line::of(&config, context)?;
+    let clock = Arc::clone(&context.clock);
+    let arm = config.clone();
+    let open = move || {
+        let serial = SerialPort::open(line.path(), arm.bus.baud).map_err(BusError::from)?;
+        Arm::listen(&arm, Box::new(serial), Arc::clone(&clock))
+    };
+    Leader::open(robot, &config, map, open)
+        .with_context(|| format!("opening the leader `{}`", config.name))
+}

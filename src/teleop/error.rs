@@ -1,0 +1,35 @@
+//! What can go wrong with a device.
+
+use crate::hal::arm::ArmError;
+use crate::joints::GoalSpace;
+use crate::kinematics::KinematicsError;
+
+/// Why a device does not tell where the joints are to be.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TeleopError {
+    /// A joint of the arm has no counterpart at the leader.
+    #[error(
+        "joint `{joint}`: expected a joint of this name at the leader, found {}; name one with \
+         `--map {joint}=LEADER_JOINT`",
+        found.join(", ")
+    )]
+    Unmapped {
+        /// The arm's joint.
+        joint: String,
+        /// The leader's joints.
+        found: Vec<String>,
+    },
+    /// A mapping that cannot be read.
+    #[error("expected JOINT=LEADER_JOINT or JOINT=LEADER_JOINT*SCALE, found `{0}`")]
+    Mapping(String),
+    /// The leader arm fails.
+    #[error("the leader: {0}")]
+    Arm(#[from] ArmError),
+    /// The robot's goals cannot be drawn.
+    #[error("expected goals that a script can draw and reach, found `{}`", .0.name())]
+    Goals(GoalSpace),
+    /// The geometry is missing or does not lead there.
+    #[error(transparent)]
+    Kinematics(#[from] KinematicsError),
+}
