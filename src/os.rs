@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use rustix::fs::{MemfdFlags, fstat, ftruncate, memfd_create};
 use rustix::io::FdFlags;
 use rustix::ioctl::{Opcode, Updater, ioctl};
-use rustix::mm::{MapFlags, MlockAllFlags, ProtFlags};
+use rustix::mm::{Advice, MapFlags, MlockAllFlags, ProtFlags, madvise};
 use rustix::process::{Resource, Signal, getrlimit};
 use thread_priority::{
     RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
@@ -249,6 +249,33 @@ pub fn set_low_latency(port: impl AsFd) -> std::io::Result<()> {
         unsafe { ioctl(&port, Updater::<TIOCSSERIAL, _>::new(&mut settings))? };
     }
     Ok(())
+}
+
+/// Has the processor fetch these numbers into its caches while it goes on: who reads places of a large
+/// array in no order asks for the next ones first.
+#[inline]
+pub fn prefetch(numbers: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in numbers.chunks(16) {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint about an address inside a slice; nothing is read or written by it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = numbers;
+}
+
+/// Asks for large pages under a large array that is read in no order, so that the processor finds more
+/// of them by itself. Where the system has none, nothing changes.
+pub fn read_anywhere(numbers: &mut Vec<f32>) {
+    const LARGE: usize = 2 << 20;
+    let begin = numbers.as_mut_ptr().cast::<u8>();
+    let skip = begin.align_offset(LARGE);
+    let len = (numbers.capacity() * size_of::<f32>()).saturating_sub(skip) / LARGE * LARGE;
+    if len > 0 {
+        // SAFETY: the range lies inside the vector's own allocation, and this advice changes no byte.
+        let _ = unsafe { madvise(begin.add(skip).cast(), len, Advice::LinuxHugepage) };
+    }
 }
 
 #[cfg(test)]

@@ -7,10 +7,10 @@ use regoal::config::RobotConfig;
 use regoal::engine::Engine;
 use regoal::env::{ArmReach, Env as _};
 use regoal::episode::{Episode, Source, Split, list};
-use regoal::goal::{ReplayBuffer, reached};
+use regoal::goal::reached;
 use regoal::learn::finetune::{Experience, finetune};
 use regoal::learn::gcbc::Gcbc;
-use regoal::learn::{Rule, Schedule, dataset};
+use regoal::learn::{Rule, Schedule};
 use regoal::onnx::{Builder, Dim, Tensor, Verified, splice, splice_metadata};
 use regoal::policy::{
     Chunk, ChunkMode, METADATA_KEY, ObservationTerm, Policy, PolicyError, PolicySpec, Store,
@@ -37,6 +37,16 @@ fn demonstrations() -> Vec<Episode> {
 }
 
 #[test]
+fn a_folder_read_by_all_processors_gives_its_episodes_in_their_order() {
+    let (_, spec) = policy();
+    let loaded = Experience::load(&Disk, &["models/reach/demonstrations".into()], &spec).unwrap();
+    let read = Experience::of(&demonstrations(), &spec).unwrap();
+    let [loaded, read] = [&loaded, &read].map(|all| all.training().demonstrations);
+    assert!(read.trajectories().len() > 1 && loaded.columns() == read.columns());
+    assert!(loaded.trajectories().eq(read.trajectories()));
+}
+
+#[test]
 fn validation_and_evaluation_episodes_are_never_trained_on() {
     let (_, spec) = policy();
     let mut episodes = demonstrations();
@@ -52,13 +62,13 @@ fn validation_and_evaluation_episodes_are_never_trained_on() {
             .iter_mut()
             .for_each(|s| s.achieved_goal.iter_mut().for_each(|g| *g = i as f32));
     }
-    let mut training = ReplayBuffer::default();
-    dataset::extend(&mut training, &episodes, Split::Training, &spec).unwrap();
-    assert!(training.trajectories().iter().all(|t| t.achieved_goal(0)[0] >= 8.0));
-    assert_eq!(training.trajectories().len(), episodes.len() - 8);
-
     let (base, _) = policy();
     let experience = Experience::of(&episodes, &spec).unwrap();
+    let training = experience.training();
+    for (buffer, count) in [(training.demonstrations, 3), (training.attempts, 6)] {
+        assert!(buffer.trajectories().all(|t| t.achieved_goal(0)[0] >= 8.0));
+        assert_eq!(buffer.trajectories().len(), count);
+    }
     let method = Gcbc { steps: 2, batch: 32, ..Gcbc::default() };
     let (_, report) =
         finetune(&method, &Engine::tract(), &base, &experience, 0, &mut |_| true).unwrap();

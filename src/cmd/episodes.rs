@@ -1,4 +1,6 @@
-//! `regoal episodes ls|show|repair`: what is in a dataset, what is in an episode, and mending it.
+//! `regoal episodes ls|show|relabel|repair`: what is in a dataset, what is in an episode, and mending it.
+
+pub mod relabel;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -36,6 +38,16 @@ pub enum Args {
         #[arg(long)]
         json: bool,
     },
+    /// Shows what hindsight makes of the goals in a folder of episodes. Nothing is written into the folder:
+    /// training draws goals anew with every batch.
+    ///
+    /// Each sample is a transition whose goal is, with the probability given, one that its episode
+    /// achieved: later on (`future`, `geometric:GAMMA`), at its end (`final`), at any time (`episode`), or
+    /// that any episode achieved (`random`). A good strategy leaves goals at many distances and makes a
+    /// few percent of the transitions succeed; where most succeed at once, the goals are too near.
+    ///
+    /// Example: regoal episodes relabel --preview regoal-demo/attempts --strategy geometric:0.95
+    Relabel(relabel::Args),
     /// Mends damaged episodes: what is whole is written anew, the original is kept beside it.
     ///
     /// Example: regoal episodes repair episodes/episode-000007.mcap
@@ -55,6 +67,7 @@ pub fn run(args: &Args, context: &super::Context) -> anyhow::Result<()> {
     match args {
         Args::Ls { folder, json } => ls(storage, folder, *json, &mut out),
         Args::Show { file, json } => show(storage, file, *json, &mut out),
+        Args::Relabel(args) => relabel::run(args, storage, &mut out),
         Args::Repair { files } => files.iter().try_for_each(|file| {
             let found = repair(storage, file)?.map_or("whole".into(), |d| format!("mended: {d}"));
             Ok(writeln!(out, "{}: {found}", file.display())?)
@@ -313,28 +326,6 @@ fn outcome_json(outcome: &Outcome) -> Value {
         "missed_ticks": outcome.missed_ticks,
         "reason": outcome.reason.as_str(),
     })
-}
-
-/// Reads all episodes of some folders; a damaged one is used as far as it is proven, and told about.
-///
-/// # Errors
-/// A folder or file cannot be read.
-pub fn read_all(storage: &dyn Storage, folders: &[PathBuf]) -> anyhow::Result<Vec<Episode>> {
-    let mut episodes = Vec::new();
-    for folder in folders {
-        for summary in list(storage, folder)? {
-            match Episode::read(storage, &summary.path) {
-                Ok(episode) => {
-                    if let Some(damage) = &episode.damage {
-                        log::warn!("{}: {damage}; using what is whole", summary.path.display());
-                    }
-                    episodes.push(episode);
-                }
-                Err(error) => log::warn!("left out: {error}"),
-            }
-        }
-    }
-    Ok(episodes)
 }
 
 #[cfg(test)]

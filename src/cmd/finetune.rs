@@ -10,7 +10,7 @@ use super::engine::EngineArgs;
 use super::progress::Bar;
 use super::try_load::isolated;
 use super::tuning::{Descent, Rates, Tuning};
-use super::{Context, episodes, train};
+use super::{Context, train};
 use crate::learn::finetune::{Experience, FinetuneReport, finetune};
 use crate::learn::gcbc::{Gcbc, Progress};
 use crate::onnx::Verified;
@@ -106,8 +106,7 @@ pub fn tune(args: &Args, context: &Context) -> Result<FinetuneReport> {
         .with_context(|| format!("{}", args.policy.display()))?;
     let engine = args.engine.open()?;
     isolated(&base, &engine)?;
-    let logged = episodes::read_all(context.storage.as_ref(), &args.episodes)?;
-    let mut experience = Experience::of(&logged, &spec)?;
+    let mut experience = Experience::load(context.storage.as_ref(), &args.episodes, &spec)?;
     if args.demonstrations_only {
         experience = experience.demonstrations_only();
     }

@@ -1,13 +1,12 @@
-//! A folder of episodes: what is in it, and mending what was torn.
+//! A folder of episodes: whose it is, and what is in it.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::EpisodeError;
-use super::encode::Encoder;
 use super::header::{EpisodeHeader, Outcome};
-use super::read::{Contents, Damage, Episode, no_episode};
+use super::read::{Contents, Damage, Episode, MAX_FILE};
 use super::scan::{self, FOOTER, Seal};
 use super::write::episode_number;
 use crate::storage::Storage;
@@ -44,6 +43,11 @@ pub(super) fn lock(storage: &dyn Storage, folder: &Path) -> Result<Box<dyn Send>
 
 /// The episodes of a dataset, by number. Reads the ends of finished files only.
 pub fn list(storage: &dyn Storage, folder: &Path) -> Result<Vec<Summary>, EpisodeError> {
+    paths(storage, folder)?.into_iter().map(|path| summarize(storage, path)).collect()
+}
+
+/// The files of a dataset's episodes, by number; none is opened.
+pub fn paths(storage: &dyn Storage, folder: &Path) -> Result<Vec<PathBuf>, EpisodeError> {
     let paths = storage.list(folder).map_err(|e| EpisodeError::io("list", folder, e))?;
     let mut paths: Vec<(u64, PathBuf)> = paths
         .into_iter()
@@ -51,7 +55,7 @@ pub fn list(storage: &dyn Storage, folder: &Path) -> Result<Vec<Summary>, Episod
         .filter_map(|path| Some((episode_number(&path)?, path)))
         .collect();
     paths.sort();
-    paths.into_iter().map(|(_, path)| summarize(storage, path)).collect()
+    Ok(paths.into_iter().map(|(_, path)| path).collect())
 }
 
 fn summarize(storage: &dyn Storage, path: PathBuf) -> Result<Summary, EpisodeError> {
@@ -85,7 +89,7 @@ fn summarize(storage: &dyn Storage, path: PathBuf) -> Result<Summary, EpisodeErr
             summary.outcome = episode.outcome;
             summary.damage = episode.damage;
         }
-        Err(EpisodeError::NoEpisode { .. }) => {
+        Err(EpisodeError::NoEpisode { .. } | EpisodeError::TooLarge { .. }) => {
             summary.damage = Some(Damage { lost_bytes: bytes, ..Damage::none_but(Seal::Missing) });
         }
         Err(error) => return Err(error),
@@ -102,75 +106,20 @@ fn last_chunk(storage: &dyn Storage, path: &Path, len: u64) -> io::Result<Option
     else {
         return Ok(None);
     };
-    let end = storage.read_at(path, len - end, usize::try_from(end).unwrap_or(usize::MAX))?;
+    if end > MAX_FILE {
+        return Ok(None);
+    }
+    let end = storage.read_at(path, len - end, end as usize)?;
     let chunk = scan::summary(&end).and_then(scan::last_chunk);
-    let Some((at, size)) =
-        chunk.filter(|(at, size)| at.checked_add(*size).is_some_and(|end| end <= summary_at))
-    else {
+    let Some((at, size)) = chunk.filter(|(at, size)| {
+        *size <= MAX_FILE && at.checked_add(*size).is_some_and(|end| end <= summary_at)
+    }) else {
         return Ok(None);
     };
-    let bytes = storage.read_at(path, at, usize::try_from(size).unwrap_or(usize::MAX))?;
+    let bytes = storage.read_at(path, at, size as usize)?;
     Ok(scan::chunk(&bytes).map(|(chunk, _)| {
         let mut contents = Contents::default();
         contents.chunk(chunk);
         contents
     }))
 }
-
-/// Mends a damaged file: what is whole is written anew and takes the file's place; the original is
-/// kept beside it as `.damaged`. A crash at any moment leaves one of the two in place, and doing it
-/// again finishes it. A dataset that is being recorded into is left alone. Gives the damage that was mended, `None` when there was none.
-pub fn repair(storage: &dyn Storage, path: &Path) -> Result<Option<Damage>, EpisodeError> {
-    let _lock = lock(storage, path.parent().unwrap_or(Path::new("")))?;
-    let original = storage.read(path).map_err(|e| EpisodeError::io("read", path, e))?;
-    let episode = Episode::decode(&original).ok_or_else(|| no_episode(path, &original))?;
-    if episode.damage.is_none() {
-        return Ok(None);
-    }
-    let mended =
-        episode.encode().map_err(|source| EpisodeError::Encode { path: path.into(), source })?;
-    keep(storage, path, &original)?;
-    storage.replace(path, &mended).map_err(|e| EpisodeError::io("replace", path, e))?;
-    Ok(episode.damage)
-}
-
-/// Keeps a copy of a damaged file under a free name.
-fn keep(storage: &dyn Storage, path: &Path, original: &[u8]) -> Result<(), EpisodeError> {
-    for attempt in 0u32.. {
-        let mut copy = path.as_os_str().to_owned();
-        copy.push(".damaged");
-        if attempt > 0 {
-            copy.push(format!("-{attempt}"));
-        }
-        let copy = PathBuf::from(copy);
-        match storage.read(&copy) {
-            Ok(kept) if kept == original => return Ok(()),
-            Ok(_) => {}
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                return storage
-                    .replace(&copy, original)
-                    .map_err(|e| EpisodeError::io("keep", &copy, e));
-            }
-            Err(e) => return Err(EpisodeError::io("read", &copy, e)),
-        }
-    }
-    Ok(())
-}
-
-impl Episode {
-    /// The episode as a whole file's bytes.
-    fn encode(&self) -> mcap::McapResult<Vec<u8>> {
-        let mut encoder = Encoder::new(&self.header)?;
-        for chunk in self.steps.chunk_by(|a, b| a.time.0 / CHUNK_NS == b.time.0 / CHUNK_NS) {
-            chunk.iter().try_for_each(|step| encoder.step(step))?;
-            encoder.end_chunk()?;
-        }
-        encoder.finish(self.outcome.as_ref())?;
-        let mut bytes = Vec::new();
-        encoder.take(&mut bytes);
-        Ok(bytes)
-    }
-}
-
-/// The span of a rewritten file's chunks, as a writer's by default.
-const CHUNK_NS: u64 = 20_000_000;

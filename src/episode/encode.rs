@@ -93,7 +93,7 @@ impl Encoder {
             name: "regoal.episode".into(),
             metadata: header_text(header),
         })?;
-        for channel in schema::channels(&header.joints) {
+        for channel in schema::channels(header) {
             let schema = mcap.add_schema(channel.schema, "protobuf", &channel.descriptors)?;
             mcap.add_channel(schema, channel.topic, "protobuf", &BTreeMap::new())?;
         }

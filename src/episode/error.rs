@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::Damage;
+
 /// Why an episode could not be written, read or mended.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -64,6 +66,35 @@ pub enum EpisodeError {
         path: PathBuf,
         /// What there is instead.
         found: String,
+    },
+    /// A damaged file is mended before anything else is done to it.
+    #[error("expected a whole episode, found {path}: {damage}; repair it first", path = path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        damage: Damage,
+    },
+    /// The episode has become as long as one may be.
+    #[error("expected at most {limit} bytes in one episode: {path} is full, start a new one", path = path.display())]
+    Long {
+        /// The file.
+        path: PathBuf,
+        /// What one episode may take.
+        limit: u64,
+    },
+    /// No episode is that large, and none is read that would fill the memory.
+    #[error(
+        "expected an episode of at most {limit} bytes, found {bytes} in {path}",
+        path = path.display()
+    )]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        bytes: u64,
+        /// What one episode may take.
+        limit: u64,
     },
     /// The MCAP encoder refused a record.
     #[error("cannot encode {path} as MCAP: {source}", path = path.display())]

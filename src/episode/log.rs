@@ -119,7 +119,8 @@ impl LogWriter {
     }
 
     /// Writes all that is in the queue, and what is due by now. A failure ends the episode it
-    /// happened in and is told by the status; the next episode gets a new file.
+    /// happened in and is told by the status; the next episode gets a new file. So does the limit of
+    /// a file's length, but its episode ends whole.
     pub fn drain(&mut self) {
         while let Some(record) = self.receiver.receive() {
             let result = match record {
@@ -197,6 +198,9 @@ impl LogWriter {
 
     fn note(&mut self, result: Result<(), EpisodeError>) {
         let Err(error) = result else { return };
+        if matches!(error, EpisodeError::Long { .. }) {
+            self.end_open("the file is full");
+        }
         log::error!("{error}");
         self.status.failures.fetch_add(1, Ordering::Relaxed);
         // A step out of order is refused alone; any other failure is the file's end.

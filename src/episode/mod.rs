@@ -1,13 +1,14 @@
 //! What is logged: one episode, one MCAP file; a dataset is a folder.
 //!
 //! [`Writer`] writes one episode and [`Episode::read`] reads it, however it was torn; the control
-//! loop hands its steps to a [`LogWriter`] through a [`log_queue`]. [`list`] and [`repair`] look
-//! after a folder.
+//! loop hands its steps to a [`LogWriter`] through a [`log_queue`]. [`list`] looks into a folder;
+//! [`check`], [`repair`], [`rewrite`] and [`remove`] look after its files.
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod change;
 mod dataset;
 mod encode;
 mod error;
@@ -21,7 +22,8 @@ mod schema;
 mod step;
 mod write;
 
-pub use dataset::{Summary, list, repair};
+pub use change::{check, remove, repair, rewrite};
+pub use dataset::{Summary, list, paths};
 pub use error::EpisodeError;
 pub use header::{EpisodeHeader, Outcome, Reason, Source, Split, reason};
 pub use log::{LogStatus, LogThread, LogWriter};

@@ -40,7 +40,7 @@ pub struct Damage {
     pub lost_bytes: u64,
     /// Steps that were written and are not there.
     pub missing_steps: u64,
-    /// Steps found twice, or of another episode, and left out; and ticks that do not grow.
+    /// Steps found twice, of another episode, or with a tick that does not grow, and left out.
     pub misplaced_steps: u64,
     /// Proven messages that this version cannot decode.
     pub unknown_messages: u64,
@@ -78,7 +78,7 @@ impl Episode {
     /// Reads a file, however it is damaged. Whole chunks are found wherever they are; an error
     /// means that no header is left.
     pub fn read(storage: &dyn Storage, path: &Path) -> Result<Self, EpisodeError> {
-        let bytes = storage.read(path).map_err(|e| EpisodeError::io("read", path, e))?;
+        let bytes = read_bytes(storage, path)?;
         Self::decode(&bytes).ok_or_else(|| no_episode(path, &bytes))
     }
 
@@ -98,6 +98,20 @@ impl Episode {
         scan.chunks.iter().for_each(|chunk| contents.chunk(*chunk));
         contents.episode(&scan)
     }
+}
+
+/// The longest file that is read, and so held in memory: 1 GiB. A [`Writer`](super::Writer) ends
+/// far below it.
+pub(super) const MAX_FILE: u64 = 1 << 30;
+
+/// Reads a file that is not too long to be an episode.
+pub(super) fn read_bytes(storage: &dyn Storage, path: &Path) -> Result<Vec<u8>, EpisodeError> {
+    let reading = |e| EpisodeError::io("read", path, e);
+    let bytes = storage.len(path).map_err(reading)?;
+    if bytes > MAX_FILE {
+        return Err(EpisodeError::TooLarge { path: path.into(), bytes, limit: MAX_FILE });
+    }
+    storage.read(path).map_err(reading)
 }
 
 /// Says that a file's bytes hold no header.
@@ -183,14 +197,16 @@ impl Contents {
         let mut steps: Vec<Step> = Vec::with_capacity(self.steps.len());
         for (sequence, _, mut step) in self.steps {
             let missing = u64::from(sequence) - next;
+            next = u64::from(sequence) + 1;
             if missing > 0 {
                 step.events |= Events::LOG_GAP;
             }
             damage.missing_steps += missing;
-            damage.misplaced_steps +=
-                u64::from(steps.last().is_some_and(|last| last.tick >= step.tick));
-            next = u64::from(sequence) + 1;
-            steps.push(step);
+            if steps.last().is_some_and(|last| last.tick >= step.tick) {
+                damage.misplaced_steps += 1;
+            } else {
+                steps.push(step);
+            }
         }
         let written = self.outcome.as_ref().map_or(0, |outcome| outcome.steps);
         damage.missing_steps += written.saturating_sub(next);

@@ -1,5 +1,7 @@
 //! The messages described for readers: each channel carries a serialised `FileDescriptorSet`, whose
-//! joint fields have the joints' names, so that a plot says `position.elbow_flex`.
+//! joint fields have the joints' names and whose goals those of their space, so that a plot says
+//! `position.elbow_flex` or `achieved_goal.x`. Names cost nothing in a step; poses of Foxglove's own
+//! schemas for its 3D panel would take more than half as much room again as all else.
 
 use prost::Message as _;
 use prost_types::field_descriptor_proto::{Label, Type};
@@ -8,24 +10,35 @@ use prost_types::{
     FileDescriptorProto, FileDescriptorSet, OneofDescriptorProto,
 };
 
+use super::EpisodeHeader;
 use super::proto::FAULTS;
-use crate::joints::MAX_JOINTS;
+use crate::joints::{MAX_GOAL, MAX_JOINTS};
 
 const PACKAGE: &str = "regoal";
 
 /// A message's description while it is made.
-struct Described(DescriptorProto);
+struct Described {
+    message: DescriptorProto,
+    /// The number of the field added last: they are numbered in their order, as in `proto`.
+    number: i32,
+}
 
 impl Described {
     fn new(name: &str) -> Self {
-        Self(DescriptorProto { name: Some(name.into()), ..Default::default() })
+        let message = DescriptorProto { name: Some(name.into()), ..Default::default() };
+        Self { message, number: 0 }
+    }
+
+    /// Numbers that only older files use.
+    fn without(self, count: i32) -> Self {
+        Self { number: self.number + count, ..self }
     }
 
     fn add(mut self, name: &str, kind: Type, label: Label, type_name: Option<&str>) -> Self {
-        self.0.field.push(FieldDescriptorProto {
+        self.number += 1;
+        self.message.field.push(FieldDescriptorProto {
             name: Some(name.into()),
-            // Fields are numbered in their order, as in `proto`.
-            number: Some(self.0.field.len() as i32 + 1),
+            number: Some(self.number),
             label: Some(label as i32),
             r#type: Some(kind as i32),
             type_name: type_name.map(|name| format!(".{PACKAGE}.{name}")),
@@ -53,15 +66,13 @@ impl Described {
     /// A field that may be absent: proto3 describes it as a choice of one.
     fn maybe(self, name: &str, kind: Type) -> Self {
         let mut described = self.one(name, kind);
-        let choice = described.0.oneof_decl.len() as i32;
-        if let Some(field) = described.0.field.last_mut() {
+        let choice = described.message.oneof_decl.len() as i32;
+        if let Some(field) = described.message.field.last_mut() {
             field.proto3_optional = Some(true);
             field.oneof_index = Some(choice);
         }
-        described
-            .0
-            .oneof_decl
-            .push(OneofDescriptorProto { name: Some(format!("_{name}")), options: None });
+        let choice = OneofDescriptorProto { name: Some(format!("_{name}")), options: None };
+        described.message.oneof_decl.push(choice);
         described
     }
 }
@@ -77,7 +88,7 @@ fn enumeration(name: &str, values: &[&str]) -> EnumDescriptorProto {
 }
 
 /// Joint names as protobuf field names: letters, digits and underscores, and no two the same.
-fn field_names(joints: &[String]) -> Vec<String> {
+fn joint_names(joints: &[String]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for (index, joint) in joints.iter().take(MAX_JOINTS).enumerate() {
         let mut name: String = joint
@@ -95,8 +106,22 @@ fn field_names(joints: &[String]) -> Vec<String> {
     names
 }
 
-fn per_joint(name: &str, joints: &[String], kind: Type) -> DescriptorProto {
-    joints.iter().fold(Described::new(name), |message, joint| message.one(joint, kind)).0
+/// What the numbers of a goal are called in this space; plain values in one that is not known.
+fn goal_names(space: &str, joints: &[String]) -> Vec<String> {
+    let named = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    match space {
+        "end_effector_position" | "object_position" => named(&["x", "y", "z"]),
+        "end_effector_pose" => named(&[
+            "x", "y", "z", "z_axis_x", "z_axis_y", "z_axis_z", "x_axis_x", "x_axis_y", "x_axis_z",
+        ]),
+        "joint_position" => joints.to_vec(),
+        _ => (1..=MAX_GOAL).map(|number| format!("value_{number}")).collect(),
+    }
+}
+
+/// Each may be absent: a zero is written, and told apart from nothing.
+fn named(message: &str, names: &[String], kind: Type) -> DescriptorProto {
+    names.iter().fold(Described::new(message), |message, name| message.maybe(name, kind)).message
 }
 
 /// Joint times, positions and whatever else a tick holds.
@@ -112,8 +137,7 @@ fn step() -> DescriptorProto {
         .message("temperature", "Joints")
         .message("sent", "Joints")
         .many("action", Type::Float)
-        .many("achieved_goal", Type::Float)
-        .many("desired_goal", Type::Float)
+        .without(2)
         .choice("mode", "Mode")
         .choice("fault", "Fault")
         .one("events", Type::Uint32)
@@ -121,10 +145,12 @@ fn step() -> DescriptorProto {
         .one("policy", Type::Bytes)
         .one("episode", Type::Uint64)
         .message("current", "Joints")
-        .0
+        .message("achieved_goal", "Goal")
+        .message("desired_goal", "Goal")
+        .message
 }
 
-fn header() -> DescriptorProto {
+fn episode_header() -> DescriptorProto {
     Described::new("EpisodeHeader")
         .one("number", Type::Uint64)
         .one("robot", Type::String)
@@ -140,7 +166,7 @@ fn header() -> DescriptorProto {
         .one("started_ns", Type::Fixed64)
         .one("software", Type::String)
         .one("task", Type::String)
-        .0
+        .message
 }
 
 fn outcome() -> DescriptorProto {
@@ -153,7 +179,7 @@ fn outcome() -> DescriptorProto {
         .one("reason", Type::String)
         .one("steps", Type::Uint64)
         .one("duration_ns", Type::Uint64)
-        .0
+        .message
 }
 
 /// One channel of an episode's file.
@@ -166,9 +192,10 @@ pub(super) struct Channel {
 /// The channels' topics, in the order of their ids from 1.
 pub(super) const TOPICS: [&str; 3] = ["/episode", "/step", "/outcome"];
 
-/// The channels of an episode on a robot with these joints, in the order of [`TOPICS`].
-pub(super) fn channels(joints: &[String]) -> [Channel; 3] {
-    let joints = field_names(joints);
+/// The channels of an episode with this header, in the order of [`TOPICS`].
+pub(super) fn channels(header: &EpisodeHeader) -> [Channel; 3] {
+    let joints = joint_names(&header.joints);
+    let goal = goal_names(&header.goal_space, &joints);
     let faults: Vec<&str> =
         std::iter::once("NONE").chain(FAULTS.iter().map(|(_, name)| *name)).collect();
     let channel = |topic, schema, messages, enumerations| Channel {
@@ -190,7 +217,7 @@ pub(super) fn channels(joints: &[String]) -> [Channel; 3] {
         channel(
             TOPICS[0],
             "regoal.EpisodeHeader",
-            vec![header()],
+            vec![episode_header()],
             vec![
                 enumeration("Source", &["DEMONSTRATION", "ATTEMPT", "RUN", "EVALUATION"]),
                 enumeration("Split", &["TRAINING", "VALIDATION"]),
@@ -201,8 +228,9 @@ pub(super) fn channels(joints: &[String]) -> [Channel; 3] {
             "regoal.Step",
             vec![
                 step(),
-                per_joint("Joints", &joints, Type::Float),
-                per_joint("JointTimes", &joints, Type::Sint64),
+                named("Joints", &joints, Type::Float),
+                named("JointTimes", &joints, Type::Sint64),
+                named("Goal", &goal, Type::Float),
             ],
             vec![
                 enumeration("Mode", &["DISARMED", "HOLDING", "REACHING", "TELEOP", "FAULTED"]),
@@ -225,6 +253,6 @@ mod tests {
     #[test]
     fn joint_names_become_distinct_field_names() {
         let names = ["elbow.flex", "elbow flex", "1st", "Wrist"].map(String::from);
-        assert_eq!(field_names(&names), ["elbow_flex", "elbow_flex_2", "joint_1st", "wrist"]);
+        assert_eq!(joint_names(&names), ["elbow_flex", "elbow_flex_2", "joint_1st", "wrist"]);
     }
 }

@@ -16,11 +16,18 @@ pub struct WriterConfig {
     pub chunk: Duration,
     /// The file is synced this often: what a power cut may lose.
     pub sync: Duration,
+    /// No step is taken any more when so many bytes are written.
+    pub max_bytes: u64,
 }
 
 impl Default for WriterConfig {
     fn default() -> Self {
-        Self { chunk: Duration::from_millis(20), sync: Duration::from_millis(250) }
+        Self {
+            chunk: Duration::from_millis(20),
+            sync: Duration::from_millis(250),
+            // 3 hours at 100 Hz, whose index takes half as much again.
+            max_bytes: 1 << 29,
+        }
     }
 }
 
@@ -89,8 +96,15 @@ impl Writer {
     }
 
     /// Adds a step; ends the chunk when the next step would be beyond its time, and syncs when due.
+    /// A step out of order or beyond the file's limit is refused, and the writer lives on.
     pub fn push(&mut self, step: &Step) -> Result<(), EpisodeError> {
         self.alive()?;
+        if self.bytes >= self.config.max_bytes {
+            return Err(EpisodeError::Long {
+                path: self.path.clone(),
+                limit: self.config.max_bytes,
+            });
+        }
         if let Some(last) = self.last_tick.filter(|last| *last >= step.tick) {
             return Err(EpisodeError::OutOfOrder { last, found: step.tick });
         }

@@ -29,6 +29,45 @@ pub enum Strategy {
     Random,
 }
 
+/// Not a strategy's name.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error(
+    "expected none, final, future, episode, random or geometric:GAMMA with GAMMA from 0 to below 1, found {0}"
+)]
+pub struct StrategyError(String);
+
+impl std::str::FromStr for Strategy {
+    type Err = StrategyError;
+
+    fn from_str(name: &str) -> Result<Self, StrategyError> {
+        match name {
+            "none" => Ok(Self::None),
+            "final" => Ok(Self::Final),
+            "future" => Ok(Self::Future),
+            "episode" => Ok(Self::Episode),
+            "random" => Ok(Self::Random),
+            _ => {
+                let gamma = name.strip_prefix("geometric:").and_then(|gamma| gamma.parse().ok());
+                let gamma = gamma.filter(|gamma| (0.0..1.0).contains(gamma));
+                gamma.map(|gamma| Self::Geometric { gamma }).ok_or(StrategyError(name.into()))
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Strategy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::Final => f.write_str("final"),
+            Self::Future => f.write_str("future"),
+            Self::Geometric { gamma } => write!(f, "geometric:{gamma}"),
+            Self::Episode => f.write_str("episode"),
+            Self::Random => f.write_str("random"),
+        }
+    }
+}
+
 /// How a batch is relabelled.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -116,6 +155,17 @@ mod tests {
                 }
                 (strategy, source) => prop_assert!(false, "{strategy:?} drew {source:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn a_strategy_is_read_by_the_name_that_it_prints() {
+        use super::Strategy as S;
+        let all =
+            [S::None, S::Final, S::Future, S::Geometric { gamma: 0.95 }, S::Episode, S::Random];
+        assert!(all.iter().all(|strategy| strategy.to_string().parse() == Ok(*strategy)));
+        for name in ["", "Future", "geometric", "geometric:1", "geometric:-0.1", "geometric:NaN"] {
+            assert!(name.parse::<S>().is_err(), "{name}");
         }
     }
 

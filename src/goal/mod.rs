@@ -2,9 +2,13 @@
 
 mod hindsight;
 mod replay;
+mod trajectory;
+mod transitions;
 
-pub use hindsight::{Hindsight, Strategy};
-pub use replay::{ReplayBuffer, Sample, Trajectory, TrajectoryError};
+pub use hindsight::{Hindsight, Strategy, StrategyError};
+pub use replay::{Mix, ReplayBuffer, Sample};
+pub use trajectory::{Trajectory, TrajectoryError};
+pub use transitions::Transitions;
 
 /// Whether `achieved` counts as `desired`: Euclidean distance within `tolerance` (same unit). Where
 /// there is no goal (length 0), none is ever reached.

@@ -1,8 +1,8 @@
 //! The rows of a training step: drawn, relabelled and laid out.
 
-use super::gcbc::{Data, Gcbc, max_delta};
+use super::gcbc::{Gcbc, max_delta};
 use super::{Layout, LearnError, Reach};
-use crate::goal::{Hindsight, Sample};
+use crate::goal::{Hindsight, Mix, Sample};
 use crate::onnx::{BcLoss, ValueInfo};
 use crate::policy::{PolicySpec, Tensors};
 use crate::rng::Rng;
@@ -75,13 +75,8 @@ impl Batch {
     ///
     /// # Errors
     /// There is nothing to draw from.
-    pub fn fill(&mut self, method: &Gcbc, data: Data<'_>, rng: &mut Rng) -> Result<(), LearnError> {
-        let share = match (data.demonstrations.transitions(), data.attempts.transitions()) {
-            (0, _) => 0.0,
-            (_, 0) => 1.0,
-            _ => method.demonstration_share.clamp(0.0, 1.0),
-        };
-        let demonstrations = (share * self.rows as f64).round() as usize;
+    pub fn fill(&mut self, method: &Gcbc, data: Mix<'_>, rng: &mut Rng) -> Result<(), LearnError> {
+        let demonstrations = data.demonstrated(self.rows, method.demonstration_share);
         self.observation.clear();
         self.achieved_goal.clear();
         self.desired_goal.clear();
@@ -185,8 +180,8 @@ mod tests {
         let trajectory =
             Trajectory::new(&rows, &[[0.0; 3]; 10], &[[1.0f32]; 9], &[0.0; 3]).unwrap();
         let mut episodes = ReplayBuffer::default();
-        episodes.push(trajectory);
-        let data = Data { demonstrations: &episodes, attempts: &ReplayBuffer::default() };
+        episodes.push(&trajectory).unwrap();
+        let data = Mix { demonstrations: &episodes, attempts: &ReplayBuffer::default() };
         let loss = BcLoss::Chunk(Distance::Absolute);
         let method = Gcbc { loss: Some(loss), keep_desired: 1.0, horizon: 1, ..Gcbc::default() };
         let inputs = [input(BcLoss::TARGET, &[64, 4, 1]), input(BcLoss::IS_PAD, &[64, 4])];

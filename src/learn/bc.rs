@@ -31,7 +31,7 @@ use super::trained::Trained;
 use super::{LearnError, Schedule};
 use crate::engine::{Engine, Session};
 use crate::env::{ActionSpace, EnvSpec};
-use crate::goal::{Hindsight, ReplayBuffer, Strategy, Trajectory};
+use crate::goal::{Hindsight, ReplayBuffer, Strategy, Trajectory, TrajectoryError};
 use crate::onnx::{AdamW, BcLoss, Builder, Dim, Graph, OnnxError, Value, Verified};
 use crate::policy::tensor;
 use crate::rng::{Rng, Stream, stream};
@@ -179,7 +179,7 @@ impl Bc {
         let mut order = demonstrations.to_vec();
         order.shuffle(&mut rng);
         let demonstrated = demonstrations.iter().map(Trajectory::last).sum();
-        let (validation, training) = split(order, settings.validation);
+        let (validation, training) = split(&order, settings.validation)?;
         let mlp =
             Mlp::new(normalizer.len() / 2, &settings.hidden, head.outputs(), settings.activation);
         let weights = mlp.draw(Init::Xavier, &mut stream(seed, Stream::Weights));
@@ -344,15 +344,18 @@ impl HeldOut {
 }
 
 /// Whole demonstrations for validation and for training; one for training at least.
-fn split(demonstrations: Vec<Trajectory>, share: f64) -> (ReplayBuffer, ReplayBuffer) {
+fn split(
+    demonstrations: &[Trajectory],
+    share: f64,
+) -> Result<(ReplayBuffer, ReplayBuffer), TrajectoryError> {
     let most = demonstrations.len() - 1;
     let wanted = (share * demonstrations.len() as f64).round() as usize;
     let held = if share > 0.0 { wanted.clamp(1.min(most), most) } else { 0 };
     let mut buffers = (ReplayBuffer::default(), ReplayBuffer::default());
-    for (i, demonstration) in demonstrations.into_iter().enumerate() {
-        if i < held { &mut buffers.0 } else { &mut buffers.1 }.push(demonstration);
+    for (i, demonstration) in demonstrations.iter().enumerate() {
+        if i < held { &mut buffers.0 } else { &mut buffers.1 }.push(demonstration)?;
     }
-    buffers
+    Ok(buffers)
 }
 
 /// The head's numbers for observations and goals `x` `[N, o + g]` in their own units.

@@ -111,12 +111,10 @@ impl Checkpoint {
 
     /// Keeps the episodes of a replay buffer.
     pub fn put_replay(&mut self, name: &str, replay: &ReplayBuffer) {
-        let all = replay.trajectories();
-        for (i, rows) in Trajectory::PARTS.iter().enumerate() {
-            let data: Vec<f32> = all.iter().flat_map(|t| t.parts()[i]).copied().collect();
-            self.put(&format!("{name}.{rows}"), data);
+        for (part, column) in Trajectory::PARTS.iter().zip(replay.columns()) {
+            self.put(&format!("{name}.{part}"), column);
         }
-        let lengths = all.iter().map(|t| t.last() as f32);
+        let lengths = replay.trajectories().map(|trajectory| trajectory.last() as f32);
         self.put(&format!("{name}.lengths"), lengths.collect::<Vec<_>>());
     }
 
@@ -143,16 +141,11 @@ impl Checkpoint {
                 parts[part] = rest;
                 Ok(own)
             };
-            let rows = [(t + 1) * o, (t + 1) * g, t * a, g];
-            let [seen, goals, actions, goal] =
-                [take(0, rows[0])?, take(1, rows[1])?, take(2, rows[2])?, take(3, rows[3])?];
-            let rows = |data: &[f32], width: usize| -> Vec<Vec<f32>> {
-                let row = |i: usize| data[i * width..(i + 1) * width].to_vec();
-                (0..data.len().checked_div(width).unwrap_or(t + 1)).map(row).collect()
-            };
-            let (seen, goals, actions) = (rows(seen, o), rows(goals, g), rows(actions, a));
-            let trajectory = Trajectory::new(&seen, &goals, &actions, goal);
-            replay.push(trajectory.map_err(|e| CheckpointError::Format(e.to_string()))?);
+            let [seen, goals] = [take(0, (t + 1) * o)?, take(1, (t + 1) * g)?];
+            let [actions, goal] = [take(2, t * a)?, take(3, g)?];
+            Trajectory::of_parts([seen, goals, actions, goal], t)
+                .and_then(|trajectory| replay.push(&trajectory))
+                .map_err(|e| CheckpointError::Format(e.to_string()))?;
         }
         Ok(replay)
     }

@@ -1,16 +1,19 @@
 //! Fine-tuning: the policy in use, its logged episodes and the demonstrations in; a better policy or
 //! none out.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
-use super::gcbc::{Data, Fit, Gcbc, OnProgress};
+use super::gcbc::{Fit, Gcbc, OnProgress};
 use super::{LearnError, dataset};
 use crate::engine::Engine;
-use crate::episode::{Episode, Source, Split};
-use crate::goal::ReplayBuffer;
+use crate::episode::{Episode, EpisodeHeader, Source, Split, paths};
+use crate::goal::{Mix, ReplayBuffer, Trajectory};
 use crate::onnx::{Graph, Verified, advice, lost, splice, splice_metadata, summary};
 use crate::policy::{METADATA_KEY, PolicySpec, id_of};
 use crate::rng::{Rng, Stream, stream};
+use crate::storage::Storage;
 
 /// What a fine-tuning did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,6 +58,25 @@ pub struct Experience {
     counts: [usize; 3],
 }
 
+/// What learning does with an episode; one of evaluation is left out.
+#[derive(Debug, Clone, Copy)]
+enum Use {
+    Demonstration,
+    Attempt,
+    Validation,
+}
+
+impl Use {
+    fn of(header: &EpisodeHeader) -> Option<Self> {
+        match (header.source, header.split) {
+            (Source::Demonstration, Split::Training) => Some(Self::Demonstration),
+            (Source::Attempt | Source::Run, Split::Training) => Some(Self::Attempt),
+            (Source::Attempt | Source::Run, Split::Validation) => Some(Self::Validation),
+            (Source::Demonstration, Split::Validation) | (Source::Evaluation, _) => None,
+        }
+    }
+}
+
 impl Experience {
     /// Sorts logged episodes: demonstrations, own attempts (failures included), and those kept aside.
     /// Evaluation episodes are left out.
@@ -62,18 +84,55 @@ impl Experience {
     /// # Errors
     /// An episode of another robot.
     pub fn of(episodes: &[Episode], spec: &PolicySpec) -> Result<Self, LearnError> {
-        let of = |wanted: fn(Source) -> bool| -> Vec<Episode> {
-            episodes.iter().filter(|e| wanted(e.header.source)).cloned().collect()
-        };
-        let demonstrations = of(|s| s == Source::Demonstration);
-        let attempts = of(|s| matches!(s, Source::Attempt | Source::Run));
         let mut all = Self::default();
-        all.counts = [
-            dataset::extend(&mut all.demonstrations, &demonstrations, Split::Training, spec)?,
-            dataset::extend(&mut all.attempts, &attempts, Split::Training, spec)?,
-            dataset::extend(&mut all.validation, &attempts, Split::Validation, spec)?,
-        ];
+        for episode in episodes {
+            all.add(usable(episode, spec), episodes.len())?;
+        }
         Ok(all)
+    }
+
+    /// The same of all episodes in some folders, of which only the numbers to learn from stay in
+    /// memory.
+    ///
+    /// # Errors
+    /// An episode of another robot, or a folder that cannot be read.
+    pub fn load(
+        storage: &dyn Storage,
+        folders: &[PathBuf],
+        spec: &PolicySpec,
+    ) -> Result<Self, LearnError> {
+        let mut all = Self::default();
+        let mut files = 0;
+        for folder in folders {
+            files += paths(storage, folder)?.len();
+        }
+        for folder in folders {
+            let of = |episode: Episode| usable(&episode, spec);
+            dataset::read_each(storage, folder, of, |pieces| all.add(pieces, files))?;
+        }
+        Ok(all)
+    }
+
+    /// Adds one of about so many episodes.
+    fn add(&mut self, usable: Usable, episodes: usize) -> Result<(), LearnError> {
+        let Some((kind, pieces)) = usable? else { return Ok(()) };
+        let buffer = match kind {
+            Use::Demonstration => &mut self.demonstrations,
+            Use::Attempt => &mut self.attempts,
+            Use::Validation => &mut self.validation,
+        };
+        let first = buffer.transitions() == 0;
+        pieces.iter().try_for_each(|piece| buffer.push(piece))?;
+        if first {
+            buffer.reserve(episodes * pieces.len());
+        }
+        self.counts[kind as usize] += usize::from(!pieces.is_empty());
+        Ok(())
+    }
+
+    /// Demonstrations and attempts to train on.
+    pub fn training(&self) -> Mix<'_> {
+        Mix { demonstrations: &self.demonstrations, attempts: &self.attempts }
     }
 
     /// The same without the robot's own episodes: the control of the experiment.
@@ -83,6 +142,14 @@ impl Experience {
         self.counts[1] = 0;
         self
     }
+}
+
+/// An episode's pieces and what they are for; nothing where it is left out.
+type Usable = Result<Option<(Use, Vec<Trajectory>)>, LearnError>;
+
+fn usable(episode: &Episode, spec: &PolicySpec) -> Usable {
+    let pieces = |kind| Ok((kind, dataset::trajectories(episode, spec)?));
+    Use::of(&episode.header).map(pieces).transpose()
 }
 
 /// Fine-tunes a policy file. The candidate is the same architecture with better parameters; its
@@ -100,7 +167,7 @@ pub fn finetune(
 ) -> Result<(Vec<u8>, FinetuneReport), LearnError> {
     let graph = Verified::from_bytes(base)?;
     let mut spec = PolicySpec::of(&graph)?;
-    let data = Data { demonstrations: &experience.demonstrations, attempts: &experience.attempts };
+    let data = experience.training();
     let mut rng = stream(seed, Stream::Training);
     let Fit { parameters, losses, report } =
         method.fit(engine, &graph, data, &mut rng, on_progress)?;
@@ -159,7 +226,7 @@ fn validation_loss(
     }
     let graph = Verified::from_bytes(policy)?;
     let empty = ReplayBuffer::default();
-    let data = Data { demonstrations: &empty, attempts: &experience.validation };
+    let data = Mix { demonstrations: &empty, attempts: &experience.validation };
     // The same rows for every policy.
     let mut rng: Rng = stream(seed, Stream::Validation);
     Ok(Some(method.loss_of(engine, &graph, data, VALIDATION_BATCHES, &mut rng)?))

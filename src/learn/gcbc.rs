@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::batch::Batch;
 use super::{Layout, LearnError, Rule, Schedule};
 use crate::engine::Engine;
-use crate::goal::{ReplayBuffer, Strategy};
+use crate::goal::{Mix, Strategy};
 use crate::onnx::{
     Adapter, BcLoss, BehaviourCloning, Builder, Dim, Distance, Graph, ParameterReport, Selection,
     Tensor, TrainStep, Verified,
@@ -81,15 +81,6 @@ impl Default for Gcbc {
     }
 }
 
-/// What is learned from.
-#[derive(Debug, Clone, Copy)]
-pub struct Data<'a> {
-    /// Episodes that reached what they wished for.
-    pub demonstrations: &'a ReplayBuffer,
-    /// The robot's own episodes, failures included; may be empty.
-    pub attempts: &'a ReplayBuffer,
-}
-
 /// One line of progress: an epoch is a twentieth of the steps.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Progress {
@@ -127,7 +118,7 @@ impl Gcbc {
         &self,
         engine: &Engine,
         policy: &Graph,
-        data: Data<'_>,
+        data: Mix<'_>,
         rng: &mut Rng,
         on_progress: OnProgress<'_>,
     ) -> Result<Fit, LearnError> {
@@ -203,7 +194,7 @@ impl Gcbc {
         &self,
         engine: &Engine,
         policy: &Graph,
-        data: Data<'_>,
+        data: Mix<'_>,
         rounds: usize,
         rng: &mut Rng,
     ) -> Result<f32, LearnError> {

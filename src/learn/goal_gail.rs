@@ -26,10 +26,9 @@ use super::imitation_reward::ImitationReward;
 use super::learner::{Figures, Learner};
 use super::off_policy::{Bounds, OffPolicySettings};
 use super::rollout::Noise;
-use super::transitions::Transitions;
 use crate::engine::Engine;
 use crate::env::{ActionSpace, Env, EnvSpec};
-use crate::goal::{Hindsight, ReplayBuffer};
+use crate::goal::{Hindsight, ReplayBuffer, Transitions};
 use crate::onnx::Graph;
 use crate::rng::{Rng, Stream, item, stream};
 
@@ -148,7 +147,7 @@ impl GoalGail {
         let spec = env.spec().clone();
         let mut demonstrations = ReplayBuffer::default();
         let shown = settings.demonstrations.collect(env.as_mut(), seed)?;
-        shown.into_iter().for_each(|episode| demonstrations.push(episode));
+        shown.iter().try_for_each(|episode| demonstrations.push(episode))?;
         let shown = demonstrations.transitions() > 0;
         let mut settings = settings.clone();
         if !shown {

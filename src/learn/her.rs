@@ -17,10 +17,9 @@ use super::learner::{Figures, Learner};
 use super::normalizer::Normalizer;
 use super::off_policy::{Bounds, OffPolicy, OffPolicySettings};
 use super::rollout::{Actor, Noise, episode};
-use super::transitions::Transitions;
 use crate::engine::Engine;
 use crate::env::Env;
-use crate::goal::{Hindsight, ReplayBuffer, Strategy, reached};
+use crate::goal::{Hindsight, ReplayBuffer, Strategy, Transitions, reached};
 use crate::onnx::Graph;
 use crate::rng::{Rng, Stream, stream};
 
@@ -169,9 +168,9 @@ impl Her {
         let trajectory = trajectory.until_reached(tolerance);
         let reached = reached(trajectory.achieved_goal(trajectory.last()), &goal, tolerance);
         let mut newest = ReplayBuffer::default();
-        newest.push(trajectory.clone());
+        newest.push(&trajectory)?;
         self.observe(&newest);
-        self.replay.push(trajectory);
+        self.replay.push(&trajectory)?;
         Ok(reached)
     }
 

@@ -28,7 +28,6 @@ mod schedule;
 pub mod settings;
 pub mod shift;
 pub mod trained;
-pub mod transitions;
 
 use crate::engine::EngineError;
 use crate::goal::TrajectoryError;
@@ -85,6 +84,9 @@ pub enum LearnError {
     /// An episode does not fit.
     #[error("an episode cannot be learned from: {0}")]
     Trajectory(#[from] TrajectoryError),
+    /// A folder of episodes cannot be read.
+    #[error(transparent)]
+    Episode(#[from] crate::episode::EpisodeError),
     /// A checkpoint does not fit.
     #[error(transparent)]
     Checkpoint(#[from] checkpoint::CheckpointError),

@@ -10,9 +10,11 @@ mod beside;
 mod envs;
 mod learning;
 mod loading;
+mod log;
 mod measure;
 mod peers;
 mod pty;
+mod relabel;
 mod updates;
 
 use std::path::{Path, PathBuf};
@@ -25,7 +27,7 @@ use regoal::storage::Disk;
 /// How the names of a benchmark's figures begin, and what measures them.
 type Benchmark = (&'static str, fn(&Setup) -> Vec<Figure>);
 
-const BENCHMARKS: [Benchmark; 24] = [
+const BENCHMARKS: [Benchmark; 27] = [
     ("train_step/mlp/32/", |setup| learning::mlp_steps(setup, 32, 1)),
     ("train_step/mlp/256/", |setup| learning::mlp_steps(setup, 256, 1)),
     ("train_step/mlp/256/2_threads/", |setup| learning::mlp_steps(setup, 256, 2)),
@@ -41,11 +43,14 @@ const BENCHMARKS: [Benchmark; 24] = [
     ("bus_cycle/", arm::bus_cycle),
     ("bus_cycle/pty/", pty::bus_cycle),
     ("bus_cycle/cpu", arm::bus_cpu),
-    ("relabel/256", |_| learning::relabel(256)),
+    ("relabel/256", |_| relabel::relabel(256)),
+    ("relabel/2048", |_| relabel::relabel(2048)),
+    ("load/episodes", relabel::load),
     ("env/arm_reach", arm::env),
     ("env/four_rooms", |_| envs::four_rooms()),
     ("env/four_rooms/raster", |_| envs::raster()),
     ("tick/arm_reach", arm::tick),
+    ("log/handover/", log::handover),
     ("update/ddpg_her/256", |setup| updates::ddpg_her(setup, 256)),
     ("update/ddpg_her/64", |setup| updates::ddpg_her(setup, 64)),
     ("update/goalgail/256", updates::goalgail),

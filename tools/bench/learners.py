@@ -179,6 +179,34 @@ def sb3(width: int):
     return lambda: model.train(gradient_steps=5, batch_size=AGENT_ROWS), 5
 
 
+def sb3_replay(rows: int):
+    """Batches of Stable-Baselines3's own replay buffer, a million transitions of Fetch pick & place in it: its
+    arrays are filled at once, as episodes of 50 that each ran out of time."""
+    import gymnasium
+    from gymnasium.spaces import Box, Dict
+    from stable_baselines3.common.vec_env import DummyVecEnv
+    from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
+
+    box = lambda size: Box(-20.0, 20.0, (size,), np.float32)
+
+    class Fetch(gymnasium.Env):
+        observation_space = Dict(observation=box(25), achieved_goal=box(3), desired_goal=box(3))
+        action_space = Box(-1.0, 1.0, (4,), np.float32)
+
+        def compute_reward(self, achieved, wished, info):
+            return -(np.linalg.norm(achieved - wished, axis=-1) > 0.05).astype(np.float32)
+
+    size, steps = 10**6, 50
+    env, rng = DummyVecEnv([Fetch]), np.random.default_rng(1)
+    buffer = HerReplayBuffer(size, env.observation_space, env.action_space, env, n_sampled_goal=4)
+    for rows_of in [*buffer.observations.values(), *buffer.next_observations.values(), buffer.actions]:
+        rows_of[:] = rng.random(rows_of.shape, np.float32)
+    buffer.ep_start[:, 0] = np.arange(size) // steps * steps
+    buffer.ep_length[:] = steps
+    buffer.full = True
+    return lambda: buffer.sample(rows)
+
+
 def imitation(width: int):
     """GAIL as `imitation` has it, over 8 environments at once, which is where it is fastest."""
     import gymnasium

@@ -1,14 +1,12 @@
 //! What learning costs: training steps and hindsight batches.
 
-use rand::RngExt as _;
 use regoal::engine::Engine;
-use regoal::goal::{Hindsight, ReplayBuffer, Trajectory};
 use regoal::onnx::{
     AdamW, BehaviourCloning, Builder, Dim, Graph, OnnxError, Tensor, TrainStep, Verified,
 };
 use regoal::rng::{Rng, Stream, normal, stream};
 
-use super::measure::{Contender, Figure, Unit, alone, in_turns, pinned, rate};
+use super::measure::{Contender, Figure, Unit, in_turns, pinned, rate};
 use super::{Setup, peers};
 
 /// The widths of a common policy network.
@@ -180,38 +178,4 @@ pub fn figures(
         }
     }
     figures
-}
-
-/// Episodes of the replay buffer, and their steps.
-const EPISODES: usize = 1000;
-const STEPS: usize = 50;
-
-/// Samples with goals of the `future` strategy in batches: drawn from 1000 episodes of 50 steps and
-/// copied into rows of 19 observed, 3 wished-for and 7 action numbers.
-pub fn relabel(batch: usize) -> Vec<Figure> {
-    let mut rng = stream(2, Stream::Training);
-    let mut buffer = ReplayBuffer::default();
-    for _ in 0..EPISODES {
-        let mut rows = |count: usize, width: usize| -> Vec<Vec<f32>> {
-            (0..count).map(|_| (0..width).map(|_| rng.random()).collect()).collect()
-        };
-        let (observations, goals) = (rows(STEPS + 1, MLP[0]), rows(STEPS + 1, 3));
-        let actions = rows(STEPS, MLP[4]);
-        buffer.push(Trajectory::new(&observations, &goals, &actions, &[0.1, 0.2, 0.3]).unwrap());
-    }
-    let hindsight = Hindsight::default();
-    let (mut observation, mut goal, mut action) = (Vec::new(), Vec::new(), Vec::new());
-    let fill = || {
-        [&mut observation, &mut goal, &mut action].into_iter().for_each(Vec::clear);
-        for _ in 0..batch {
-            let sample = buffer.sample(&hindsight, &mut rng).unwrap();
-            observation.extend_from_slice(sample.trajectory.observation(sample.t));
-            goal.extend_from_slice(sample.goal);
-            action.extend_from_slice(sample.trajectory.action(sample.t));
-        }
-        std::hint::black_box((&observation, &goal, &action));
-    };
-    let mut fill = fill;
-    let value = alone(|| rate(&mut fill) * batch as f64);
-    vec![Figure::new(format!("relabel/{batch}"), value, Unit::Samples)]
 }

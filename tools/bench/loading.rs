@@ -23,12 +23,10 @@ pub fn load(setup: &Setup) -> Vec<Figure> {
     setup.engines().flat_map(|engine| of(engine, &file)).collect()
 }
 
-#[allow(clippy::disallowed_methods, reason = "a file of the kernel, about this process")]
 fn of(engine: &Engine, file: &[u8]) -> [Figure; 2] {
     let name = format!("load/act/{}", engine.name());
     let before = kib("VmRSS");
-    // From here on the peak is counted anew.
-    std::fs::write("/proc/self/clear_refs", "5").unwrap();
+    forget_peak();
     let mut best = f64::INFINITY;
     let mut peak = 0.0;
     for round in 0..TIMES {
@@ -48,7 +46,14 @@ fn of(engine: &Engine, file: &[u8]) -> [Figure; 2] {
     ]
 }
 
-fn kib(what: &str) -> f64 {
+/// From here on the peak is counted anew.
+#[allow(clippy::disallowed_methods, reason = "a file of the kernel, about this process")]
+pub fn forget_peak() {
+    std::fs::write("/proc/self/clear_refs", "5").unwrap();
+}
+
+/// A line of `/proc/self/status` about memory.
+pub fn kib(what: &str) -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with(what)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()

@@ -24,7 +24,8 @@ pub struct Figure {
 /// What a figure counts.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Unit {
-    Samples,
+    /// Over processor time.
+    SamplesOfCpu,
     Steps,
     /// Over the processor time of the thread that makes them.
     StepsOfThread,
@@ -33,12 +34,16 @@ pub enum Unit {
     Microseconds,
     PercentOfCore,
     FileSizes,
+    Seconds,
+    Bytes,
+    /// Times the numbers' own size.
+    RawSizes,
 }
 
 impl Unit {
     fn name(self) -> &'static str {
         match self {
-            Self::Samples => "samples/s",
+            Self::SamplesOfCpu => "samples/cpu-s",
             Self::Steps => "steps/s",
             Self::StepsOfThread => "steps/CPU s",
             Self::Updates => "updates/cpu-s",
@@ -46,6 +51,9 @@ impl Unit {
             Self::Microseconds => "us",
             Self::PercentOfCore => "% of a core",
             Self::FileSizes => "file sizes",
+            Self::Seconds => "s",
+            Self::Bytes => "bytes",
+            Self::RawSizes => "raw sizes",
         }
     }
 }
@@ -66,7 +74,15 @@ impl Figure {
     /// Over 1 where ours is better.
     fn ratio(&self) -> Option<f64> {
         let peer = self.peer?.1?;
-        let less = matches!(self.unit, Unit::Microseconds | Unit::PercentOfCore | Unit::FileSizes);
+        let less = matches!(
+            self.unit,
+            Unit::Microseconds
+                | Unit::PercentOfCore
+                | Unit::FileSizes
+                | Unit::Seconds
+                | Unit::Bytes
+                | Unit::RawSizes
+        );
         Some(if less { peer / self.value } else { self.value / peer })
     }
 

@@ -5,8 +5,8 @@
   peers.py export MODEL BATCH FILE
 
 Prints `ready`; then for each line `round SECONDS` on stdin works for that long and prints a line:
-steps a second, or for `act/` the median and the 99th percentile (us), or for `update/` updates a second
-of processor time. THREADS (1 by default) CPUs are
+steps a second, or for `act/` the median and the 99th percentile (us), or for `update/` and
+`relabel/` updates and samples a second of processor time. THREADS (1 by default) CPUs are
 used, the last ones, as the benchmarks themselves do.
 """
 
@@ -260,6 +260,10 @@ def serve(peer: str, figure: str):
         work, measure = four_rooms(), lambda steps, seconds: str(1000 * float(rate(steps, seconds)))
     elif what == "train_step" and peer == "jax-jit" and model == "mlp":
         work, measure = jax_step(int(batch[0])), rate
+    elif what == "relabel" and peer == "sb3-her":
+        import learners
+
+        work, measure = learners.sb3_replay(int(model)), lambda sample, seconds: str(int(model) * cpu_rate(sample, seconds))
     elif what == "update":
         import learners
 

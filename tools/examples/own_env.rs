@@ -99,10 +99,11 @@ fn demonstrations(env: &mut dyn Env, count: u64, seed: u64) -> Result<ReplayBuff
     for i in 0..count {
         let mut rng = item(seed, Stream::Demonstrations, i);
         let goal = env.sample_goal(&mut rng);
-        shown.push(rollout::episode(env, &goal, false, &mut rng, &mut |env, action, _| {
+        let mut act = |env: &mut dyn Env, action: &mut [f32], _: &mut Rng| {
             action.copy_from_slice(&env.expert()?);
             Ok(())
-        })?);
+        };
+        shown.push(&rollout::episode(env, &goal, false, &mut rng, &mut act)?)?;
     }
     Ok(shown)
 }

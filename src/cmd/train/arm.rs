@@ -10,17 +10,15 @@ use super::plan::SOFTWARE;
 use super::write;
 use crate::cmd::progress::Bar;
 use crate::cmd::tuning::{Descent, Rates};
-use crate::cmd::{Context, episodes, simulate};
+use crate::cmd::{Context, simulate};
 use crate::config::RobotConfig;
 use crate::engine::Engine;
 use crate::env::{ArmReach, Env as _};
-use crate::episode::Split;
-use crate::goal::ReplayBuffer;
 use crate::joints::GoalSpace;
 use crate::kinematics::Chain;
-use crate::learn::dataset;
 use crate::learn::evaluate::Rate;
-use crate::learn::gcbc::{self, Data, Gcbc, Normalizer};
+use crate::learn::finetune::Experience;
+use crate::learn::gcbc::{self, Gcbc, Normalizer};
 use crate::onnx::Verified;
 use crate::policy::{ActionKind, ObservationTerm, PolicySpec, Tensors};
 use crate::rng::{self, Stream};
@@ -105,14 +103,11 @@ pub(super) fn run(args: &super::Args, context: &Context) -> Result<()> {
     let robot = RobotConfig::load(context.storage.as_ref(), &args.robot)?;
     let engine = args.engine.open()?;
     let folder = wish.out.join("demonstrations");
-    let shown =
-        simulate::demonstrate(context, &robot, wish.arm.demonstrations, wish.seed, &folder)?;
-    eprintln!("{} demonstrations, {} of them reached their goal", shown.n, shown.successes);
+    let rate = simulate::demonstrate(context, &robot, wish.arm.demonstrations, wish.seed, &folder)?;
+    eprintln!("{} demonstrations, {} of them reached their goal", rate.n, rate.successes);
 
     let spec = spec(&robot, Tensors::default(), wish.provenance(&robot));
-    let episodes = episodes::read_all(context.storage.as_ref(), std::slice::from_ref(&folder))?;
-    let mut demonstrations = ReplayBuffer::default();
-    dataset::extend(&mut demonstrations, &episodes, Split::Training, &spec)?;
+    let shown = Experience::load(context.storage.as_ref(), &[folder], &spec)?;
     let env = ArmReach::new(&robot, horizon(&robot), wish.seed)?;
     let mut weights = rng::stream(wish.seed, Stream::Weights);
     let normalizer = normalizer(&robot, &env);
@@ -121,14 +116,13 @@ pub(super) fn run(args: &super::Args, context: &Context) -> Result<()> {
     let schedule = wish.arm.rates.schedule();
     let method = Gcbc { steps: wish.steps, schedule, ..Gcbc::default() };
     let method = wish.arm.descent.apply(method)?;
-    let data = Data { demonstrations: &demonstrations, attempts: &ReplayBuffer::default() };
     let bar = Bar::new("training", wish.steps);
     let mut on_progress = |p: gcbc::Progress| {
         bar.set(p.step, &format!("loss {:.4}", p.loss));
         context.check().is_ok()
     };
     let mut batches = rng::stream(wish.seed, Stream::Training);
-    let fit = method.fit(&engine, &policy, data, &mut batches, &mut on_progress);
+    let fit = method.fit(&engine, &policy, shown.training(), &mut batches, &mut on_progress);
     bar.finish();
     context.check()?;
     let fit = fit?;

@@ -1,6 +1,7 @@
 //! The messages of an episode's file as protobuf; their description for readers is in `schema`.
 
 mod header;
+mod named;
 mod step;
 
 pub(super) use header::{HeaderMessage, OutcomeMessage};

@@ -2,53 +2,16 @@
 
 use prost::Message;
 
+use super::named::Named;
 use super::policy_id;
 use crate::clock::{Time, WallTime};
 use crate::episode::{Events, Fault, Mode, PolicyId, Step};
-use crate::joints::{JointVec, stack};
+use crate::joints::{GoalVec, JointVec, MAX_GOAL, MAX_JOINTS, stack};
 
-/// One number per joint. `Some` is written even when it is zero, so that the number of joints, the
-/// sign of zero and the bits of a NaN survive.
-#[derive(Clone, PartialEq, Message)]
-pub(in crate::episode) struct Joints {
-    #[prost(float, optional, tag = "1")]
-    j1: Option<f32>,
-    #[prost(float, optional, tag = "2")]
-    j2: Option<f32>,
-    #[prost(float, optional, tag = "3")]
-    j3: Option<f32>,
-    #[prost(float, optional, tag = "4")]
-    j4: Option<f32>,
-    #[prost(float, optional, tag = "5")]
-    j5: Option<f32>,
-    #[prost(float, optional, tag = "6")]
-    j6: Option<f32>,
-    #[prost(float, optional, tag = "7")]
-    j7: Option<f32>,
-    #[prost(float, optional, tag = "8")]
-    j8: Option<f32>,
-}
-
-impl Joints {
-    fn from_values(values: &JointVec<f32>) -> Option<Self> {
-        let at = |i: usize| values.get(i).copied();
-        (!values.is_empty()).then(|| Self {
-            j1: at(0),
-            j2: at(1),
-            j3: at(2),
-            j4: at(3),
-            j5: at(4),
-            j6: at(5),
-            j7: at(6),
-            j8: at(7),
-        })
-    }
-
-    fn values(joints: &Option<Self>) -> JointVec<f32> {
-        let Some(j) = joints else { return JointVec::new() };
-        stack([j.j1, j.j2, j.j3, j.j4, j.j5, j.j6, j.j7, j.j8].into_iter().map_while(|v| v))
-    }
-}
+/// One number per joint.
+type Joints = Named<MAX_JOINTS>;
+/// A goal by its parts.
+type Goal = Named<MAX_GOAL>;
 
 /// When each joint was measured, relative to the tick's beginning.
 #[derive(Clone, PartialEq, Message)]
@@ -116,10 +79,11 @@ pub(in crate::episode) struct StepMessage {
     sent: Option<Joints>,
     #[prost(float, repeated, tag = "10")]
     action: Vec<f32>,
+    /// Of the first files, whose goals have no names; no longer written.
     #[prost(float, repeated, tag = "11")]
-    achieved_goal: Vec<f32>,
+    achieved_unnamed: Vec<f32>,
     #[prost(float, repeated, tag = "12")]
-    desired_goal: Vec<f32>,
+    desired_unnamed: Vec<f32>,
     #[prost(uint32, tag = "13")]
     mode: u32,
     #[prost(uint32, tag = "14")]
@@ -135,6 +99,10 @@ pub(in crate::episode) struct StepMessage {
     pub(in crate::episode) episode: u64,
     #[prost(message, optional, tag = "19")]
     current: Option<Joints>,
+    #[prost(message, optional, tag = "20")]
+    achieved_goal: Option<Goal>,
+    #[prost(message, optional, tag = "21")]
+    desired_goal: Option<Goal>,
 }
 
 impl StepMessage {
@@ -150,9 +118,8 @@ impl StepMessage {
         self.load = Joints::from_values(&step.load);
         self.temperature = Joints::from_values(&step.temperature);
         self.sent = Joints::from_values(&step.sent);
-        refill(&mut self.action, &step.action);
-        refill(&mut self.achieved_goal, &step.achieved_goal);
-        refill(&mut self.desired_goal, &step.desired_goal);
+        self.action.clear();
+        self.action.extend_from_slice(&step.action);
         (self.mode, self.fault) = (mode, fault);
         self.events = step.events.0;
         self.intervention = step.intervention;
@@ -162,6 +129,8 @@ impl StepMessage {
         }
         self.episode = episode;
         self.current = Joints::from_values(&step.current);
+        self.achieved_goal = Goal::from_values(&step.achieved_goal);
+        self.desired_goal = Goal::from_values(&step.desired_goal);
     }
 
     /// The step, or `None` when a value is unknown to this version.
@@ -177,8 +146,8 @@ impl StepMessage {
             load: Joints::values(&self.load),
             current: Joints::values(&self.current),
             temperature: Joints::values(&self.temperature),
-            achieved_goal: stack(self.achieved_goal.iter().copied()),
-            desired_goal: stack(self.desired_goal.iter().copied()),
+            achieved_goal: goal(&self.achieved_goal, &self.achieved_unnamed),
+            desired_goal: goal(&self.desired_goal, &self.desired_unnamed),
             action: stack(self.action.iter().copied()),
             sent: Joints::values(&self.sent),
             mode: mode(self.mode, self.fault)?,
@@ -189,9 +158,8 @@ impl StepMessage {
     }
 }
 
-fn refill(to: &mut Vec<f32>, from: &[f32]) {
-    to.clear();
-    to.extend_from_slice(from);
+fn goal(named: &Option<Goal>, unnamed: &[f32]) -> GoalVec {
+    if unnamed.is_empty() { Goal::values(named) } else { stack(unnamed.iter().copied()) }
 }
 
 /// Faults by their number in the file, from 1; the order never changes.

@@ -1,7 +1,7 @@
 //! Demonstrated transitions as rows of numbers, relabelled and weighted.
 
 use super::{BcSettings, Head};
-use crate::goal::{ReplayBuffer, Sample, Trajectory};
+use crate::goal::{ReplayBuffer, Trajectory};
 use crate::learn::LearnError;
 use crate::learn::normalizer::Normalizer;
 use crate::rng::Rng;
@@ -38,17 +38,10 @@ impl Rows {
             self.x.extend_from_slice(sample.trajectory.observation(sample.t));
             self.x.extend_from_slice(sample.goal);
             head.target(sample.trajectory.action(sample.t), &mut self.target);
-            self.weight.push(settings.horizon.map_or(1.0, |gamma| weight(&sample, gamma)));
+            self.weight.push(settings.horizon.map_or(1.0, |gamma| sample.weight(gamma)));
         }
         Ok(())
     }
-}
-
-/// `gamma^k` for a goal that is achieved `k` steps from here. The wish of a demonstration is achieved
-/// at its end; so, at best, is another episode's goal.
-fn weight(sample: &Sample<'_>, gamma: f64) -> f32 {
-    let at = sample.achieved_at.unwrap_or(sample.trajectory.last());
-    gamma.powi(at.abs_diff(sample.t) as i32) as f32
 }
 
 /// Means, then deviations (see [`Normalizer::vector`]) of observations and, where there are goals, of

@@ -152,7 +152,7 @@ fn clocks(steps: usize) -> Vec<Trajectory> {
 #[test]
 fn a_goal_k_steps_ahead_weighs_gamma_to_the_k() {
     let mut buffer = ReplayBuffer::default();
-    clocks(9).into_iter().for_each(|clock| buffer.push(clock));
+    clocks(9).iter().for_each(|clock| buffer.push(clock).unwrap());
     let settings = BcSettings { horizon: Some(0.9), ..BcSettings::goal_conditioned() };
     let head = settings.head(&env(NUMBER, 1)).unwrap();
     let (mut rows, mut rng) = (Rows::default(), stream(2, Stream::Training));

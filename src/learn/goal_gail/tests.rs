@@ -40,6 +40,8 @@ fn rows(actions: &[f32]) -> Transitions {
         goal: vec![7.0, 8.0, 9.0, 10.0],
         action: actions.to_vec(),
         success: vec![0.0; 2],
+        achieved_goal: vec![0.0; 4],
+        next_achieved_goal: vec![0.0; 4],
         demonstrated: vec![0.0; 2],
     }
 }
@@ -149,7 +151,7 @@ fn goal_gail_keeps_the_goals_of_the_agent_and_hindsight_changes_them() {
         learner.iterate().unwrap();
         let batch = judged(&mut learner);
         let wished = |goal: &[f32], of: &ReplayBuffer| {
-            of.trajectories().iter().any(|episode| episode.desired_goal() == goal)
+            of.trajectories().any(|episode| episode.desired_goal() == goal)
         };
         let (agent, expert) = batch.goal.split_at(2 * settings.her.batch);
         assert!(expert.chunks(2).all(|goal| wished(goal, &learner.demonstrations)));

@@ -18,13 +18,13 @@ use serde::{Deserialize, Serialize};
 use super::OffPolicy;
 use super::task::{Task, scaled, squared_error, value};
 use crate::engine::Engine;
+use crate::goal::Transitions;
 use crate::learn::LearnError;
 use crate::learn::checkpoint::Checkpoint;
 use crate::learn::learner::Figures;
 use crate::learn::network::{Activation, Init, Layers, Mlp};
 use crate::learn::normalizer;
 use crate::learn::trained::{Trained, cut, follow};
-use crate::learn::transitions::Transitions;
 use crate::onnx::{AdamW, Builder, Graph, Value};
 use crate::rng::{Rng, normal, seed_from};
 

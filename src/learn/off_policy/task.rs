@@ -2,10 +2,10 @@
 
 use super::Bounds;
 use crate::env::{ActionSpace, EnvSpec};
+use crate::goal::Transitions;
 use crate::learn::LearnError;
 use crate::learn::network::Layers;
 use crate::learn::normalizer;
-use crate::learn::transitions::Transitions;
 use crate::onnx::{Builder, Dim, Value};
 
 /// A task, as a learner's graphs see it.

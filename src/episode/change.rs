@@ -1,0 +1,117 @@
+//! Changing an episode's file: mending, relabelling, removing. The file is replaced as a whole.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::dataset::lock;
+use super::encode::Encoder;
+use super::read::{Damage, Episode, no_episode, read_bytes};
+use super::{EpisodeError, EpisodeHeader, Outcome};
+use crate::storage::Storage;
+
+/// Reads every byte of a file and tells what is wrong with it, `None` when each is proven.
+///
+/// # Errors
+/// The file cannot be read, or no header is left in it.
+pub fn check(storage: &dyn Storage, path: &Path) -> Result<Option<Damage>, EpisodeError> {
+    Ok(Episode::read(storage, path)?.damage)
+}
+
+/// Mends a damaged file: what is whole is written anew and takes the file's place; the original is
+/// kept beside it as `.damaged`. A crash at any moment leaves one of the two in place, and doing it
+/// again finishes it. A dataset that is being recorded into is left alone. Gives the damage that was
+/// mended, `None` when there was none.
+pub fn repair(storage: &dyn Storage, path: &Path) -> Result<Option<Damage>, EpisodeError> {
+    let _lock = lock(storage, folder_of(path))?;
+    let original = read_bytes(storage, path)?;
+    let episode = Episode::decode(&original).ok_or_else(|| no_episode(path, &original))?;
+    if episode.damage.is_some() {
+        keep(storage, path, &original)?;
+        put(storage, path, &episode)?;
+    }
+    Ok(episode.damage)
+}
+
+/// Changes what is known of an episode: its label, split, task. The steps stay bit for bit, and so
+/// does the number, which they carry. A crash at any moment leaves the old file or the new one.
+///
+/// # Errors
+/// The file is damaged (mend it first), or its dataset is being recorded into.
+pub fn rewrite(
+    storage: &dyn Storage,
+    path: &Path,
+    change: impl FnOnce(&mut EpisodeHeader, &mut Option<Outcome>),
+) -> Result<(), EpisodeError> {
+    let _lock = lock(storage, folder_of(path))?;
+    let mut episode = Episode::read(storage, path)?;
+    if let Some(damage) = episode.damage {
+        return Err(EpisodeError::Damaged { path: path.into(), damage });
+    }
+    let number = episode.header.number;
+    change(&mut episode.header, &mut episode.outcome);
+    episode.header.number = number;
+    put(storage, path, &episode)
+}
+
+/// Removes an episode for good; gone from the disk when this returns.
+///
+/// # Errors
+/// Its dataset is being recorded into, or the system refuses.
+pub fn remove(storage: &dyn Storage, path: &Path) -> Result<(), EpisodeError> {
+    let folder = folder_of(path);
+    let _lock = lock(storage, folder)?;
+    storage.remove(path).map_err(|e| EpisodeError::io("remove", path, e))?;
+    storage.sync_folder(folder).map_err(|e| EpisodeError::io("sync", folder, e))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
+}
+
+/// Puts an episode in the place of a file.
+fn put(storage: &dyn Storage, path: &Path, episode: &Episode) -> Result<(), EpisodeError> {
+    let bytes =
+        episode.encode().map_err(|source| EpisodeError::Encode { path: path.into(), source })?;
+    storage.replace(path, &bytes).map_err(|e| EpisodeError::io("replace", path, e))
+}
+
+/// Keeps a copy of a damaged file under a free name.
+fn keep(storage: &dyn Storage, path: &Path, original: &[u8]) -> Result<(), EpisodeError> {
+    for attempt in 0u32.. {
+        let mut copy = path.as_os_str().to_owned();
+        copy.push(".damaged");
+        if attempt > 0 {
+            copy.push(format!("-{attempt}"));
+        }
+        let copy = PathBuf::from(copy);
+        match storage.read(&copy) {
+            Ok(kept) if kept == original => return Ok(()),
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return storage
+                    .replace(&copy, original)
+                    .map_err(|e| EpisodeError::io("keep", &copy, e));
+            }
+            Err(e) => return Err(EpisodeError::io("read", &copy, e)),
+        }
+    }
+    Ok(())
+}
+
+impl Episode {
+    /// The episode as a whole file's bytes.
+    fn encode(&self) -> mcap::McapResult<Vec<u8>> {
+        let mut encoder = Encoder::new(&self.header)?;
+        for chunk in self.steps.chunk_by(|a, b| a.time.0 / CHUNK_NS == b.time.0 / CHUNK_NS) {
+            chunk.iter().try_for_each(|step| encoder.step(step))?;
+            encoder.end_chunk()?;
+        }
+        encoder.finish(self.outcome.as_ref())?;
+        let mut bytes = Vec::new();
+        encoder.take(&mut bytes);
+        Ok(bytes)
+    }
+}
+
+/// The span of a rewritten file's chunks, as a writer's by default.
+const CHUNK_NS: u64 = 20_000_000;
