@@ -138,7 +138,8 @@ impl ControlLoop {
         self.powered = self.arm.as_mut().is_some_and(|arm| arm.torque(true).is_ok());
         self.gate.start(&positions(&self.state.joints));
         self.health.reset();
-        self.armed_at = now;
+        // Switching it on took its time.
+        self.armed_at = self.clock.now();
         if !self.powered {
             self.fault(Fault::Servo, now);
         }
