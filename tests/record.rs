@@ -108,7 +108,7 @@ fn a_script_records_demonstrations_that_can_be_learned_from() {
     }
     assert_ne!(episodes[0].goal(), episodes[1].goal());
     let policy = Disk.read(Path::new("models/reach/policy.onnx")).unwrap();
-    let spec = PolicySpec::of(&*Verified::from_bytes(&policy).unwrap()).unwrap();
+    let spec = PolicySpec::of(&Verified::from_bytes(&policy).unwrap()).unwrap();
     for episode in &episodes {
         assert!(!regoal::learn::dataset::trajectories(episode, &spec).unwrap().is_empty());
     }
