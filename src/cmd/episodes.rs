@@ -1,7 +1,10 @@
 //! `regoal episodes`: what is in a dataset, what is in an episode, mending it, other formats.
 
+mod course;
 pub mod lerobot;
 pub mod relabel;
+pub mod stats;
+pub mod tend;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -17,6 +20,7 @@ use crate::storage::Storage;
 
 /// What to do with logged episodes.
 #[derive(Debug, clap::Subcommand)]
+#[allow(missing_docs, reason = "a verb with arguments of its own is described there")]
 pub enum Args {
     /// Lists the episodes of a folder, damaged ones included.
     ///
@@ -35,10 +39,19 @@ pub enum Args {
     Show {
         /// The episode.
         file: PathBuf,
-        /// Print JSON, every step.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
+        /// Draw it: each joint's course and the way of the achieved goal.
+        #[arg(long, value_name = "FILE.svg|png")]
+        picture: Option<PathBuf>,
     },
+    Stats(stats::Args),
+    Label(tend::Label),
+    Split(tend::Divide),
+    Merge(tend::Merge),
+    Delete(tend::Delete),
+    Check(tend::Check),
     /// Shows what hindsight makes of the goals in a folder of episodes. Nothing is written into the folder:
     /// training draws goals anew with every batch.
     ///
@@ -67,15 +80,15 @@ pub enum Args {
 
 /// The formats to write.
 #[derive(Debug, clap::Subcommand)]
+#[allow(missing_docs, reason = "described at its arguments")]
 pub enum Export {
-    #[allow(missing_docs)]
     Lerobot(lerobot::ExportArgs),
 }
 
 /// The formats to read.
 #[derive(Debug, clap::Subcommand)]
+#[allow(missing_docs, reason = "described at its arguments")]
 pub enum Import {
-    #[allow(missing_docs)]
     Lerobot(lerobot::ImportArgs),
 }
 
@@ -87,7 +100,19 @@ pub fn run(args: &Args, context: &super::Context) -> anyhow::Result<()> {
     let (storage, mut out) = (context.storage.as_ref(), std::io::stdout().lock());
     match args {
         Args::Ls { folder, json } => ls(storage, folder, *json, &mut out),
-        Args::Show { file, json } => show(storage, file, *json, &mut out),
+        Args::Show { file, json, picture: None } => show(storage, file, *json, &mut out),
+        Args::Show { file, picture: Some(picture), .. } => {
+            let episode = Episode::read(storage, file)?;
+            let drawn = course::draw(&episode, &file_name(file), picture)?;
+            storage.replace(picture, &drawn).with_context(|| picture.display().to_string())?;
+            Ok(writeln!(out, "{}", picture.display())?)
+        }
+        Args::Stats(args) => stats::run(args, storage, &mut out),
+        Args::Label(args) => args.run(storage, &mut out),
+        Args::Split(args) => args.run(&context.storage, &mut out),
+        Args::Merge(args) => args.run(&context.storage, &mut out),
+        Args::Delete(args) => args.run(storage, &mut out),
+        Args::Check(args) => args.run(storage, &mut out),
         Args::Relabel(args) => relabel::run(args, storage, &mut out),
         Args::Repair { files } => files.iter().try_for_each(|file| {
             let found = repair(storage, file)?.map_or("whole".into(), |d| format!("mended: {d}"));
@@ -434,6 +459,22 @@ mod tests {
         let json: Value =
             serde_json::from_str(&printed(|out| show(&storage, path, true, out))).unwrap();
         assert_eq!(json["events"]["gated actions"], 8);
+    }
+
+    #[test]
+    fn an_episodes_picture_has_its_joints_and_other_files_are_refused() {
+        let storage = dataset();
+        let episode = Episode::read(&storage, Path::new("data/episode-000000.mcap")).unwrap();
+        let svg = course::draw(&episode, "a & b", Path::new("x.svg")).unwrap();
+        let svg = String::from_utf8(svg).unwrap();
+        assert!(
+            svg.contains("elbow") && svg.contains("a &amp; b") && !svg.contains("NaN"),
+            "{svg}"
+        );
+        let png = course::draw(&episode, "", Path::new("x.png")).unwrap();
+        assert!(png.starts_with(b"\x89PNG"));
+        let error = course::draw(&episode, "", Path::new("x.jpg")).unwrap_err().to_string();
+        assert!(error.contains("expected a file .svg or .png"), "{error}");
     }
 
     #[test]

@@ -2,11 +2,13 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::dataset::lock;
 use super::encode::Encoder;
 use super::read::{Damage, Episode, no_episode, read_bytes};
-use super::{EpisodeError, EpisodeHeader, Outcome};
+use super::{EpisodeError, EpisodeHeader, Outcome, Writer, WriterConfig};
 use crate::storage::Storage;
 
 /// Reads every byte of a file and tells what is wrong with it, `None` when each is proven.
@@ -51,6 +53,25 @@ pub fn rewrite(
     change(&mut episode.header, &mut episode.outcome);
     episode.header.number = number;
     put(storage, path, &episode)
+}
+
+/// Adds an episode to a dataset, under the dataset's next number; on the disk when this returns. One
+/// without an outcome gets an unknown one. Gives the file's path.
+///
+/// # Errors
+/// The dataset is being recorded into, or the system refuses.
+pub fn append(
+    storage: &Arc<dyn Storage>,
+    folder: &Path,
+    episode: &Episode,
+) -> Result<PathBuf, EpisodeError> {
+    storage.create_folder(folder).map_err(|e| EpisodeError::io("create", folder, e))?;
+    let _lock = lock(storage.as_ref(), folder)?;
+    // Cut off, it is done again: one sync is enough.
+    let config = WriterConfig { sync: Duration::MAX, ..WriterConfig::default() };
+    let mut writer = Writer::create(storage, folder, episode.header.clone(), &config)?;
+    episode.steps.iter().try_for_each(|step| writer.push(step))?;
+    writer.finish(&episode.outcome.clone().unwrap_or_default())
 }
 
 /// Removes an episode for good; gone from the disk when this returns.

@@ -23,7 +23,7 @@ mod schema;
 mod step;
 mod write;
 
-pub use change::{check, remove, repair, rewrite};
+pub use change::{append, check, remove, repair, rewrite};
 pub use dataset::{Summary, list, paths};
 pub use error::EpisodeError;
 pub use header::{EpisodeHeader, Outcome, Reason, Source, Split, reason};

@@ -182,7 +182,7 @@ fn the_distance_of_poses_grows_with_way_and_turn() {
     // About y both axes turn.
     assert!((turned - 2f64.sqrt() * LEVER * 0.01).abs() < 1e-6, "{turned}");
     // Almost half a turn and almost half a turn the other way are near each other.
-    assert!(distance(pose(3.13, 0.0), pose(-3.13, 0.0)) < 3e-3);
+    assert!(distance(pose(3.13, 0.0), pose(-3.13, 0.0)) < 4e-3);
 }
 
 /// A two-joint arm whose axes are along no frame's z, with fixed joints before, between and after.

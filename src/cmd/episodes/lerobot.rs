@@ -1,7 +1,6 @@
 //! `regoal episodes export|import lerobot`: LeRobot's datasets out and in.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
@@ -10,7 +9,7 @@ use super::super::robot::Which;
 use super::super::{Context, say, say_json};
 use crate::config::RobotConfig;
 use crate::episode::lerobot::{Export, Foreign, Import};
-use crate::episode::{Episode, EpisodeHeader, Source, Writer, WriterConfig, list};
+use crate::episode::{Episode, EpisodeHeader, Source, append, list};
 use crate::hal::calibration::{ArmCalibration, Calibration, JointCalibration, Normalisation};
 use crate::joints::{GoalSpace, GoalVec, stack};
 use crate::kinematics::Chain;
@@ -179,7 +178,7 @@ pub fn import(args: &ImportArgs, context: &Context) -> Result<()> {
         context.check()?;
         let episode = import.episode(i, &foreign)?;
         (frames, videos) = (frames + episode.steps.len(), videos + episode.header.videos.len());
-        write(&episode, &args.episodes, context)?;
+        append(&context.storage, &args.episodes, &episode)?;
     }
     if args.json {
         return say_json(&serde_json::json!({
@@ -202,16 +201,6 @@ fn achieved(space: GoalSpace, chain: Option<&Chain>, position: &[f32]) -> GoalVe
         (space, Some(chain)) if space.is_cartesian() => chain.goal(space, &wide),
         _ => GoalVec::new(),
     }
-}
-
-fn write(episode: &Episode, folder: &Path, context: &Context) -> Result<()> {
-    // An import that is cut off is done again: one sync an episode is enough.
-    let config = WriterConfig { sync: std::time::Duration::MAX, ..WriterConfig::default() };
-    let storage = Arc::clone(&context.storage);
-    let mut writer = Writer::create(&storage, folder, episode.header.clone(), &config)?;
-    episode.steps.iter().try_for_each(|step| writer.push(step))?;
-    writer.finish(&episode.outcome.clone().unwrap_or_default())?;
-    Ok(())
 }
 
 /// An arm and its calibration.
