@@ -7,6 +7,8 @@ pub use memory::{Failure, Memory};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FlockOperation, flock};
+
 /// A file opened through a [`Storage`].
 pub trait StorageFile: Read + Write + Seek + Send {
     /// Returns once all that was written is on the disk (`fdatasync`).
@@ -102,6 +104,16 @@ impl StorageFile for DiskFile {
     }
 }
 
+/// A file whose lock is held. Closing it would not do: a process that is just being started has
+/// a copy of every descriptor until it executes its program, and the lock with it.
+struct Locked(std::fs::File);
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
 #[allow(clippy::disallowed_methods)]
 impl Storage for Disk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn StorageFile>> {
@@ -128,8 +140,8 @@ impl Storage for Disk {
     }
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send>> {
         let file = std::fs::OpenOptions::new().create(true).append(true).open(path)?;
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)?;
-        Ok(Box::new(file))
+        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Box::new(Locked(file)))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         std::fs::rename(from, to)
@@ -208,5 +220,22 @@ mod tests {
             drop(held);
             storage.lock(&path).unwrap();
         }
+    }
+
+    #[test]
+    fn a_dropped_lock_is_free_while_other_processes_are_being_started() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    std::process::Command::new("true").status().unwrap();
+                }
+            });
+            let free = (0..20_000).all(|_| Disk.lock(&path).is_ok());
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(free);
+        });
     }
 }

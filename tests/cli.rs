@@ -85,6 +85,9 @@ fn wrong_input_ends_with_its_exit_code_and_says_what_to_do() {
         (&["train", "her", "--preset", "fast"], 1, "expected a preset of her (paper, best, no-"),
         (&["train", "her", "--resume", "/nowhere"], 1, "/nowhere is no folder of `regoal train`"),
         (&["train", "gcbc", "--seeds", "2"], 1, "expected --env beside --seeds"),
+        (&["record", "--leader-port", "/nowhere"], 2, "--leader <FILE>"),
+        (&["record", "--leader", "/a.toml", "--keyboard"], 2, "cannot be used with"),
+        (&["record", "--headless", "--leader", "/a.toml", "--leader-port", "/b"], 1, "/a.toml"),
         (&["train", "--compare", "/nowhere"], 1, "/nowhere is no folder of `regoal train`"),
     ] {
         let output = regoal(args);

@@ -83,9 +83,9 @@ def loads():
         same(rows["achieved_goal"], episode.rows("achieved_goal"), "achieved goals")
         same(rows["observation.environment_state"], episode.rows("desired_goal"), "goals")
         same(rows["monotonic_ns"], episode.rows("monotonic_ns"), "times")
-    item = dataset[0]
-    if item["task"] != "reach the goal":
-        raise AssertionError(item["task"])
+    expected = read(EPISODES)[0].header.task or "reach the goal"
+    if dataset[0]["task"] != expected:
+        raise AssertionError(f"{dataset[0]['task']}, not {expected}")
     return f"{dataset.num_episodes} episodes, {dataset.num_frames} frames"
 
 

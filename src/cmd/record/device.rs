@@ -14,19 +14,20 @@ use crate::teleop::{Keys, Kinesthetic, Leader, Mapping, Scripted, Teleoperator, 
 
 /// The devices; one of them.
 #[derive(Debug, clap::Args)]
-#[group(required = true, multiple = false, args = ["leader", "keyboard", "kinesthetic", "scripted"])]
+#[group(skip)]
+#[command(group(clap::ArgGroup::new("device").required(true)))]
 pub struct DeviceArgs {
     /// A second arm of this configuration, moved by hand: the joints mirror it by name.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", group = "device")]
     leader: Option<PathBuf>,
     /// The keys of this terminal move the arm's tip.
-    #[arg(long)]
+    #[arg(long, group = "device")]
     keyboard: bool,
     /// The arm itself is led by hand, its torque off: hold it.
-    #[arg(long)]
+    #[arg(long, group = "device")]
     kinesthetic: bool,
     /// A script reaches for goals that it draws.
-    #[arg(long)]
+    #[arg(long, group = "device")]
     scripted: bool,
     /// The leader's serial port, instead of its configuration's.
     #[arg(long, value_name = "PATH", requires = "leader")]

@@ -55,7 +55,7 @@ pub struct Args {
     #[arg(long, default_value_t = 50, value_name = "N")]
     count: usize,
     /// What they show, in words.
-    #[arg(long, default_value = "", value_name = "TEXT")]
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
     task: String,
     /// The goal: its numbers, in the robot's goal space; or `marked` or `hindsight`, in which both
     /// the last mark counts, or without one the end.

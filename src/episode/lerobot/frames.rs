@@ -55,16 +55,12 @@ pub(super) fn columns(episode: &Episode, place: Place, to: super::Units<'_>) -> 
         per_joint(ACTION, &|step| in_units(commanded(step))),
     ];
     if g > 0 {
-        let hindsight = steps.last().map(|s| s.achieved_goal.to_vec()).unwrap_or_default();
+        let told = episode.goal().to_vec();
         let goal = |name, of: &dyn Fn(&Step) -> Vec<f32>| {
             Column::new(name, Values::Float(filled(steps, g, of)), g)
         };
         columns.push(goal(GOAL_STATE, &|step| {
-            if step.desired_goal.is_empty() {
-                hindsight.clone()
-            } else {
-                step.desired_goal.to_vec()
-            }
+            if step.desired_goal.is_empty() { told.clone() } else { step.desired_goal.to_vec() }
         }));
         columns.push(goal("goal", &|step| step.desired_goal.to_vec()));
         columns.push(goal("achieved_goal", &|step| step.achieved_goal.to_vec()));
