@@ -30,6 +30,7 @@ pub enum Verb {
     Object(cmd::object::Args),
     Status(cmd::status::Args),
     Stop(cmd::stop::Args),
+    Takeover(cmd::takeover::Args),
     /// Looks after logged episodes
     #[command(subcommand)]
     Episodes(cmd::episodes::Args),
@@ -86,6 +87,7 @@ impl Verb {
             Self::Object(args) => cmd::object::run(args, context),
             Self::Status(args) => cmd::status::run(args, context),
             Self::Stop(args) => cmd::stop::run(args, context),
+            Self::Takeover(args) => cmd::takeover::run(args, context),
             Self::Episodes(args) => cmd::episodes::run(args, context),
             Self::Finetune(args) => cmd::finetune::run(args, context),
             Self::Train(args) => cmd::train::run(args, context),
@@ -109,7 +111,7 @@ impl Verb {
 /// In which order and under which heading help lists the verbs.
 const GROUPS: [(&str, &[&str]); 4] = [
     ("Start here", &["demo"]),
-    ("Use a robot", &["run", "record", "arm", "goal", "object", "status", "stop"]),
+    ("Use a robot", &["run", "record", "arm", "goal", "object", "status", "stop", "takeover"]),
     ("Learn", &["episodes", "finetune", "train", "policy"]),
     ("Computer and arm", &["doctor", "robot", "runtime", "emulate", "completions"]),
 ];

@@ -24,6 +24,7 @@ pub mod shift;
 pub mod simulate;
 pub mod status;
 pub mod stop;
+pub mod takeover;
 pub mod train;
 pub mod try_load;
 mod tuning;

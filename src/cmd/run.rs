@@ -1,6 +1,7 @@
 //! `regoal run`: the goal-reaching daemon of one arm. The process that a user starts is a supervisor:
 //! it opens the port and starts a second one, which inherits it and does everything else.
 
+mod intervene;
 mod supervise;
 
 use std::path::{Path, PathBuf};
@@ -10,14 +11,15 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Args as ClapArgs;
 
-use self::supervise::Inherited;
+use self::intervene::{Desk, PersonArgs};
+pub(super) use self::supervise::{Inherited, Supervision, supervise};
 use super::actors::Reacher;
 use super::robot::{Line, Which, calibrated};
 use super::{Context, engine, finetune, simulate};
 use crate::clock::{Clock, Time};
 use crate::config::RobotConfig;
 use crate::control::{
-    Actor, Command, CommandError, ControlLoop, Handle, Pulse, Refusal, Runtime, Searcher, Swapped,
+    Actor, Command, CommandError, ControlLoop, Handle, Pulse, Refusal, Runtime, Searcher, Start, Swapped,
     TeleopReceiver, connect, search,
 };
 use crate::daemon;
@@ -38,6 +40,10 @@ use crate::policy::{Policy, Store};
 /// Two processes: if the one that controls the arm dies or hangs, the other one holds the arm where
 /// it is, says so, and starts it again, up to three times a minute. It then holds and waits for goals.
 ///
+/// A person may take over in mid-episode, by moving a leader arm (--leader), with a key (--keyboard) or by
+/// `regoal takeover`, and give it back: the episode goes on, and what they did in it is marked as an
+/// intervention, which `regoal finetune` learns from as from a demonstration.
+///
 /// Example: regoal run --robot firmware-config/emulated.toml --policy models/reach/policy.onnx
 #[derive(Debug, ClapArgs)]
 pub struct Args {
@@ -56,6 +62,9 @@ pub struct Args {
     /// The API's socket; by default one named after the robot in the user's runtime folder
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
+    /// Who may take over
+    #[command(flatten)]
+    person: PersonArgs,
     /// Power up at once: torque on, hold
     #[arg(long)]
     pub arm: bool,
@@ -72,14 +81,18 @@ pub struct Args {
 pub fn run(args: &Args, context: &Context) -> Result<()> {
     let robot = calibrated(&args.which, context)?;
     match args.inherited {
-        None => supervise::supervise(&robot, args.arm, context),
+        None => {
+            let terminal = args.person.keyboard;
+            let supervision = Supervision { arm: args.arm, restart: true, terminal };
+            supervise(&robot, supervision, context)
+        }
         Some(inherited) => control(args, &robot, inherited.take(&robot)?, context),
     }
 }
 
 /// The control process.
 fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> Result<()> {
-    let pulse = link.pulse.clone();
+    let start = link.start();
     let policy = match (&args.policy, &args.store) {
         (Some(path), _) => Some(finetune::read(context, path)?),
         (None, Some(store)) => Some(Store::open(Arc::clone(&context.storage), store)?.active()?),
@@ -89,7 +102,8 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
         Some(file) => load(file, robot, context.clock.as_ref())?,
         None => Box::new(Reacher::new(robot)?),
     };
-    let crew = Crew { actor, teleop: None, episodes: &args.episodes, task: "" };
+    let (person, teleop) = args.person.open(robot, context)?.unzip();
+    let crew = Crew { actor, teleop, episodes: &args.episodes, task: "" };
     let running = Running::on(link, robot, crew, context)?;
     signal_hook::flag::register(signal_hook::consts::SIGUSR1, running.handle().emergency())?;
     running.wait_for_arm();
@@ -101,17 +115,30 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
     if policy.is_none() {
         println!("no policy: the arm goes straight to its goals");
     }
-    if pulse.as_ref().is_some_and(|pulse| pulse.start().arm) {
+    if start.arm {
         running.arm()?;
     } else if let Mode::Faulted(fault) = running.handle().status().step.mode {
         println!("stopped by a fault before ({fault}): `regoal arm` clears it");
     } else {
         println!("disarmed: `regoal arm` powers it up, Ctrl-C parks it and ends");
     }
-    let asked = || pulse.as_ref().is_some_and(|pulse| pulse.asked_to_stop());
-    while context.check().is_ok() && !asked() {
-        context.clock.sleep_until(context.clock.now() + Duration::from_millis(50));
+    let desk = person.map(|person| Desk::start(person, &running, robot, context));
+    attend(&running, desk.transpose()?, context)
+}
+
+/// Between two looks at the loop and at whoever may take over.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Waits until somebody ends the loop.
+fn attend(running: &Running, mut desk: Option<Desk>, context: &Context) -> Result<()> {
+    while context.check().is_ok() && !running.asked_to_stop() {
+        context.clock.sleep_until(context.clock.now() + LOOK);
         anyhow::ensure!(!running.handle().status().ended, "the control loop has ended");
+        if let Some(desk) = &mut desk
+            && !desk.look()?
+        {
+            return Ok(());
+        }
     }
     Ok(context.check()?)
 }
@@ -135,12 +162,19 @@ pub struct Crew<'a> {
 }
 
 /// What an arm is reached by.
-struct Link {
+pub(super) struct Link {
     port: SerialPort,
     /// Where it is found again after it was lost.
     path: String,
     /// Of a process that is watched over.
     pulse: Option<Arc<Pulse>>,
+}
+
+impl Link {
+    /// How its watcher wants the loop to begin.
+    fn start(&self) -> Start {
+        self.pulse.as_ref().map(|pulse| pulse.start()).unwrap_or_default()
+    }
 }
 
 /// A robot in service: the threads behind it end when it is dropped, the arm is left as configured.
@@ -151,6 +185,7 @@ pub struct Running {
     _line: Option<Line>,
     /// The port that was opened.
     pub port: String,
+    pulse: Option<Arc<Pulse>>,
     robot: RobotConfig,
     clock: Arc<dyn Clock>,
 }
@@ -221,10 +256,18 @@ impl Running {
     }
 
     /// The same over a port that is open.
-    fn on(link: Link, robot: &RobotConfig, crew: Crew<'_>, context: &Context) -> Result<Self> {
+    ///
+    /// # Errors
+    /// The arm or folder cannot be used.
+    pub(super) fn on(
+        link: Link,
+        robot: &RobotConfig,
+        crew: Crew<'_>,
+        context: &Context,
+    ) -> Result<Self> {
+        let again = link.start().again;
         let Link { port: serial, path: port, pulse } = link;
         let clock = &context.clock;
-        let again = pulse.as_ref().is_some_and(|pulse| pulse.start().again);
         let open = if again { Arm::attach } else { Arm::open };
         let arm = open(robot, Box::new(serial), Arc::clone(clock))
             .with_context(|| format!("opening the arm `{}` on {port}", robot.name))?;
@@ -235,8 +278,8 @@ impl Running {
         let mut control =
             ControlLoop::new(robot, arm, Box::new(pilot), Some(sender), Arc::clone(clock))?
                 .with_reconnect(Box::new(searcher));
-        if let Some(pulse) = pulse {
-            control = control.with_pulse(pulse);
+        if let Some(pulse) = &pulse {
+            control = control.with_pulse(Arc::clone(pulse));
         }
         if let Some(teleop) = crew.teleop {
             control = control.with_teleop(teleop);
@@ -248,7 +291,13 @@ impl Running {
                 "MEMORY IS NOT LOCKED: ticks may wait for the disk (raise `ulimit -l`; `regoal doctor` says how)"
             );
         }
-        Ok(Self { runtime, log, _line: None, port, robot: robot.clone(), clock: Arc::clone(clock) })
+        let (robot, clock) = (robot.clone(), Arc::clone(clock));
+        Ok(Self { runtime, log, _line: None, port, pulse, robot, clock })
+    }
+
+    /// Whoever watches over this process wants it to end.
+    pub(super) fn asked_to_stop(&self) -> bool {
+        self.pulse.as_ref().is_some_and(|pulse| pulse.asked_to_stop())
     }
 
     /// Talks to the loop.

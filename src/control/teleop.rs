@@ -22,6 +22,15 @@ pub enum Lead {
     Device,
     /// With their hands on the arm itself: its torque is off meanwhile.
     ByHand,
+    /// The same, and the motors brake without torque; a fault where a servo cannot.
+    Damped,
+}
+
+impl Lead {
+    /// Whether the arm itself is led, without torque.
+    pub fn is_by_hand(self) -> bool {
+        self != Self::Device
+    }
 }
 
 /// More than a device measures in one tick.

@@ -2,6 +2,7 @@
 //! session in which demonstrations are recorded.
 
 mod error;
+mod intervention;
 mod jog;
 mod keyboard;
 mod kinesthetic;
@@ -11,6 +12,7 @@ mod session;
 mod thread;
 
 pub use error::TeleopError;
+pub use intervention::{Intervention, InterventionConfig};
 pub use jog::{Jog, Twist};
 pub use keyboard::{KEYS, Keyboard, Keys, keyboard};
 pub use kinesthetic::Kinesthetic;
@@ -52,6 +54,12 @@ pub trait Teleoperator: Send {
 
     /// The person takes over, or lets go. Who steers relative to where the arm is starts from there.
     fn engage(&mut self, _engaged: bool, _follower: &Follower) {}
+
+    /// Where a person has the device's own joints (rad), as measured last, in the arm's order; none
+    /// where it has none.
+    fn hand(&self) -> Option<&JointVec<f64>> {
+        None
+    }
 
     /// What it steers with.
     fn lead(&self) -> Lead {

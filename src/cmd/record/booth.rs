@@ -225,6 +225,11 @@ impl<'a> Booth<'a> {
         std::mem::take(&mut self.filed)
     }
 
+    /// The program is to end, or its supervisor wants it to.
+    pub fn is_to_end(&self) -> bool {
+        self.context.check().is_err() || self.running.asked_to_stop()
+    }
+
     /// Ticks per second.
     pub fn rate(&self) -> f64 {
         self.rate.2

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use crate::cmd::Context;
 use crate::cmd::robot::{Line, Which, calibrated};
-use crate::config::RobotConfig;
+use crate::config::{JointConfig, Protocol, RobotConfig};
 use crate::hal::bus::BusError;
 use crate::hal::{Arm, SerialPort};
 use crate::teleop::{Keys, Kinesthetic, Leader, Mapping, Scripted, Teleoperator, keyboard};
@@ -26,6 +26,9 @@ pub struct DeviceArgs {
     /// The arm itself is led by hand, its torque off: hold it.
     #[arg(long, group = "device")]
     kinesthetic: bool,
+    /// The motors brake while the arm is led by hand, and it sinks slowly: Feetech servos can.
+    #[arg(long, requires = "kinesthetic")]
+    damped: bool,
     /// A script reaches for goals that it draws.
     #[arg(long, group = "device")]
     scripted: bool,
@@ -50,16 +53,31 @@ impl DeviceArgs {
     ) -> Result<(Box<dyn Teleoperator>, Option<Keys>)> {
         if let Some(file) = &self.leader {
             let which = Which { robot: file.clone(), port: self.leader_port.clone() };
-            return Ok((Box::new(leader(&which, robot, &self.map, context)?), None));
+            return Ok((Box::new(open_leader(&which, robot, &self.map, context)?), None));
         }
         if self.keyboard {
             let (keyboard, keys) = keyboard(robot)?;
             return Ok((Box::new(keyboard), Some(keys)));
         }
         if self.kinesthetic {
-            return Ok((Box::new(Kinesthetic), None));
+            self.check_brakes(robot)?;
+            return Ok((Box::new(Kinesthetic { damped: self.damped }), None));
         }
         Ok((Box::new(Scripted::new(robot, seed)?), None))
+    }
+}
+
+impl DeviceArgs {
+    fn check_brakes(&self, robot: &RobotConfig) -> Result<()> {
+        let unable = |joint: &&JointConfig| joint.servo.protocol() != Protocol::Feetech;
+        if let Some(joint) = robot.joint.iter().find(unable).filter(|_| self.damped) {
+            bail!(
+                "--damped: expected Feetech servos, which brake without torque, found joint `{}` with \
+                 another: leave it out, and hold the arm",
+                joint.name
+            );
+        }
+        Ok(())
     }
 }
 
@@ -67,7 +85,7 @@ impl DeviceArgs {
 ///
 /// # Errors
 /// Its configuration is wrong, it does not open, or a joint has no counterpart.
-pub fn leader(
+pub fn open_leader(
     which: &Which,
     robot: &RobotConfig,
     map: &[Mapping],

@@ -13,9 +13,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use self::booth::{Booth, free};
 use self::device::DeviceArgs;
+pub(super) use self::device::open_leader;
 use super::actors::Nobody;
 use super::robot::{EMULATED, Which, calibrated};
-use super::run::{Crew, Running};
+use super::run::{Crew, Inherited, Link, Running, Supervision, supervise};
 use super::{Context, say};
 use crate::config::RobotConfig;
 use crate::control::{Handle, teleop_queue};
@@ -79,6 +80,9 @@ pub struct Args {
     /// Seed of the script's goals.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// What the control process inherits of its supervisor.
+    #[arg(long, hide = true, value_name = "NUMBERS")]
+    inherited: Option<Inherited>,
 }
 
 /// Runs the verb.
@@ -97,6 +101,26 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let goal = goal(args, &robot)?;
     context.storage.create_folder(&args.episodes)?;
     check_room(args)?;
+    match args.inherited {
+        None => {
+            let supervision = Supervision { arm: false, restart: false, terminal: true };
+            supervise(&robot, supervision, context)
+        }
+        Some(inherited) => {
+            let link = inherited.take(&robot)?;
+            record(args, robot, goal, link, context)
+        }
+    }
+}
+
+/// The control process.
+fn record(
+    args: &Args,
+    robot: RobotConfig,
+    goal: Option<GoalVec>,
+    link: Link,
+    context: &Context,
+) -> Result<()> {
     let (device, keys) = args.device.open(&robot, args.seed, context)?;
     ensure!(keys.is_none() || !args.headless, "--keyboard: expected a terminal, found --headless");
     let config = SessionConfig {
@@ -104,7 +128,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         episode: Duration::from_secs_f64(args.episode_time),
         reset: Duration::from_secs_f64(args.reset_time),
         autonomous: device.autonomous(),
-        by_hand: device.lead() == crate::control::Lead::ByHand,
+        by_hand: device.lead().is_by_hand(),
     };
     let (sender, receiver) = teleop_queue();
     let crew = Crew {
@@ -113,7 +137,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         episodes: &args.episodes,
         task: &args.task,
     };
-    let running = Running::with(&robot, crew, context)?;
+    let running = Running::on(link, &robot, crew, context)?;
     signal_hook::flag::register(signal_hook::consts::SIGUSR1, running.handle().emergency())?;
     running.wait_for_arm();
     check_heat(&robot, &running.handle())?;
@@ -136,7 +160,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
 }
 
 /// Where the arm is, for a device.
-fn look(
+pub(super) fn look(
     handle: Handle,
     clock: Arc<dyn crate::clock::Clock>,
 ) -> impl Fn() -> Follower + Send + 'static {

@@ -74,7 +74,7 @@ fn show(
                 }
             }
         }
-        if context.check().is_err() {
+        if booth.is_to_end() {
             booth.say(session, Word::Quit);
         }
     }

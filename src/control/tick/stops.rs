@@ -65,12 +65,16 @@ impl ControlLoop {
     }
 
     fn damp(&mut self, now: Time) {
-        let damped = self.arm.as_mut().is_some_and(|arm| arm.damp().is_ok_and(|all| all));
-        if damped {
-            self.powered = false;
-        } else {
+        if !self.brake() {
             self.release_by = Some(now + self.park_timeout());
         }
+    }
+
+    /// Whether every servo brakes without torque now.
+    pub(super) fn brake(&mut self) -> bool {
+        let brakes = self.arm.as_mut().is_some_and(|arm| arm.damp().is_ok_and(|all| all));
+        self.powered &= !brakes;
+        brakes
     }
 
     fn park(&mut self, now: Time) {

@@ -49,7 +49,7 @@ impl ControlLoop {
     /// The wishes of this tick from the person's; to hold where there is none to follow.
     pub(super) fn follow_person(&mut self, start: Time) {
         self.step.intervention = true;
-        if self.teleop.lead == Lead::ByHand {
+        if self.teleop.lead.is_by_hand() {
             self.step.action = self.step.position.clone();
             return;
         }
@@ -90,7 +90,12 @@ impl ControlLoop {
         self.stay();
         self.mode = mode;
         (self.teleop.lead, self.teleop.together) = (lead, None);
-        if lead == Lead::ByHand && !self.power_off() {
+        let freed = match lead {
+            Lead::Device => true,
+            Lead::ByHand => self.power_off(),
+            Lead::Damped => self.brake(),
+        };
+        if !freed {
             self.fault(Fault::Servo, now);
         }
         Ok(())
@@ -122,7 +127,7 @@ impl ControlLoop {
         if self.attempt.as_ref().is_some_and(|attempt| attempt.demonstration.is_some()) {
             self.end_attempt(Ending::Stopped);
         }
-        if self.teleop.lead == Lead::ByHand {
+        if self.teleop.lead.is_by_hand() {
             self.hold_here(now);
         }
         if let Some(attempt) = self.attempt.as_mut().filter(|attempt| attempt.ending.is_none()) {
