@@ -83,10 +83,11 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         println!("{} loss {first:.4} in the first epoch, {last:.4} in the last", report.loss);
     }
     println!(
-        "{} -> {} ({} attempts, {} demonstrations, {} steps, {})",
+        "{} -> {} ({} attempts, {} of them corrected by a person, {} demonstrations, {} steps, {})",
         args.policy.display(),
         args.out.join("policy.onnx").display(),
         report.attempts,
+        report.corrections,
         report.demonstrations,
         report.steps,
         report.engine

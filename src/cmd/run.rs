@@ -19,8 +19,8 @@ use super::{Context, engine, finetune, simulate};
 use crate::clock::{Clock, Time};
 use crate::config::RobotConfig;
 use crate::control::{
-    Actor, Command, CommandError, ControlLoop, Handle, Pulse, Refusal, Runtime, Searcher, Start, Swapped,
-    TeleopReceiver, connect, search,
+    Actor, Command, CommandError, ControlLoop, Handle, Pulse, Refusal, Runtime, Searcher, Start,
+    Swapped, TeleopReceiver, connect, search,
 };
 use crate::daemon;
 use crate::episode::{

@@ -1,6 +1,6 @@
 //! What a session's effects do: the loop, the device and the log behind it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -201,7 +201,7 @@ impl<'a> Booth<'a> {
     }
 
     fn request(&mut self) -> Result<GoalRequest> {
-        check_room(self.args)?;
+        check_room(self.context.storage.as_ref(), &self.args.episodes)?;
         check_heat(&self.robot, &self.handle)?;
         let drawn = self.seat.with(|device| device.next_goal())?;
         let goal = self.goal.clone().or(drawn).unwrap_or_default();
@@ -237,17 +237,11 @@ impl<'a> Booth<'a> {
 
     /// Bytes that are free for episodes.
     pub fn free(&self) -> Option<u64> {
-        free(&self.args.episodes)
+        self.context.storage.free(&self.args.episodes).ok()
     }
 
     /// What the episodes show.
     pub fn task(&self) -> &str {
         &self.args.task
     }
-}
-
-/// Bytes that are free on a folder's disk.
-pub fn free(folder: &Path) -> Option<u64> {
-    let disk = rustix::fs::statvfs(folder).ok()?;
-    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }

@@ -5,13 +5,13 @@ mod device;
 mod headless;
 mod screen;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use self::booth::{Booth, free};
+use self::booth::Booth;
 use self::device::DeviceArgs;
 pub(super) use self::device::open_leader;
 use super::actors::Nobody;
@@ -21,6 +21,7 @@ use super::{Context, say};
 use crate::config::RobotConfig;
 use crate::control::{Handle, teleop_queue};
 use crate::joints::{GoalVec, JointVec, stack};
+use crate::storage::Storage;
 use crate::teleop::{Follower, Session, SessionConfig, TeleopThread};
 
 /// Less room than this on the disk is too little for an episode (bytes).
@@ -100,7 +101,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     check_calibration(args, &robot)?;
     let goal = goal(args, &robot)?;
     context.storage.create_folder(&args.episodes)?;
-    check_room(args)?;
+    check_room(context.storage.as_ref(), &args.episodes)?;
     match args.inherited {
         None => {
             let supervision = Supervision { arm: false, restart: false, terminal: true };
@@ -148,7 +149,7 @@ fn record(
     let mut session = Session::new(config);
     match args.headless {
         true => headless::run(&mut session, &mut booth, args.json, context)?,
-        false => screen::run(&mut session, &mut booth, keys, context)?,
+        false => screen::run(&mut session, &mut booth, keys)?,
     }
     drop(teleop);
     ensure!(!session.failed(), "{}", session.message());
@@ -183,15 +184,18 @@ fn check_calibration(args: &Args, robot: &RobotConfig) -> Result<()> {
     Ok(())
 }
 
-fn check_room(args: &Args) -> Result<()> {
-    let Some(free) = free(&args.episodes).filter(|free| *free < ROOM) else { return Ok(()) };
-    bail!(
+fn check_room(storage: &dyn Storage, folder: &Path) -> Result<()> {
+    // Where it cannot be told, it is found out by writing.
+    let free = storage.free(folder).unwrap_or(u64::MAX);
+    ensure!(
+        free >= ROOM,
         "expected {} MiB of room for episodes in {}, found {}: make room, or name another disk's folder \
          with --episodes",
         ROOM >> 20,
-        args.episodes.display(),
+        folder.display(),
         free >> 20
-    )
+    );
+    Ok(())
 }
 
 fn check_heat(robot: &RobotConfig, handle: &Handle) -> Result<()> {

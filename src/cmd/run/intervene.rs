@@ -65,7 +65,10 @@ impl PersonArgs {
         for (name, value, most) in
             [("--takeover-rad", threshold, 1.0), ("--letgo-time", still, 60.0)]
         {
-            ensure!((0.01..=most).contains(&value), "{name}: expected 0.01 to {most}, found {value}");
+            ensure!(
+                (0.01..=most).contains(&value),
+                "{name}: expected 0.01 to {most}, found {value}"
+            );
         }
         let (sender, receiver) = teleop_queue();
         let person = if let Some(file) = &self.leader {

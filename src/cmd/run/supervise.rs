@@ -138,7 +138,9 @@ impl Supervisor<'_> {
                 bail!("the arm was to be parked, but its process died: it is held where it is");
             }
             if !self.supervision.restart {
-                bail!("the arm is left as said above; what was finished is in its folder: start again");
+                bail!(
+                    "the arm is left as said above; what was finished is in its folder: start again"
+                );
             }
             let arm = active && rescued.is_some_and(|rescued| rescued.holds());
             start = Start { arm, again: true, fault: self.pulse.fault() };
