@@ -47,6 +47,37 @@ fn a_folder_read_by_all_processors_gives_its_episodes_in_their_order() {
 }
 
 #[test]
+fn what_a_person_showed_in_an_attempt_is_a_demonstration_of_its_goal() {
+    let (_, spec) = policy();
+    let mut episode = demonstrations().remove(0);
+    episode.header.source = Source::Run;
+    let still = Experience::of(std::slice::from_ref(&episode), &spec).unwrap();
+    assert_eq!(still.training().demonstrations.trajectories().len(), 0, "nobody took over");
+    // From step 10 on a person steers for 20 steps, and then holds still for 30.
+    for step in &mut episode.steps[10..60] {
+        step.intervention = true;
+    }
+    let held = episode.steps[30].sent.clone();
+    episode.steps[31..60].iter_mut().for_each(|step| step.sent.clone_from(&held));
+    let experience = Experience::of(std::slice::from_ref(&episode), &spec).unwrap();
+    let training = experience.training();
+    assert_eq!(training.attempts.trajectories().len(), 1, "all of it is an attempt, too");
+    let shown: Vec<_> = training.demonstrations.trajectories().collect();
+    assert_eq!(shown.len(), 1);
+    // One less than the steps in which it moved, and the last action's state is not known.
+    assert!((15..=20).contains(&shown[0].last()), "{} steps", shown[0].last());
+    assert_eq!(shown[0].desired_goal(), episode.goal().as_slice());
+    assert_eq!(shown[0].achieved_goal(0), episode.steps[11].achieved_goal.as_slice());
+    let (base, method) = (policy().0, Gcbc { steps: 2, batch: 32, ..Gcbc::default() });
+    let (_, report) =
+        finetune(&method, &Engine::tract(), &base, &experience, 0, &mut |_| true).unwrap();
+    assert_eq!((report.demonstrations, report.attempts, report.corrections), (0, 1, 1));
+    episode.header.split = Split::Validation;
+    let kept = Experience::of(&[episode], &spec).unwrap();
+    assert_eq!(kept.training().demonstrations.trajectories().len(), 0, "kept aside");
+}
+
+#[test]
 fn validation_and_evaluation_episodes_are_never_trained_on() {
     let (_, spec) = policy();
     let mut episodes = demonstrations();

@@ -314,8 +314,10 @@ impl Running {
     pub(super) fn wait_for_arm(&self) {
         let until = self.clock.now() + FIRST_ANSWER;
         let measured = || {
-            let stamps = self.handle().status().step.stamps;
-            !stamps.is_empty() && stamps.iter().all(|stamp| *stamp != Time::ZERO)
+            let step = self.handle().status().step;
+            // Temperatures are told in turn.
+            let known = step.temperature.iter().all(|celsius| *celsius != 0.0);
+            known && !step.stamps.is_empty() && step.stamps.iter().all(|t| *t != Time::ZERO)
         };
         while !measured() && self.clock.now() < until {
             self.clock.sleep_until(self.clock.now() + Duration::from_millis(5));

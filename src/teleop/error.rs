@@ -26,6 +26,9 @@ pub enum TeleopError {
     /// The leader arm fails.
     #[error("the leader: {0}")]
     Arm(#[from] ArmError),
+    /// Its port was lost.
+    #[error("the leader is unplugged: looking for it")]
+    Gone,
     /// The robot's goals cannot be drawn.
     #[error("expected goals that a script can draw and reach, found `{}`", .0.name())]
     Goals(GoalSpace),

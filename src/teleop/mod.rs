@@ -55,8 +55,8 @@ pub trait Teleoperator: Send {
     /// The person takes over, or lets go. Who steers relative to where the arm is starts from there.
     fn engage(&mut self, _engaged: bool, _follower: &Follower) {}
 
-    /// Where a person has the device's own joints (rad), as measured last, in the arm's order; none
-    /// where it has none.
+    /// Where a person has the device's own joints now (rad, in the arm's order); none where it has none,
+    /// or they did not all answer.
     fn hand(&self) -> Option<&JointVec<f64>> {
         None
     }

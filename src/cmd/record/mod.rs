@@ -232,3 +232,21 @@ fn goal(args: &Args, robot: &RobotConfig) -> Result<Option<GoalVec>> {
     );
     Ok(Some(stack(numbers)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{Failure, Memory};
+
+    #[test]
+    fn nothing_is_recorded_where_there_is_no_room_for_it() {
+        let (storage, folder) = (Memory::default(), Path::new("episodes"));
+        check_room(&storage, folder).unwrap();
+        storage.fail(0, Failure::Full);
+        let refused = check_room(&storage, folder).unwrap_err().to_string();
+        assert!(
+            refused.contains("expected 200 MiB") && refused.contains("--episodes"),
+            "{refused}"
+        );
+    }
+}
