@@ -29,6 +29,9 @@ pub enum TeleopError {
     /// Its port was lost.
     #[error("the leader is unplugged: looking for it")]
     Gone,
+    /// The gamepad fails.
+    #[error("the gamepad: {0}; plug it in and start again: the arm holds")]
+    Gamepad(String),
     /// The robot's goals cannot be drawn.
     #[error("expected goals that a script can draw and reach, found `{}`", .0.name())]
     Goals(GoalSpace),

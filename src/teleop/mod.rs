@@ -2,6 +2,8 @@
 //! session in which demonstrations are recorded.
 
 mod error;
+#[cfg(any(test, feature = "gamepad"))]
+mod gamepad;
 mod intervention;
 mod jog;
 mod keyboard;
@@ -12,6 +14,8 @@ mod session;
 mod thread;
 
 pub use error::TeleopError;
+#[cfg(any(test, feature = "gamepad"))]
+pub use gamepad::{CONTROLS, Gamepad};
 pub use intervention::{Intervention, InterventionConfig};
 pub use jog::{Jog, Twist};
 pub use keyboard::{KEYS, Keyboard, Keys, keyboard};
@@ -69,6 +73,11 @@ pub trait Teleoperator: Send {
     /// Whether it needs nobody who says when a demonstration begins and ends.
     fn autonomous(&self) -> bool {
         false
+    }
+
+    /// What its buttons said since the last call.
+    fn words(&mut self) -> Vec<Word> {
+        Vec::new()
     }
 
     /// The goal of the demonstration that begins, in the robot's goal space; none where that is the

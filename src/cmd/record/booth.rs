@@ -14,7 +14,7 @@ use crate::config::RobotConfig;
 use crate::control::{Command, GoalRequest, Handle, Lead, Status};
 use crate::episode::{LogStatus, Mode, Source};
 use crate::joints::{GoalVec, JointVec};
-use crate::teleop::{Effect, Follower, Observed, Seat, Session, Word};
+use crate::teleop::{Effect, Follower, Observed, Seat, Session, State, Word};
 
 /// Nearer than this to home is there, and nearer than this to a wish is together (rad).
 const NEAR: f64 = 0.06;
@@ -100,6 +100,11 @@ impl<'a> Booth<'a> {
         }
         let effects = session.observe(&self.observed(now));
         self.apply(session, effects);
+        for word in self.seat.with(|device| device.words()) {
+            // One button starts and stops.
+            let stops = word == Word::Start && session.state() == State::Recording;
+            self.say(session, if stops { Word::Stop } else { word });
+        }
         Ok(())
     }
 

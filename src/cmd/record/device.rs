@@ -1,6 +1,6 @@
 //! Which device a person steers with.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
@@ -23,6 +23,9 @@ pub struct DeviceArgs {
     /// The keys of this terminal move the arm's tip.
     #[arg(long, group = "device")]
     keyboard: bool,
+    /// A gamepad moves the arm's tip, while its left shoulder button is held; of several, this one.
+    #[arg(long, num_args = 0..=1, value_name = "/dev/input/eventN", group = "device")]
+    gamepad: Option<Option<PathBuf>>,
     /// The arm itself is led by hand, its torque off: hold it.
     #[arg(long, group = "device")]
     kinesthetic: bool,
@@ -58,6 +61,9 @@ impl DeviceArgs {
         if self.keyboard {
             let (keyboard, keys) = keyboard(robot)?;
             return Ok((Box::new(keyboard), Some(keys)));
+        }
+        if let Some(path) = &self.gamepad {
+            return Ok((gamepad(path.as_deref(), robot, context)?, None));
         }
         if self.kinesthetic {
             self.check_brakes(robot)?;
@@ -101,4 +107,36 @@ pub fn open_leader(
     };
     Leader::open(robot, &config, map, open)
         .with_context(|| format!("opening the leader `{}`", config.name))
+}
+
+/// Opens a gamepad: the one named, or the first that the system knows as one.
+#[cfg(feature = "gamepad")]
+fn gamepad(
+    path: Option<&Path>,
+    robot: &RobotConfig,
+    context: &Context,
+) -> Result<Box<dyn Teleoperator>> {
+    use rustix::fs::{Mode, OFlags, open};
+    const KNOWN: &str = "/dev/input/by-id";
+    let is_pad = |path: &PathBuf| path.to_string_lossy().ends_with("-event-joystick");
+    let found = || context.storage.list(Path::new(KNOWN)).ok()?.into_iter().find(is_pad);
+    let path = path.map(Path::to_owned).or_else(found);
+    let path = path.with_context(|| {
+        format!("expected a gamepad in {KNOWN}, found none: plug it in, or name it: --gamepad PATH")
+    })?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let device = open(&path, flags, Mode::empty()).with_context(|| {
+        format!("opening {} (who may: group `input`, or a udev rule)", path.display())
+    })?;
+    let range = |device: &std::fs::File, axis| crate::os::axis_range(device, axis).ok();
+    let pad = crate::teleop::Gamepad::new(robot, std::fs::File::from(device), range)?;
+    log::info!("{}: {}", path.display(), crate::teleop::CONTROLS);
+    Ok(Box::new(pad))
+}
+
+#[cfg(not(feature = "gamepad"))]
+fn gamepad(_: Option<&Path>, _: &RobotConfig, _: &Context) -> Result<Box<dyn Teleoperator>> {
+    bail!(
+        "this program was built without gamepads: build it with `cargo build --release --features gamepad`"
+    )
 }

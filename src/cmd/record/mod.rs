@@ -30,8 +30,12 @@ const ROOM: u64 = 200 << 20;
 /// Records demonstrations: somebody steers the arm, each episode becomes a file
 ///
 /// With a leader arm the joints mirror its joints; with the keyboard the tip moves along x, y and z;
-/// with --kinesthetic the arm itself is led by hand, its torque off; --scripted needs nobody. All of it
-/// passes the safety gate, slowly at first: until the arm has come to where it is wished.
+/// with a gamepad as long as its left shoulder button is held; with --kinesthetic the arm itself is led by
+/// hand, its torque off; --scripted needs nobody. All of it passes the safety gate, slowly at first: until
+/// the arm has come to where it is wished.
+///
+/// A second process watches over the one that records: if that dies or hangs, it holds the arm where it
+/// is, says so, and ends. What was recorded until then is in the folder; `regoal episodes check` tells.
 ///
 /// An episode's goal is given (--goal X Y Z), marked in the middle of it (the key g), or else what was
 /// achieved at its end: then every demonstration is one of its own goal.
@@ -39,7 +43,8 @@ const ROOM: u64 = 200 << 20;
 #[command(after_help = "\
 Keys: space start/stop, n accept, r again, s success, f failure, g mark the goal, u undo the last
 episode, a arm, q quit, e EMERGENCY STOP (works always). With --headless the same as words on standard
-input: arm start stop accept again success failure mark undo quit estop.
+input: arm start stop accept again success failure mark undo quit estop. A gamepad's start, A, B, X, R1 and
+select: start/stop, success, failure, again, mark, EMERGENCY STOP.
 
 Examples:
   regoal record --scripted --count 3 --headless              see it on an emulated arm
