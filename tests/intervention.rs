@@ -185,7 +185,7 @@ fn moving_the_leader_takes_over_in_mid_episode_and_holding_it_still_gives_it_bac
     pause(200);
     daemon.client().command(daemon::Command::Stop).unwrap();
     let episode = daemon.episode();
-    assert_eq!((episode.header.source, episode.damage.clone()), (Source::Run, None));
+    assert_eq!((episode.header.source, episode.damage), (Source::Run, None));
     let turns = turns(&episode.steps);
     assert_eq!(turns.len(), 5, "{turns:?}");
     assert!(episode.steps.iter().all(|step| step.desired_goal == episode.steps[0].desired_goal));

@@ -241,7 +241,7 @@ fn a_leader_that_a_hand_moves_is_followed_and_recorded() {
     recording.state("finished");
     recording.end();
     let episode = Episode::read(&Disk, &recording.episodes()[0].path).unwrap();
-    assert_eq!((episode.header.source, episode.damage.clone()), (Source::Demonstration, None));
+    assert_eq!((episode.header.source, episode.damage), (Source::Demonstration, None));
     assert_eq!(episode.outcome.as_ref().unwrap().success, Some(true));
     let (led, sent) = (way(&episode, |step| &step.action), way(&episode, |step| &step.sent));
     assert!(led > 0.1 && sent > 0.1, "led by {led} rad, sent by {sent} rad");
