@@ -1,6 +1,7 @@
 //! How a person steers an arm: devices behind one trait, polled in a thread of their own, and the
 //! session in which demonstrations are recorded.
 
+mod course;
 mod error;
 mod jog;
 mod keyboard;
@@ -10,6 +11,7 @@ mod scripted;
 mod session;
 mod thread;
 
+pub use course::{Course, Recorded, Track};
 pub use error::TeleopError;
 pub use jog::{Jog, Twist};
 pub use keyboard::{KEYS, Keyboard, Keys, keyboard};

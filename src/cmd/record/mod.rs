@@ -110,7 +110,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let crew = Crew {
         actor: Box::new(Nobody),
         teleop: Some(receiver),
-        episodes: &args.episodes,
+        episodes: Some(&args.episodes),
         task: &args.task,
     };
     let running = Running::with(&robot, crew, context)?;
@@ -136,7 +136,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
 }
 
 /// Where the arm is, for a device.
-fn look(
+pub(super) fn look(
     handle: Handle,
     clock: Arc<dyn crate::clock::Clock>,
 ) -> impl Fn() -> Follower + Send + 'static {
@@ -170,7 +170,7 @@ fn check_room(args: &Args) -> Result<()> {
     )
 }
 
-fn check_heat(robot: &RobotConfig, handle: &Handle) -> Result<()> {
+pub(super) fn check_heat(robot: &RobotConfig, handle: &Handle) -> Result<()> {
     let warm = robot.safety.warn_temperature;
     let step = handle.status().step;
     let hot = robot.joint.iter().zip(&step.temperature).find(|(_, t)| f64::from(**t) >= warm);
