@@ -2,6 +2,7 @@
 
 mod fit;
 mod play;
+mod verify;
 
 use std::path::PathBuf;
 
@@ -9,7 +10,7 @@ use anyhow::{Result, ensure};
 
 use super::Context;
 
-/// Plays an episode's motion again on the arm
+/// Plays an episode's motion again on the arm, or verifies how it came about
 ///
 /// What is played are the goals that were sent to the servos, or with --measured where the joints were;
 /// --from and --to choose a part. All of it passes the safety gate: the arm first goes to where the motion
@@ -18,18 +19,27 @@ use super::Context;
 /// it was wished in that tick.
 ///
 /// An episode of another robot, calibration or limits is refused; --anyway plays what the limits allow.
+///
+/// With --verify nothing moves: the control loop itself does the episode again, in its recorded state and
+/// with its recorded inputs (what was measured and when, commands, the policy's answers, a person's
+/// wishes), and every command must come out byte for byte as it was sent. The first difference is told,
+/// and the exit code is 1. With --robot it tells what another limit would have changed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   regoal record --scripted --count 1 --headless                a motion to play, of the emulated arm
   regoal replay episodes/episode-000000.mcap                   plays it on the emulated arm
-  regoal replay episodes/episode-000000.mcap --robot firmware-config/so101-follower.toml --speed 0.5")]
+  regoal replay episodes/episode-000000.mcap --robot firmware-config/so101-follower.toml --speed 0.5
+  regoal replay --verify episodes                              were these commands made by this loop?")]
 pub struct Args {
-    /// The episode.
+    /// The episode; with --verify also a folder of episodes.
     episode: PathBuf,
-    /// The robot's configuration.
-    #[arg(long, value_name = "FILE", default_value = "firmware-config/emulated.toml")]
-    robot: PathBuf,
+    /// No arm: the loop does it again.
+    #[arg(long, conflicts_with_all = ["speed", "from", "to", "measured", "anyway", "arm"])]
+    verify: bool,
+    /// The robot's configuration: the emulated arm's; with --verify the one that the episode tells.
+    #[arg(long, value_name = "FILE")]
+    robot: Option<PathBuf>,
     /// The serial port, instead of the configuration's; `emulated` for the built-in emulator.
     #[arg(long, value_name = "PATH")]
     port: Option<String>,
@@ -62,6 +72,9 @@ pub struct Args {
 /// The episode cannot be read or does not fit the arm, the arm cannot be used: nothing has moved then.
 /// It was stopped by a fault or by Ctrl-C.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
+    if args.verify {
+        return verify::verify(args, context);
+    }
     let speeds = 0.01..=10.0;
     ensure!(speeds.contains(&args.speed), "--speed: expected 0.01 to 10, found {}", args.speed);
     let to = args.to.unwrap_or(f64::INFINITY);

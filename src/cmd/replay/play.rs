@@ -35,7 +35,8 @@ const FIRST_WISH: Duration = Duration::from_secs(1);
 /// # Errors
 /// As the verb.
 pub fn play(args: &Args, span: (f64, f64), context: &Context) -> Result<()> {
-    let which = Which { robot: args.robot.clone(), port: args.port.clone() };
+    let robot = args.robot.clone().unwrap_or_else(|| "firmware-config/emulated.toml".into());
+    let which = Which { robot, port: args.port.clone() };
     let robot = calibrated(&which, context)?;
     let course = course(args, span, &robot, context)?;
     let (sender, receiver) = teleop_queue();
