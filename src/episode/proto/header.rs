@@ -49,10 +49,6 @@ fn text(origin: &Origin) -> Option<String> {
     serde_json::to_string(origin).ok()
 }
 
-fn origin(text: &str) -> Option<Option<Origin>> {
-    if text.is_empty() { Some(None) } else { serde_json::from_str(text).ok().map(Some) }
-}
-
 impl From<&EpisodeHeader> for HeaderMessage {
     fn from(header: &EpisodeHeader) -> Self {
         Self {
@@ -114,7 +110,8 @@ impl HeaderMessage {
             task: self.task,
             videos: self.videos,
             config: self.config,
-            origin: origin(&self.origin)?,
+            // One of another version is of no use, but no reason to refuse the episode.
+            origin: serde_json::from_str(&self.origin).ok(),
         })
     }
 }

@@ -5,7 +5,7 @@ use prost::Message;
 use super::named::Named;
 use crate::clock::Time;
 use crate::episode::TeleopAction;
-use crate::episode::inputs::{Answered, Inputs, Supply};
+use crate::episode::inputs::{Answered, Inputs, Order, Supply};
 use crate::joints::{JointVec, MAX_JOINTS, stack};
 
 /// `regoal.Inputs`. Orders are text: they are rare, and whoever looks for what a robot was told reads
@@ -44,16 +44,24 @@ pub(in crate::episode) struct InputsMessage {
     answer_spent: bool,
 }
 
+fn text(order: &Order) -> String {
+    serde_json::to_string(order).unwrap_or_default()
+}
+
+/// The order, if it would be written just so: what is read can be written again.
+fn order(written: &String) -> Option<Order> {
+    serde_json::from_str(written).ok().filter(|order| text(order) == *written)
+}
+
 impl InputsMessage {
     pub(in crate::episode) fn new(inputs: &Inputs, episode: u64) -> Self {
-        let order = |order| serde_json::to_string(order).unwrap_or_default();
         let positions = |heard: &TeleopAction| stack(heard.position.iter().map(|q| *q as f32));
         let supplies = &inputs.supplies;
         let answered = inputs.answered.unwrap_or_default();
         Self {
             tick: inputs.tick,
             episode,
-            orders: inputs.orders.iter().map(order).collect(),
+            orders: inputs.orders.iter().map(text).collect(),
             heard_ns: inputs.heard.as_ref().map(|heard| heard.stamp.0),
             heard: inputs.heard.as_ref().and_then(|h| Named::from_values(&positions(h))),
             answers: inputs.answers.to_vec(),
@@ -71,8 +79,7 @@ impl InputsMessage {
 
     /// The inputs, or `None` when a value is unknown to this version.
     pub(in crate::episode) fn inputs(&self) -> Option<Inputs> {
-        let orders: Result<_, _> =
-            self.orders.iter().map(|order| serde_json::from_str(order)).collect();
+        let orders: Option<_> = self.orders.iter().map(order).collect();
         let position = || Named::values(&self.heard).iter().map(|q| f64::from(*q)).collect();
         let voltages = Named::values(&self.voltage);
         let supply = |((voltage, troubles), jumped): ((&f32, &u32), &bool)| {
@@ -89,7 +96,7 @@ impl InputsMessage {
         };
         Some(Inputs {
             tick: self.tick,
-            orders: orders.ok()?,
+            orders: orders?,
             heard: self.heard_ns.map(|ns| TeleopAction { stamp: Time(ns), position: position() }),
             answers: stack(self.answers.iter().copied()),
             lost: self.lost,
