@@ -25,6 +25,7 @@ pub enum Verb {
     Demo(cmd::demo::Args),
     Run(cmd::run::Args),
     Record(Box<cmd::record::Args>),
+    Replay(cmd::replay::Args),
     Arm(cmd::arm::Args),
     Goal(cmd::goal::Args),
     Object(cmd::object::Args),
@@ -82,6 +83,7 @@ impl Verb {
             Self::Demo(args) => cmd::demo::run(args, context),
             Self::Run(args) => cmd::run::run(args, context),
             Self::Record(args) => cmd::record::run(args, context),
+            Self::Replay(args) => cmd::replay::run(args, context),
             Self::Arm(args) => cmd::arm::run(args, context),
             Self::Goal(args) => cmd::goal::run(args, context),
             Self::Object(args) => cmd::object::run(args, context),
@@ -111,7 +113,7 @@ impl Verb {
 /// In which order and under which heading help lists the verbs.
 const GROUPS: [(&str, &[&str]); 4] = [
     ("Start here", &["demo"]),
-    ("Use a robot", &["run", "record", "arm", "goal", "object", "status", "stop", "takeover"]),
+    ("Use a robot", &["run", "record", "replay", "arm", "goal", "object", "status", "stop", "takeover"]),
     ("Learn", &["episodes", "finetune", "train", "policy"]),
     ("Computer and arm", &["doctor", "robot", "runtime", "emulate", "completions"]),
 ];

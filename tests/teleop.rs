@@ -108,6 +108,7 @@ impl Led {
             match (record, episodes.last_mut()) {
                 (Record::Begin(_), _) => episodes.push((Vec::new(), None)),
                 (Record::Step(step), Some((steps, _))) => steps.push(step),
+                (Record::Inputs(_), Some(_)) => {}
                 (Record::End(outcome), Some((_, end))) => *end = Some(outcome),
                 (record, None) => panic!("{record:?} without a beginning"),
             }

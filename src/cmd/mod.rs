@@ -17,6 +17,7 @@ pub mod picture;
 pub mod policy;
 pub mod progress;
 pub mod record;
+pub mod replay;
 pub mod robot;
 pub mod run;
 pub mod runtime;

@@ -103,7 +103,7 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
         None => Box::new(Reacher::new(robot)?),
     };
     let (person, teleop) = args.person.open(robot, context)?.unzip();
-    let crew = Crew { actor, teleop, episodes: &args.episodes, task: "" };
+    let crew = Crew { actor, teleop, episodes: Some(&args.episodes), task: "" };
     let running = Running::on(link, robot, crew, context)?;
     signal_hook::flag::register(signal_hook::consts::SIGUSR1, running.handle().emergency())?;
     running.wait_for_arm();
@@ -155,8 +155,8 @@ pub struct Crew<'a> {
     pub actor: Box<dyn Actor>,
     /// A person's wishes.
     pub teleop: Option<TeleopReceiver>,
-    /// Where episodes are logged.
-    pub episodes: &'a Path,
+    /// Where episodes are logged; none are without it.
+    pub episodes: Option<&'a Path>,
     /// What they are for, in words.
     pub task: &'a str,
 }
@@ -181,7 +181,7 @@ impl Link {
 pub struct Running {
     // Dropped in this order: the loop first, then its log, then the emulator.
     runtime: Runtime,
-    log: LogThread,
+    log: Option<LogThread>,
     _line: Option<Line>,
     /// The port that was opened.
     pub port: String,
@@ -240,7 +240,7 @@ impl Running {
         context: &Context,
     ) -> Result<Self> {
         let actor = load(policy, robot, context.clock.as_ref())?;
-        Self::with(robot, Crew { actor, teleop: None, episodes, task: "" }, context)
+        Self::with(robot, Crew { actor, teleop: None, episodes: Some(episodes), task: "" }, context)
     }
 
     /// The same with whoever steers.
@@ -271,20 +271,20 @@ impl Running {
         let open = if again { Arm::attach } else { Arm::open };
         let arm = open(robot, Box::new(serial), Arc::clone(clock))
             .with_context(|| format!("opening the arm `{}` on {port}", robot.name))?;
-        let (sender, log) = log_for(robot, (crew.episodes, crew.task), context)?;
+        let log = crew.episodes.map(|folder| log_for(robot, (folder, crew.task), context));
+        let (sender, log) = log.transpose()?.unzip();
         let period = robot.period();
         let (pilot, thread, swapper) = connect(crew.actor, Arc::clone(clock), period)?;
         let searcher = search_for(robot, &port, clock)?;
-        let mut control =
-            ControlLoop::new(robot, arm, Box::new(pilot), Some(sender), Arc::clone(clock))?
-                .with_reconnect(Box::new(searcher));
+        let mut control = ControlLoop::new(robot, arm, Box::new(pilot), sender, Arc::clone(clock))?
+            .with_reconnect(Box::new(searcher));
         if let Some(pulse) = &pulse {
             control = control.with_pulse(Arc::clone(pulse));
         }
         if let Some(teleop) = crew.teleop {
             control = control.with_teleop(teleop);
         }
-        let log = log.spawn()?;
+        let log = log.map(LogWriter::spawn).transpose()?;
         let runtime = Runtime::start(control, thread, swapper, period, Arc::clone(clock))?;
         if !crate::os::lock_memory() {
             log::warn!(
@@ -307,7 +307,7 @@ impl Running {
 
     /// What the log writer says.
     pub fn log(&self) -> Arc<LogStatus> {
-        self.log.status()
+        self.log.as_ref().map(LogThread::status).unwrap_or_default()
     }
 
     /// Waits until the arm was measured, so that the first client may arm it; for a while only.

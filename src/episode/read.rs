@@ -6,14 +6,14 @@ use std::path::Path;
 
 use prost::Message as _;
 
-use super::encode::{EPISODE, OUTCOME, STEP};
+use super::encode::{EPISODE, INPUTS, OUTCOME, STEP};
 use super::header::{EpisodeHeader, Outcome};
-use super::proto::{HeaderMessage, OutcomeMessage, StepMessage};
+use super::proto::{HeaderMessage, InputsMessage, OutcomeMessage, StepMessage};
 use super::scan::{
     self, Chunk, OP_CHANNEL, OP_MESSAGE, Scan, Seal, take, take_record, take_u16, take_u32,
 };
 use super::schema::TOPICS;
-use super::{EpisodeError, Events, Step};
+use super::{EpisodeError, Events, Inputs, Step};
 use crate::joints::GoalVec;
 use crate::storage::Storage;
 
@@ -24,6 +24,8 @@ pub struct Episode {
     pub header: EpisodeHeader,
     /// The steps, in order; one that follows missing ones carries [`Events::LOG_GAP`].
     pub steps: Vec<Step>,
+    /// What steps were given that differs from the step before, in order.
+    pub inputs: Vec<Inputs>,
     /// How it ended; `None` when the writer did not come that far.
     pub outcome: Option<Outcome>,
     /// What is wrong with the file; `None` when every byte is proven.
@@ -91,6 +93,15 @@ impl Episode {
         wished.or_else(achieved).cloned().unwrap_or_default()
     }
 
+    /// Each step with its inputs, where they differ from those of the step before.
+    pub fn with_inputs(&self) -> impl Iterator<Item = (&Step, Option<&Inputs>)> {
+        let mut inputs = self.inputs.iter().peekable();
+        self.steps.iter().map(move |step| {
+            while inputs.next_if(|inputs| inputs.tick < step.tick).is_some() {}
+            (step, inputs.next_if(|inputs| inputs.tick == step.tick))
+        })
+    }
+
     /// Reads a file's bytes; `None` when no header is left.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let scan = scan::scan(bytes);
@@ -129,6 +140,8 @@ pub(super) struct Contents {
     pub(super) outcome: Option<OutcomeMessage>,
     /// Sequence number, episode number, step.
     steps: Vec<(u32, u64, Step)>,
+    /// Episode number, inputs.
+    inputs: Vec<(u64, Inputs)>,
     unknown: u64,
     /// The message that steps are decoded into, one after the other.
     step: StepMessage,
@@ -170,6 +183,10 @@ impl Contents {
                 self.step.merge(body).ok()?;
                 self.steps.push((sequence, self.step.episode, self.step.step()?));
             }
+            INPUTS => {
+                let message = InputsMessage::decode(body).ok()?;
+                self.inputs.push((message.episode, message.inputs()?));
+            }
             EPISODE => self.header = Some(HeaderMessage::decode(body).ok()?.into_header()?),
             OUTCOME => {
                 let message = OutcomeMessage::decode(body).ok()?;
@@ -183,6 +200,10 @@ impl Contents {
 
     fn episode(mut self, scan: &Scan<'_>) -> Option<Episode> {
         let header = self.header.take()?;
+        self.inputs.retain(|(episode, _)| *episode == header.number);
+        self.inputs.sort_by_key(|(_, inputs)| inputs.tick);
+        self.inputs.dedup_by_key(|(_, inputs)| inputs.tick);
+        let inputs = self.inputs.into_iter().map(|(_, inputs)| inputs).collect();
         let found = self.steps.len();
         self.steps.retain(|(_, episode, _)| *episode == header.number);
         self.steps.sort_by_key(|(sequence, _, _)| *sequence);
@@ -213,6 +234,7 @@ impl Contents {
         Some(Episode {
             header,
             steps,
+            inputs,
             outcome: self.outcome.and_then(|message| message.outcome()),
             damage: (damage != Damage::none_but(Seal::Whole)).then_some(damage),
         })

@@ -70,7 +70,7 @@ impl std::fmt::Display for Fault {
 }
 
 /// What happened in a tick, as bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Events(pub u32);
 
 impl Events {

@@ -1,6 +1,7 @@
 //! How a person steers an arm: devices behind one trait, polled in a thread of their own, and the
 //! session in which demonstrations are recorded.
 
+mod course;
 mod error;
 #[cfg(any(test, feature = "gamepad"))]
 mod gamepad;
@@ -13,6 +14,7 @@ mod scripted;
 mod session;
 mod thread;
 
+pub use course::{Course, Recorded, Track};
 pub use error::TeleopError;
 #[cfg(any(test, feature = "gamepad"))]
 pub use gamepad::{CONTROLS, Gamepad};

@@ -140,7 +140,7 @@ fn record(
     let crew = Crew {
         actor: Box::new(Nobody),
         teleop: Some(receiver),
-        episodes: &args.episodes,
+        episodes: Some(&args.episodes),
         task: &args.task,
     };
     let running = Running::on(link, &robot, crew, context)?;
@@ -203,7 +203,7 @@ fn check_room(storage: &dyn Storage, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn check_heat(robot: &RobotConfig, handle: &Handle) -> Result<()> {
+pub(super) fn check_heat(robot: &RobotConfig, handle: &Handle) -> Result<()> {
     let warm = robot.safety.warn_temperature;
     let step = handle.status().step;
     let hot = robot.joint.iter().zip(&step.temperature).find(|(_, t)| f64::from(**t) >= warm);

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::clock::Time;
 use crate::config::SafetyConfig;
-use crate::episode::{Events, Fault};
+use crate::episode::{Events, Fault, Strain};
 use crate::hal::JointState;
-use crate::joints::{JointVec, MAX_JOINTS};
+use crate::joints::{JointVec, MAX_JOINTS, stack};
 
 /// A value that may be a damaged byte must show this many ticks in a row.
 const AGREEING_TICKS: u32 = 3;
@@ -25,22 +25,12 @@ pub(super) struct Findings {
     pub(super) speed: f64,
 }
 
-/// What is remembered of one joint.
-#[derive(Debug, Clone, Copy, Default)]
-struct Past {
-    load: f64,
-    bad_status: u32,
-    bad_voltage: u32,
-    off_track: Option<Time>,
-    stalled: Option<Time>,
-}
-
 /// The joints' health over time.
 #[derive(Debug, Clone)]
 pub(super) struct Health {
     config: SafetyConfig,
     dt: f64,
-    joints: [Past; MAX_JOINTS],
+    joints: [Strain; MAX_JOINTS],
 }
 
 impl Health {
@@ -51,6 +41,17 @@ impl Health {
     /// Forgets everything, as after arming.
     pub(super) fn reset(&mut self) {
         self.joints = Default::default();
+    }
+
+    /// What is remembered of each joint.
+    pub(super) fn strains(&self) -> JointVec<Strain> {
+        stack(self.joints)
+    }
+
+    /// Remembers that of each joint instead.
+    pub(super) fn resume(&mut self, strains: &JointVec<Strain>) {
+        self.reset();
+        self.joints.iter_mut().zip(strains).for_each(|(joint, strain)| *joint = *strain);
     }
 
     /// Looks at what was measured; `sent` is where the joints were sent, empty without torque.
@@ -73,7 +74,7 @@ impl Health {
     }
 }
 
-impl Past {
+impl Strain {
     fn remember(
         &mut self,
         joint: &JointState,

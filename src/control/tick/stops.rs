@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::super::command::{Command, Ending};
+use super::super::command::Ending;
 use super::super::modes::{self, Event, Refusal};
 use super::ControlLoop;
 use super::health::positions;
 use crate::clock::Time;
 use crate::config::{Exit, StopCategory};
-use crate::episode::{Fault, Mode};
+use crate::episode::{Command, Fault, Mode};
 
 /// A joint this near to its parking position is parked (rad): servos hold with play.
 const PARKED: f64 = 0.06;

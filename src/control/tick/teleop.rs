@@ -3,11 +3,11 @@
 use super::super::command::Ending;
 use super::super::gate::Wish;
 use super::super::modes::{self, Event, Refusal};
-use super::super::teleop::{Lead, TeleopAction, TeleopReceiver};
+use super::super::teleop::TeleopReceiver;
 use super::ControlLoop;
 use super::health::positions;
 use crate::clock::Time;
-use crate::episode::{Events, Fault};
+use crate::episode::{Events, Fault, Lead, TeleopAction};
 use crate::joints::{JointVec, stack};
 
 /// Nearer than this to where the person wishes it, a joint follows (rad).
@@ -17,10 +17,10 @@ const TOGETHER: f64 = 0.05;
 #[derive(Default)]
 pub(super) struct Teleop {
     pub(super) source: Option<TeleopReceiver>,
-    newest: TeleopAction,
-    lead: Lead,
+    pub(super) newest: TeleopAction,
+    pub(super) lead: Lead,
     /// Since when the arm is where it is wished to be; none on the way there.
-    together: Option<Time>,
+    pub(super) together: Option<Time>,
 }
 
 impl Teleop {
@@ -36,7 +36,8 @@ impl ControlLoop {
     /// Takes what came of the person, in any mode: what waits in the ring grows old.
     pub(super) fn hear_person(&mut self) {
         if let Some(action) = self.teleop.source.as_mut().and_then(TeleopReceiver::newest) {
-            self.teleop.newest = action;
+            self.teleop.newest.clone_from(&action);
+            self.witness.now.heard = Some(action);
         }
     }
 

@@ -1,10 +1,12 @@
 //! The messages of an episode's file as protobuf; their description for readers is in `schema`.
 
 mod header;
+mod inputs;
 mod named;
 mod step;
 
 pub(super) use header::{HeaderMessage, OutcomeMessage};
+pub(super) use inputs::InputsMessage;
 pub(super) use step::{FAULTS, StepMessage, mode, mode_numbers};
 
 use super::PolicyId;
