@@ -299,10 +299,10 @@ pub fn set_low_latency(port: impl AsFd) -> std::io::Result<()> {
 #[inline]
 pub fn prefetch(numbers: &[f32]) {
     #[cfg(target_arch = "x86_64")]
-    for line in numbers.chunks(16) {
+    for number in numbers.iter().step_by(16).chain(numbers.last()) {
         use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: a hint about an address inside a slice; nothing is read or written by it.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(number).cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = numbers;
