@@ -1,6 +1,7 @@
 //! `regoal run`: the goal-reaching daemon of one arm. The process that a user starts is a supervisor:
 //! it opens the port and starts a second one, which inherits it and does everything else.
 
+mod deployment;
 mod supervise;
 
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Args as ClapArgs;
 
+use self::deployment::Deployment;
 use self::supervise::Inherited;
 use super::actors::Reacher;
 use super::robot::{Line, Which, calibrated};
@@ -26,7 +28,7 @@ use crate::episode::{
 };
 use crate::hal::bus::BusError;
 use crate::hal::{Arm, SerialPort};
-use crate::policy::{Policy, Store};
+use crate::policy::Policy;
 
 /// Runs the goal-reaching daemon of one arm until Ctrl-C.
 ///
@@ -47,7 +49,7 @@ pub struct Args {
     /// The policy file; without a policy the arm goes straight to its goals
     #[arg(long, value_name = "FILE", conflicts_with = "store")]
     pub policy: Option<PathBuf>,
-    /// Take the active policy of this store instead
+    /// Take the policy of this store instead; by default that of the configuration's policy.store
     #[arg(long, value_name = "FOLDER")]
     pub store: Option<PathBuf>,
     /// Where episodes are logged
@@ -80,15 +82,17 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
 /// The control process.
 fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> Result<()> {
     let pulse = link.pulse.clone();
-    let policy = match (&args.policy, &args.store) {
-        (Some(path), _) => Some(finetune::read(context, path)?),
-        (None, Some(store)) => Some(Store::open(Arc::clone(&context.storage), store)?.active()?),
-        (None, None) => None,
-    };
-    let actor: Box<dyn Actor> = match &policy {
-        Some(file) => load(file, robot, context.clock.as_ref())?,
-        None => Box::new(Reacher::new(robot)?),
-    };
+    let (mut deployment, actor): (_, Box<dyn Actor>) =
+        match (&args.policy, args.store.as_ref().or(robot.policy.store.as_ref())) {
+            (Some(path), _) => {
+                (None, load(&finetune::read(context, path)?, robot, context.clock.as_ref())?)
+            }
+            (None, Some(store)) => {
+                let (deployment, actor) = Deployment::start(store, robot, context)?;
+                (Some(deployment), actor)
+            }
+            (None, None) => (None, Box::new(Reacher::new(robot)?)),
+        };
     let crew = Crew { actor, teleop: None, episodes: &args.episodes, task: "" };
     let running = Running::on(link, robot, crew, context)?;
     signal_hook::flag::register(signal_hook::consts::SIGUSR1, running.handle().emergency())?;
@@ -98,8 +102,10 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
     let storage = Arc::clone(&context.storage);
     let _server = daemon::Server::start(&socket, Arc::new(served), storage)?;
     println!("{} on {}, API at {}", robot.name, running.port, socket.display());
-    if policy.is_none() {
-        println!("no policy: the arm goes straight to its goals");
+    match &deployment {
+        Some(deployment) => deployment.seat(&running)?,
+        None if args.policy.is_none() => println!("no policy: the arm goes straight to its goals"),
+        None => {}
     }
     if pulse.as_ref().is_some_and(|pulse| pulse.start().arm) {
         running.arm()?;
@@ -112,6 +118,9 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
     while context.check().is_ok() && !asked() {
         context.clock.sleep_until(context.clock.now() + Duration::from_millis(50));
         anyhow::ensure!(!running.handle().status().ended, "the control loop has ended");
+        if let Some(deployment) = &mut deployment {
+            deployment.watch(&running);
+        }
     }
     Ok(context.check()?)
 }
@@ -231,6 +240,7 @@ impl Running {
         let (sender, log) = log_for(robot, (crew.episodes, crew.task), context)?;
         let period = robot.period();
         let (pilot, thread, swapper) = connect(crew.actor, Arc::clone(clock), period)?;
+        let swapper = swapper.within(robot);
         let searcher = search_for(robot, &port, clock)?;
         let mut control =
             ControlLoop::new(robot, arm, Box::new(pilot), Some(sender), Arc::clone(clock))?
