@@ -1,7 +1,6 @@
 //! Learning from logged episodes, the environment and the store.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use regoal::config::RobotConfig;
 use regoal::engine::Engine;
@@ -14,10 +13,10 @@ use regoal::learn::{Rule, Schedule};
 use regoal::onnx::{Builder, Dim, Tensor, Verified, splice, splice_metadata};
 use regoal::policy::{
     Chunk, ChunkMode, METADATA_KEY, ObservationTerm, Policy, PolicyError, PolicySpec, Tensors,
-    with_spec,
+    id_of, with_spec,
 };
 use regoal::rng::{Stream, item, normal, stream};
-use regoal::storage::{Disk, Storage};
+use regoal::storage::Disk;
 
 const POLICY: &str = "models/reach/policy.onnx";
 

@@ -60,7 +60,7 @@ fn a_signed_policy_says_what_it_is_for_and_passes() {
 #[test]
 fn an_encrypted_key_signs_with_its_password_only() {
     let keys = Keys::generate(Some("open sesame".into())).unwrap();
-    assert!(Signer::needs_password(&keys.secret));
+    assert!(Signer::needs_password(&keys.secret).unwrap());
     assert!(Signer::read(&keys.secret, None).is_err());
     assert!(Signer::read(&keys.secret, Some("another".into())).is_err());
     let signer = Signer::read(&keys.secret, Some("open sesame".into())).unwrap();
@@ -87,8 +87,7 @@ fn signatures_of_minisign_itself_pass_prehashed_and_in_the_older_format() {
     }
 }
 
-#[test]
-fn d3_arbitrary_install_what_nobody_trusted_has_signed_is_refused() {
+fn arbitrary_install_what_nobody_trusted_has_signed_is_refused() {
     let (person, stranger) = (Person::new(), Person::new());
     let (file, other) = (policy(&robot(), 2, 0.01), policy(&robot(), 2, 0.02));
     let trust = trust(&[&person], &[], 1);
@@ -137,8 +136,7 @@ impl Storage for Endless {
     }
 }
 
-#[test]
-fn d3_endless_data_no_more_is_read_than_a_policy_may_be_long() {
+fn endless_data_no_more_is_read_than_a_policy_may_be_long() {
     let endless = Endless(Memory::default());
     let read = |limit| read_at_most(&endless, Path::new("policy.onnx"), limit).unwrap();
     for limit in [MAX_SIGNATURES, MAX_POLICY] {
@@ -150,8 +148,7 @@ fn d3_endless_data_no_more_is_read_than_a_policy_may_be_long() {
     assert!(matches!(refused, Err(SignatureError::TooLong { limit: MAX_SIGNATURES })));
 }
 
-#[test]
-fn d3_extraneous_files_nothing_comes_with_a_policy_but_signatures() {
+fn extraneous_files_nothing_comes_with_a_policy_but_signatures() {
     let (person, file) = (Person::new(), policy(&robot(), 2, 0.01));
     let text = person.sign(&file, &claims(&robot(), &file, 3));
     let refused = trust(&[&person], &[], 1).verify(&file, &(text + "and=another\n"));
@@ -172,16 +169,14 @@ fn d3_extraneous_files_nothing_comes_with_a_policy_but_signatures() {
     assert!(matches!(external, Some(OnnxError::ExternalData { .. })), "{refused:?}");
 }
 
-#[test]
-fn d3_fast_forward_nobody_uses_up_the_versions() {
+fn fast_forward_nobody_uses_up_the_versions() {
     let store = store_at_7();
     let refused = install(&store, 7 + MAX_STEP + 1);
     assert!(matches!(refused, Err(StoreError::FastForward { newest: 7, .. })), "{refused:?}");
     install(&store, 7 + MAX_STEP).unwrap();
 }
 
-#[test]
-fn d3_freeze_what_has_expired_is_not_installed() {
+fn freeze_what_has_expired_is_not_installed() {
     let file = policy(&robot(), 2, 0.01);
     let said = claims(&robot(), &file, 3);
     let day = Duration::from_hours(24);
@@ -191,8 +186,7 @@ fn d3_freeze_what_has_expired_is_not_installed() {
     assert!(matches!(refused, Err(SignatureError::Expired { .. })), "{refused:?}");
 }
 
-#[test]
-fn d3_mix_and_match_all_parts_are_of_one_policy() {
+fn mix_and_match_all_parts_are_of_one_policy() {
     let (one, two) = (Person::new(), Person::new());
     let file = policy(&robot(), 2, 0.01);
     let trust = trust(&[&one, &two], &[], 2);
@@ -206,8 +200,7 @@ fn d3_mix_and_match_all_parts_are_of_one_policy() {
     assert!(matches!(refused, Err(SignatureError::Mixed { .. })), "{refused:?}");
 }
 
-#[test]
-fn d3_rollback_the_counter_of_versions_never_goes_back() {
+fn rollback_the_counter_of_versions_never_goes_back() {
     let store = store_at_7();
     for version in [1, 6, 7] {
         let refused = install(&store, version);
@@ -222,8 +215,7 @@ fn d3_rollback_the_counter_of_versions_never_goes_back() {
     assert_eq!(store.state().unwrap().version, 8);
 }
 
-#[test]
-fn d3_wrong_software_neither_another_robots_policy_nor_another_description_passes() {
+fn wrong_software_neither_another_robots_policy_nor_another_description_passes() {
     let (mut robot, file) = (robot(), policy(&robot(), 2, 0.01));
     let said = claims(&robot, &file, 3);
     robot.model = "so100".into();
@@ -238,8 +230,7 @@ fn d3_wrong_software_neither_another_robots_policy_nor_another_description_passe
     assert!(matches!(policy, Some(PolicyError::WrongRobot { .. })), "{refused:?}");
 }
 
-#[test]
-fn d3_key_compromise_a_revoked_key_counts_no_more_and_one_stolen_key_is_not_enough() {
+fn key_compromise_a_revoked_key_counts_no_more_and_one_stolen_key_is_not_enough() {
     let (one, two, stolen) = (Person::new(), Person::new(), Person::new());
     let file = policy(&robot(), 2, 0.01);
     let said = claims(&robot(), &file, 3);
@@ -260,6 +251,32 @@ fn d3_key_compromise_a_revoked_key_counts_no_more_and_one_stolen_key_is_not_enou
     };
     let refused = Trust::of(&by_id).unwrap().verify(&file, &one.sign(&file, &said));
     assert!(matches!(refused, Err(SignatureError::Revoked { .. })), "{refused:?}");
+}
+
+/// Each attack on what is installed, by its usual name, and what answers it.
+const ATTACKS: [(&str, fn()); 9] = [
+    ("arbitrary install", arbitrary_install_what_nobody_trusted_has_signed_is_refused),
+    ("endless data", endless_data_no_more_is_read_than_a_policy_may_be_long),
+    ("extraneous files", extraneous_files_nothing_comes_with_a_policy_but_signatures),
+    ("fast-forward", fast_forward_nobody_uses_up_the_versions),
+    ("freeze", freeze_what_has_expired_is_not_installed),
+    ("mix and match", mix_and_match_all_parts_are_of_one_policy),
+    ("rollback", rollback_the_counter_of_versions_never_goes_back),
+    ("wrong software", wrong_software_neither_another_robots_policy_nor_another_description_passes),
+    (
+        "key compromise",
+        key_compromise_a_revoked_key_counts_no_more_and_one_stolen_key_is_not_enough,
+    ),
+];
+
+#[test]
+fn d3_nine_attacks_have_nine_answers() {
+    let refused = |attack: fn()| std::panic::catch_unwind(attack).is_ok();
+    let passed: Vec<&str> =
+        ATTACKS.iter().filter(|(_, attack)| !refused(*attack)).map(|(name, _)| *name).collect();
+    let count = ATTACKS.len() as u64;
+    report("D3", 0, count, passed.len() as u64, json!({ "not_refused": passed }));
+    assert!(passed.is_empty(), "{passed:?}");
 }
 
 fn context() -> (Context, Memory) {
@@ -286,7 +303,7 @@ fn install_with(
     memory.replace(Path::new("policy.onnx.minisig"), signature.as_bytes()).unwrap();
     let args = install::Args {
         policy: "policy.onnx".into(),
-        place: install::Place { robot: "arm.toml".into(), store: Some("store".into()) },
+        place: install::Place { robot: Some("arm.toml".into()), store: Some("store".into()) },
         again: false,
         commit: false,
         json: true,

@@ -102,7 +102,7 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
     let storage = Arc::clone(&context.storage);
     let _server = daemon::Server::start(&socket, Arc::new(served), storage)?;
     println!("{} on {}, API at {}", robot.name, running.port, socket.display());
-    match &deployment {
+    match &mut deployment {
         Some(deployment) => deployment.seat(&running)?,
         None if args.policy.is_none() => println!("no policy: the arm goes straight to its goals"),
         None => {}

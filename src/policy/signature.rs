@@ -8,6 +8,7 @@ use std::io::Cursor;
 use std::path::Path;
 use std::time::Duration;
 
+use ct_codecs::{Base64, Decoder as _};
 use minisign::{KeyPair, PublicKey, SecretKey, SecretKeyBox, SignatureBox};
 
 use super::id_of;
@@ -350,9 +351,12 @@ impl Keys {
 pub struct Signer(SecretKey);
 
 impl Signer {
-    /// Whether the text of a secret key's file cannot be read without a password.
-    pub fn needs_password(secret: &str) -> bool {
-        SecretKeyBox::from(secret.to_owned()).into_unencrypted_secret_key().is_err()
+    /// Whether the text of a secret key's file is encrypted.
+    ///
+    /// # Errors
+    /// Not a secret key.
+    pub fn needs_password(secret: &str) -> Result<bool, SignatureError> {
+        Ok(raw(secret)?.get(2..4) != Some(&[0, 0]))
     }
 
     /// Reads the text of a secret key's file, with a password where it is encrypted.
@@ -360,9 +364,13 @@ impl Signer {
     /// # Errors
     /// Not a secret key, or another password.
     pub fn read(secret: &str, password: Option<String>) -> Result<Self, SignatureError> {
+        let bytes = raw(secret)?;
         let text = SecretKeyBox::from(secret.to_owned());
+        // minisign writes no checksum into a key that it does not encrypt, which the crate misses.
+        let unchecked = bytes.ends_with(&[0; CHECKSUM_BYTES]);
         let key = match password {
             Some(password) => text.into_secret_key(Some(password)),
+            None if unchecked && !Self::needs_password(secret)? => SecretKey::from_bytes(&bytes),
             None => text.into_unencrypted_secret_key(),
         };
         key.map(Self).map_err(|e| bad_key("the secret key", &e))
@@ -379,10 +387,24 @@ impl Signer {
             return Err(SignatureError::Mixed { one, other });
         }
         let about = "signature of a regoal policy";
-        minisign::sign(None, &self.0, Cursor::new(file), Some(&comment), Some(about))
+        let bad = |e: minisign::PError| bad_key("the secret key", &e);
+        let public = PublicKey::from_secret_key(&self.0).map_err(bad)?;
+        minisign::sign(Some(&public), &self.0, Cursor::new(file), Some(&comment), Some(about))
             .map(|signature| signature.to_string())
-            .map_err(|e| bad_key("the secret key", &e))
+            .map_err(bad)
     }
+}
+
+const CHECKSUM_BYTES: usize = 32;
+
+/// A secret key's bytes: algorithms, salt, costs of the encryption, id, key, checksum.
+fn raw(secret: &str) -> Result<Vec<u8>, SignatureError> {
+    let line = secret.lines().nth(1).unwrap_or_default();
+    let bytes = Base64::decode_to_vec(line, None).ok().filter(|bytes| bytes.len() == 158);
+    bytes.ok_or_else(|| SignatureError::BadKey {
+        what: "the secret key".into(),
+        reason: "expected two lines in minisign's format".into(),
+    })
 }
 
 fn bad_key(what: &str, error: &minisign::PError) -> SignatureError {

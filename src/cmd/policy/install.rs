@@ -44,24 +44,32 @@ pub struct Args {
 #[derive(Debug, ClapArgs)]
 pub struct Place {
     /// The robot's configuration
-    #[arg(long, value_name = "FILE", default_value = "firmware-config/emulated.toml")]
-    pub robot: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "store")]
+    pub robot: Option<PathBuf>,
     /// The store; by default that of the configuration's policy.store
     #[arg(long, value_name = "FOLDER")]
     pub store: Option<PathBuf>,
 }
 
 impl Place {
-    /// The robot and its store.
-    pub(super) fn open(&self, context: &Context) -> Result<(RobotConfig, Store)> {
-        let robot = RobotConfig::load(context.storage.as_ref(), &self.robot)?;
-        let folder = self.store.as_ref().or(robot.policy.store.as_ref()).with_context(|| {
-            let robot = self.robot.display();
-            format!("which store? name one with --store FOLDER, or in {robot}: [policy] store = \"policies\"")
-        })?;
-        let (storage, clock) = (Arc::clone(&context.storage), Arc::clone(&context.clock));
-        let store = Store::open(storage, clock, folder)?;
-        Ok((robot, store))
+    /// The robot's configuration.
+    fn robot(&self, context: &Context) -> Result<RobotConfig> {
+        let path = self
+            .robot
+            .as_ref()
+            .context("for which robot? name its configuration with --robot FILE")?;
+        Ok(RobotConfig::load(context.storage.as_ref(), path)?)
+    }
+
+    /// The store.
+    pub(super) fn open(&self, context: &Context) -> Result<Store> {
+        let folder = match &self.store {
+            Some(folder) => folder.clone(),
+            None => self.robot(context)?.policy.store.context(
+                "which store? name one with --store FOLDER, or in the robot's configuration: [policy] store = \"policies\"",
+            )?,
+        };
+        Ok(Store::open(Arc::clone(&context.storage), Arc::clone(&context.clock), &folder)?)
     }
 }
 
@@ -78,7 +86,7 @@ const LIMIT: std::time::Duration = std::time::Duration::from_secs(2);
 /// # Errors
 /// The policy is not one that this robot takes, and why; the store is as it was then.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
-    let (robot, store) = args.place.open(context)?;
+    let (robot, store) = (args.place.robot(context)?, args.place.open(context)?);
     let trust = Trust::of(&robot.policy)?;
     let (file, claims) = signed::admit(&args.policy, &trust, context)?;
     let named = || format!("{}", args.policy.display());

@@ -30,7 +30,7 @@ pub struct Args {
 /// # Errors
 /// The store cannot be read.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
-    let (_, store) = args.place.open(context)?;
+    let store = args.place.open(context)?;
     let mut state = store.state()?;
     let last = state.events.len().saturating_sub(args.events);
     state.events.drain(..last);

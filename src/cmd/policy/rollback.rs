@@ -29,7 +29,7 @@ pub struct Args {
 /// # Errors
 /// There is nothing to go back to.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
-    let (_, store) = args.place.open(context)?;
+    let store = args.place.open(context)?;
     let active = store.roll_back(&format!("{} by {}", args.why, person()))?.to_string();
     match args.json {
         true => say_json(&json!({ "active": active })),

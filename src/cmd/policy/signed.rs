@@ -57,7 +57,9 @@ pub(super) fn signer(key: &Path, password: Option<&Path>, context: &Context) -> 
     let named = || format!("reading {}", key.display());
     let text = context.storage.read(key).with_context(named)?;
     let text = String::from_utf8(text).with_context(named)?;
-    let password = match Signer::needs_password(&text) {
+    let password = match Signer::needs_password(&text)
+        .with_context(|| format!("{}", key.display()))?
+    {
         true => {
             Some(self::password(password, &format!("password of {}: ", key.display()), context)?)
         }

@@ -63,7 +63,9 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         Some(Refusal { reason, advice }) => anyhow::bail!("{named}: {reason}\n  to do: {advice}"),
         None if args.json => Ok(()),
         None => {
-            let signed = signed.map(|claims| format!(", signed: {}", claims.replace('\t', ", ")));
+            let signed = signed.map(|claims| {
+                format!(", signed: {}", claims.split('\t').skip(1).collect::<Vec<_>>().join(", "))
+            });
             Ok(say(format!("{named}: verified{}", signed.unwrap_or_default()))?)
         }
     }

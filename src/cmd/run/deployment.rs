@@ -58,19 +58,26 @@ impl Deployment {
     }
 
     /// Lets a policy on trial steer, and says who does.
-    pub(super) fn seat(&self, running: &Running) -> Result<()> {
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub(super) fn seat(&mut self, running: &Running) -> Result<()> {
         let policy = self.started.policy;
-        match self.started.trial {
-            Some(start) => {
-                if self.started.fallback.is_some() {
-                    running.swap(&self.started.file)?;
-                }
-                println!(
-                    "policy {policy} is on trial, start {start} of {TRIALS}: the first goal it reaches commits it"
-                );
-            }
-            None => println!("policy {policy}"),
+        let Some(start) = self.started.trial else {
+            println!("policy {policy}");
+            return Ok(());
+        };
+        if self.started.fallback.is_some()
+            && let Err(error) = running.swap(&self.started.file)
+        {
+            self.on_trial = false;
+            self.store.demote(policy, &format!("it was not swapped in: {error:#}"))?;
+            println!("policy {policy} was not swapped in, the one before steers: {error:#}");
+            return Ok(());
         }
+        println!(
+            "policy {policy} is on trial, start {start} of {TRIALS}: the first goal that it reaches commits it"
+        );
         Ok(())
     }
 
