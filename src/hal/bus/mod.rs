@@ -411,7 +411,8 @@ impl Bus {
                 Err(error) => return Err(error),
             };
             let now = self.clock.now();
-            latest = latest.max(Some(now.since(heard + self.patience.wire(count))));
+            let due = expected.map_or(count, Expected::next);
+            latest = latest.max(Some(now.since(heard + self.patience.wire(due))));
             heard = heard.max(now);
             // Who is heard has the wire.
             self.busy_until = self.busy_until.min(now);

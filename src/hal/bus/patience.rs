@@ -30,6 +30,11 @@ pub(super) struct Expected {
 }
 
 impl Expected {
+    /// How many bytes may be next; adapters that gather bytes hand on more.
+    pub fn next(self) -> usize {
+        self.bytes.min(self.piece)
+    }
+
     /// So many of the bytes have come.
     pub fn without(self, bytes: usize) -> Self {
         Self { bytes: self.bytes.saturating_sub(bytes), ..self }
@@ -55,7 +60,7 @@ impl Patience {
 
     /// How long nothing may come before what is expected; `None` as long as there was no answer.
     pub fn pause(&self, expected: Expected) -> Option<Duration> {
-        Some(self.wire(expected.bytes.min(expected.piece)) + self.margin()?)
+        Some(self.wire(expected.next()) + self.margin()?)
     }
 
     /// How late an answer may be.

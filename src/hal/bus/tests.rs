@@ -13,6 +13,9 @@ struct Scripted {
     lines: Arc<Mutex<VecDeque<Line>>>,
     asked: Arc<Mutex<Vec<Vec<u8>>>>,
     ready: VecDeque<u8>,
+    /// An adapter hands on all that came so long after the request, in one piece.
+    gathers: Duration,
+    hands_on: Time,
     clock: ManualClock,
 }
 
@@ -31,9 +34,16 @@ impl Port for Scripted {
             Some(Line::Echo) => self.ready.extend(bytes),
             None => {}
         }
+        self.hands_on = self.clock.now() + self.gathers;
         Ok(())
     }
     fn read(&mut self, buf: &mut [u8], deadline: Time) -> Result<usize, PortError> {
+        if !self.ready.is_empty() {
+            self.clock.sleep_until(deadline.min(self.hands_on));
+            if deadline < self.hands_on {
+                return Err(PortError::TimedOut);
+            }
+        }
         let count = self.ready.len().min(buf.len());
         buf.iter_mut().zip(self.ready.drain(..count)).for_each(|(to, byte)| *to = byte);
         if count == 0 {
@@ -115,6 +125,8 @@ fn rig(speech: &Speech, lines: impl IntoIterator<Item = Vec<u8>>) -> Rig {
         lines: Arc::new(Mutex::new(lines.into_iter().map(Line::Bytes).collect())),
         asked: Arc::default(),
         ready: VecDeque::new(),
+        gathers: Duration::ZERO,
+        hands_on: Time::ZERO,
         clock: ManualClock::default(),
     };
     let clock = Arc::new(script.clock.clone());
@@ -198,6 +210,35 @@ fn reads_with_different_tags_differ_in_length_whatever_they_read() {
             assert!(size(one, tag) >= one);
             assert_eq!(tag == next, size(one, tag) % TAGS == size(other, next) % TAGS);
         }
+    }
+}
+
+#[test]
+fn answers_that_an_adapter_hands_on_in_one_piece_are_waited_for() {
+    const IDS: [u8; 6] = [1, 2, 3, 4, 5, 6];
+    const READS: usize = 50;
+    for (speech, ms) in [(&FEETECH, 1), (&FEETECH, 4), (&DYNAMIXEL, 2), (&DYNAMIXEL, 8)] {
+        let block = speech.block;
+        let mut rig = rig(speech, []);
+        let size = tagged(block, rig.bus.tag).size;
+        let answers: Vec<u8> = IDS
+            .iter()
+            .flat_map(|id| (speech.packet)(*id, false, &vec![*id; size.into()]))
+            .collect();
+        let mut script = rig.script.clone();
+        script.gathers = Duration::from_millis(ms);
+        script.lines.lock().unwrap().extend(vec![Line::Bytes(answers); READS]);
+        let clock = script.clock.clone();
+        rig.bus.port = Box::new(script);
+        for _ in 0..READS {
+            // Its tag stays.
+            rig.bus.incomplete = clock.now();
+            let deadline = clock.now() + Duration::from_millis(20);
+            let answers = rig.bus.sync_read(&IDS, block, deadline).unwrap();
+            assert!(answers.iter().all(Result::is_ok));
+        }
+        let counters = rig.bus.counters();
+        assert_eq!((counters.timeouts, counters.retries), (0, 0), "{ms} ms");
     }
 }
 
