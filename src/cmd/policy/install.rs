@@ -122,6 +122,7 @@ fn try_out(file: &[u8], robot: &RobotConfig, context: &Context) -> Result<trial:
     PolicySpec::of(&graph)?.joint_places(robot)?;
     let (engines, _) = engines(EngineChoice::Tract, None::<&Path>)?;
     let trial = trial::trial(&graph, &engines, context.clock.as_ref(), RUNS, LIMIT)?;
+    anyhow::ensure!(trial.finite, "it gives numbers that are not finite on random inputs");
     let engine = trial.engines.into_iter().next().context("there is no engine")?;
     let reason = || engine.reason.clone().unwrap_or_default();
     engine.ticks.with_context(reason)

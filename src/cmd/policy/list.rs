@@ -40,7 +40,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
 fn lines(state: &State) -> Vec<String> {
     let entry = |what: &str, entry: Option<Entry>| {
         let entry = entry?;
-        let version = entry.version.map_or("made here".into(), |v| format!("version {v}"));
+        let version = entry.version.map_or("unsigned".into(), |v| format!("version {v}"));
         Some(format!("{what:<10} {}  {version}", entry.policy))
     };
     let candidate = state.candidate.and_then(|candidate| {

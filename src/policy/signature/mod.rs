@@ -4,18 +4,21 @@
 //! The trusted comment, which is signed too, says what the policy is for:
 //! `regoal policy<TAB>robot:so101<TAB>version:3<TAB>expires:2027-01-31<TAB>policy:<id>`.
 
+mod claims;
+mod keys;
+
 use std::io::Cursor;
 use std::path::Path;
-use std::time::Duration;
 
-use ct_codecs::{Base64, Decoder as _};
-use minisign::{KeyPair, PublicKey, SecretKey, SecretKeyBox, SignatureBox};
+use minisign::{PublicKey, SignatureBox};
 
+use self::claims::CLAIMS;
 use super::id_of;
-use crate::clock::WallTime;
-use crate::config::{PolicyConfig, RobotConfig};
-use crate::episode::PolicyId;
+use crate::config::PolicyConfig;
 use crate::storage::Storage;
+
+pub use claims::Claims;
+pub use keys::{Keys, Signer};
 
 /// A policy file may be this long (bytes).
 pub const MAX_POLICY: usize = 256 << 20;
@@ -112,68 +115,6 @@ pub enum SignatureError {
         /// What is wrong with it.
         reason: String,
     },
-}
-
-const CLAIMS: &str = "regoal policy, robot:, version:, expires:, policy:";
-
-/// What a signature says of its policy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claims {
-    /// The type of robot: its kinematic model.
-    pub robot: String,
-    /// Counts up; a robot never goes back to a lower one by itself.
-    pub version: u64,
-    /// The last day on which it may be installed.
-    pub expires: WallTime,
-    /// The policy's id.
-    pub policy: PolicyId,
-}
-
-impl std::fmt::Display for Claims {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { robot, version, expires, policy } = self;
-        let date = expires.date();
-        write!(
-            f,
-            "regoal policy\trobot:{robot}\tversion:{version}\texpires:{date}\tpolicy:{policy}"
-        )
-    }
-}
-
-impl Claims {
-    /// Reads a trusted comment.
-    ///
-    /// # Errors
-    /// It is not written as [`Claims`] are.
-    pub fn parse(comment: &str) -> Result<Self, SignatureError> {
-        let field = |i: usize, name: &str| comment.split('\t').nth(i)?.strip_prefix(name);
-        let read = || {
-            Some(Self {
-                robot: field(1, "robot:")?.to_owned(),
-                version: field(2, "version:")?.parse().ok()?,
-                expires: WallTime::from_date(field(3, "expires:")?)?,
-                policy: PolicyId::from_hex(field(4, "policy:")?)?,
-            })
-        };
-        read()
-            .filter(|claims| claims.to_string() == comment)
-            .ok_or_else(|| SignatureError::BadClaims { found: comment.to_owned() })
-    }
-
-    /// Whether the policy is for this robot and may still be installed.
-    ///
-    /// # Errors
-    /// Another type of robot, or too late.
-    pub fn check(&self, robot: &RobotConfig, now: WallTime) -> Result<(), SignatureError> {
-        if self.robot != robot.model {
-            let (signed, robot) = (self.robot.clone(), robot.model.clone());
-            return Err(SignatureError::WrongRobot { signed, robot });
-        }
-        if now >= self.expires + Duration::from_hours(24) {
-            return Err(SignatureError::Expired { date: self.expires.date() });
-        }
-        Ok(())
-    }
 }
 
 /// Whose signatures count.
@@ -315,100 +256,6 @@ fn one(lines: &[&str]) -> Result<SignatureBox, SignatureError> {
         return Err(bad("expected lines as minisign writes them"));
     }
     Ok(parsed)
-}
-
-/// A new pair of keys in minisign's format; the secret one encrypted where there is a password.
-#[derive(Debug, Clone)]
-pub struct Keys {
-    /// The text of the public key's file.
-    pub public: String,
-    /// The text of the secret key's file.
-    pub secret: String,
-    /// Its id.
-    pub id: String,
-}
-
-impl Keys {
-    /// Draws a pair of keys from the system's randomness.
-    ///
-    /// # Errors
-    /// The system gives no randomness, or too little memory to encrypt.
-    pub fn generate(password: Option<String>) -> Result<Self, SignatureError> {
-        let pair = match password {
-            Some(password) => KeyPair::generate_encrypted_keypair(Some(password)),
-            None => KeyPair::generate_unencrypted_keypair(),
-        };
-        let texts = pair.and_then(|pair| {
-            let (public, secret) =
-                (pair.pk.to_box()?.to_string(), pair.sk.to_box(None)?.to_string());
-            Ok(Self { public, secret, id: id_of_key(pair.pk.keynum()) })
-        });
-        texts.map_err(|e| bad_key("a new pair of keys", &e))
-    }
-}
-
-/// A secret key, ready to sign.
-pub struct Signer(SecretKey);
-
-impl Signer {
-    /// Whether the text of a secret key's file is encrypted.
-    ///
-    /// # Errors
-    /// Not a secret key.
-    pub fn needs_password(secret: &str) -> Result<bool, SignatureError> {
-        Ok(raw(secret)?.get(2..4) != Some(&[0, 0]))
-    }
-
-    /// Reads the text of a secret key's file, with a password where it is encrypted.
-    ///
-    /// # Errors
-    /// Not a secret key, or another password.
-    pub fn read(secret: &str, password: Option<String>) -> Result<Self, SignatureError> {
-        let bytes = raw(secret)?;
-        let text = SecretKeyBox::from(secret.to_owned());
-        // minisign writes no checksum into a key that it does not encrypt, which the crate misses.
-        let unchecked = bytes.ends_with(&[0; CHECKSUM_BYTES]);
-        let key = match password {
-            Some(password) => text.into_secret_key(Some(password)),
-            None if unchecked && !Self::needs_password(secret)? => SecretKey::from_bytes(&bytes),
-            None => text.into_unencrypted_secret_key(),
-        };
-        key.map(Self).map_err(|e| bad_key("the secret key", &e))
-    }
-
-    /// Signs a file and what is said of it.
-    ///
-    /// # Errors
-    /// The claims are not of this file or cannot be written down; the system gives no randomness.
-    pub fn sign(&self, file: &[u8], claims: &Claims) -> Result<String, SignatureError> {
-        let comment = claims.to_string();
-        if Claims::parse(&comment)?.policy != id_of(file) {
-            let (one, other) = (comment, id_of(file).to_string());
-            return Err(SignatureError::Mixed { one, other });
-        }
-        let about = "signature of a regoal policy";
-        let bad = |e: minisign::PError| bad_key("the secret key", &e);
-        let public = PublicKey::from_secret_key(&self.0).map_err(bad)?;
-        minisign::sign(Some(&public), &self.0, Cursor::new(file), Some(&comment), Some(about))
-            .map(|signature| signature.to_string())
-            .map_err(bad)
-    }
-}
-
-const CHECKSUM_BYTES: usize = 32;
-
-/// A secret key's bytes: algorithms, salt, costs of the encryption, id, key, checksum.
-fn raw(secret: &str) -> Result<Vec<u8>, SignatureError> {
-    let line = secret.lines().nth(1).unwrap_or_default();
-    let bytes = Base64::decode_to_vec(line, None).ok().filter(|bytes| bytes.len() == 158);
-    bytes.ok_or_else(|| SignatureError::BadKey {
-        what: "the secret key".into(),
-        reason: "expected two lines in minisign's format".into(),
-    })
-}
-
-fn bad_key(what: &str, error: &minisign::PError) -> SignatureError {
-    SignatureError::BadKey { what: what.into(), reason: error.to_string() }
 }
 
 /// A file of at most so many bytes; of a longer one no more is read.
