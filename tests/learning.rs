@@ -1,7 +1,6 @@
 //! Learning from logged episodes, the environment and the store.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use regoal::config::RobotConfig;
 use regoal::engine::Engine;
@@ -13,11 +12,11 @@ use regoal::learn::gcbc::Gcbc;
 use regoal::learn::{Rule, Schedule};
 use regoal::onnx::{Builder, Dim, Tensor, Verified, splice, splice_metadata};
 use regoal::policy::{
-    Chunk, ChunkMode, METADATA_KEY, ObservationTerm, Policy, PolicyError, PolicySpec, Store,
-    StoreError, Tensors, id_of, with_spec,
+    Chunk, ChunkMode, METADATA_KEY, ObservationTerm, Policy, PolicyError, PolicySpec, Tensors,
+    id_of, with_spec,
 };
 use regoal::rng::{Stream, item, normal, stream};
-use regoal::storage::{Disk, Storage};
+use regoal::storage::Disk;
 
 const POLICY: &str = "models/reach/policy.onnx";
 
@@ -314,32 +313,4 @@ fn an_onnx_file_without_or_with_a_wrong_description_is_refused() {
     assert!(matches!(refused, Err(PolicyError::BadTensors { .. })), "{refused:?}");
     graph.set_metadata(METADATA_KEY, "{}");
     assert!(matches!(PolicySpec::of(&graph), Err(PolicyError::BadSpec(_))));
-}
-
-#[test]
-fn a_store_keeps_the_active_policy_until_another_is_committed_whole() {
-    let folder = tempfile::tempdir().unwrap();
-    let disk: Arc<dyn Storage> = Arc::new(Disk);
-    let store = Store::open(disk, folder.path()).unwrap();
-    assert!(matches!(store.active(), Err(StoreError::Empty { .. })));
-    let (first, _) = policy();
-    let mut graph = Verified::from_bytes(&first).unwrap();
-    let (name, tensor) = graph.parameters().unwrap().pop_first().unwrap();
-    let zeros = [(name, Tensor::zeros(tensor.dims))].into();
-    graph = Verified::try_from(graph.with_parameters(&zeros).unwrap()).unwrap();
-    let second = graph.to_bytes();
-
-    store.stage(&first).unwrap();
-    assert!(matches!(store.active(), Err(StoreError::Empty { .. })), "staged is not active");
-    assert_eq!(store.commit().unwrap(), id_of(&first));
-    store.stage(&second).unwrap();
-    assert_eq!(store.active().unwrap(), first);
-    assert!(store.stage(b"not a policy").is_err());
-    assert_eq!(store.commit().unwrap(), id_of(&second));
-    assert_eq!(store.active().unwrap(), second);
-    assert!(matches!(store.commit(), Err(StoreError::Empty { .. })), "nothing is staged any more");
-
-    let path = folder.path().join("policies").join(format!("{}.onnx", id_of(&second)));
-    Disk.replace(&path, &first).unwrap();
-    assert!(matches!(store.active(), Err(StoreError::Damaged { .. })));
 }

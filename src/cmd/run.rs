@@ -1,6 +1,7 @@
 //! `regoal run`: the goal-reaching daemon of one arm. The process that a user starts is a supervisor:
 //! it opens the port and starts a second one, which inherits it and does everything else.
 
+mod deployment;
 mod intervene;
 mod supervise;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Args as ClapArgs;
 
+use self::deployment::Deployment;
 use self::intervene::{Desk, PersonArgs};
 pub(super) use self::supervise::{Inherited, Supervision, supervise};
 use super::actors::Reacher;
@@ -28,7 +30,7 @@ use crate::episode::{
 };
 use crate::hal::bus::BusError;
 use crate::hal::{Arm, SerialPort};
-use crate::policy::{Policy, Store};
+use crate::policy::Policy;
 
 /// Runs the goal-reaching daemon of one arm until Ctrl-C.
 ///
@@ -53,7 +55,7 @@ pub struct Args {
     /// The policy file; without a policy the arm goes straight to its goals
     #[arg(long, value_name = "FILE", conflicts_with = "store")]
     pub policy: Option<PathBuf>,
-    /// Take the active policy of this store instead
+    /// Take the policy of this store instead; by default that of the configuration's policy.store
     #[arg(long, value_name = "FOLDER")]
     pub store: Option<PathBuf>,
     /// Where episodes are logged
@@ -93,15 +95,17 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
 /// The control process.
 fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> Result<()> {
     let start = link.start();
-    let policy = match (&args.policy, &args.store) {
-        (Some(path), _) => Some(finetune::read(context, path)?),
-        (None, Some(store)) => Some(Store::open(Arc::clone(&context.storage), store)?.active()?),
-        (None, None) => None,
-    };
-    let actor: Box<dyn Actor> = match &policy {
-        Some(file) => load(file, robot, context.clock.as_ref())?,
-        None => Box::new(Reacher::new(robot)?),
-    };
+    let (mut deployment, actor): (_, Box<dyn Actor>) =
+        match (&args.policy, args.store.as_ref().or(robot.policy.store.as_ref())) {
+            (Some(path), _) => {
+                (None, load(&finetune::read(context, path)?, robot, context.clock.as_ref())?)
+            }
+            (None, Some(store)) => {
+                let (deployment, actor) = Deployment::start(store, robot, context)?;
+                (Some(deployment), actor)
+            }
+            (None, None) => (None, Box::new(Reacher::new(robot)?)),
+        };
     let (person, teleop) = args.person.open(robot, context)?.unzip();
     let crew = Crew { actor, teleop, episodes: Some(&args.episodes), task: "" };
     let running = Running::on(link, robot, crew, context)?;
@@ -112,8 +116,10 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
     let storage = Arc::clone(&context.storage);
     let _server = daemon::Server::start(&socket, Arc::new(served), storage)?;
     println!("{} on {}, API at {}", robot.name, running.port, socket.display());
-    if policy.is_none() {
-        println!("no policy: the arm goes straight to its goals");
+    match &mut deployment {
+        Some(deployment) => deployment.seat(&running)?,
+        None if args.policy.is_none() => println!("no policy: the arm goes straight to its goals"),
+        None => {}
     }
     if start.arm {
         running.arm()?;
@@ -123,17 +129,25 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
         println!("disarmed: `regoal arm` powers it up, Ctrl-C parks it and ends");
     }
     let desk = person.map(|person| Desk::start(person, &running, robot, context));
-    attend(&running, desk.transpose()?, context)
+    attend(&running, deployment, desk.transpose()?, context)
 }
 
 /// Between two looks at the loop and at whoever may take over.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Waits until somebody ends the loop.
-fn attend(running: &Running, mut desk: Option<Desk>, context: &Context) -> Result<()> {
+fn attend(
+    running: &Running,
+    mut deployment: Option<Deployment>,
+    mut desk: Option<Desk>,
+    context: &Context,
+) -> Result<()> {
     while context.check().is_ok() && !running.asked_to_stop() {
         context.clock.sleep_until(context.clock.now() + LOOK);
         anyhow::ensure!(!running.handle().status().ended, "the control loop has ended");
+        if let Some(deployment) = &mut deployment {
+            deployment.watch(running);
+        }
         if let Some(desk) = &mut desk
             && !desk.look()?
         {
@@ -275,6 +289,7 @@ impl Running {
         let (sender, log) = log.transpose()?.unzip();
         let period = robot.period();
         let (pilot, thread, swapper) = connect(crew.actor, Arc::clone(clock), period)?;
+        let swapper = swapper.within(robot);
         let searcher = search_for(robot, &port, clock)?;
         let mut control = ControlLoop::new(robot, arm, Box::new(pilot), sender, Arc::clone(clock))?
             .with_reconnect(Box::new(searcher));

@@ -16,12 +16,13 @@ mod pulse;
 mod reconnect;
 mod replay;
 mod runtime;
+mod swap;
 mod teleop;
 mod tick;
 
 pub use actor::{Actor, Decision, Inline, Pilot};
 pub use command::{Ending, GoalResult, LoopCounters};
-pub use exchange::{SwapError, Swapped, Swapper, connect};
+pub use exchange::{PolicyThread, connect};
 pub use gate::{Bounds, SafetyGate, Wish};
 pub use hardware::Hardware;
 pub use jitter::{Histogram, Jitter, Quantiles};
@@ -30,6 +31,7 @@ pub use pulse::{Pulse, Start};
 pub use reconnect::{Reconnect, Search, Searcher, search};
 pub use replay::{Difference, Replay, ReplayError, Replayed};
 pub use runtime::{CommandError, Handle, Runtime, Status};
+pub use swap::{Demotion, SwapError, Swapped, Swapper};
 pub use teleop::{TeleopReceiver, TeleopSender, teleop_queue};
 pub use tick::{ControlLoop, distance};
 

@@ -10,9 +10,10 @@ use std::time::Duration;
 use heapless::spsc::{Consumer, Producer, Queue};
 
 use super::command::{GoalResult, LoopCounters};
-use super::exchange::{PolicyThread, Swapper};
+use super::exchange::PolicyThread;
 use super::jitter::{Jitter, Quantiles};
 use super::modes::Refusal;
+use super::swap::Swapper;
 use super::tick::ControlLoop;
 use crate::clock::Clock;
 use crate::episode::{Command, GoalRequest, GoalUpdate, Step};

@@ -121,6 +121,15 @@ impl std::fmt::Display for PolicyId {
     }
 }
 
+impl PolicyId {
+    /// An id from its 32 hexadecimal digits, as it is displayed.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let digits = text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        let id = digits.then(|| u128::from_str_radix(text, 16).ok()).flatten()?;
+        Some(Self(id.to_be_bytes()))
+    }
+}
+
 /// One tick: what was measured, wished and sent, and when.
 ///
 /// Joint vectors are in the arm's joint order; positions in rad, velocities in rad/s, currents in A,
