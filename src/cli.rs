@@ -113,7 +113,10 @@ impl Verb {
 /// In which order and under which heading help lists the verbs.
 const GROUPS: [(&str, &[&str]); 4] = [
     ("Start here", &["demo"]),
-    ("Use a robot", &["run", "record", "replay", "arm", "goal", "object", "status", "stop", "takeover"]),
+    (
+        "Use a robot",
+        &["run", "record", "replay", "arm", "goal", "object", "status", "stop", "takeover"],
+    ),
     ("Learn", &["episodes", "finetune", "train", "policy"]),
     ("Computer and arm", &["doctor", "robot", "runtime", "emulate", "completions"]),
 ];
