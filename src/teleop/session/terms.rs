@@ -90,7 +90,7 @@ pub enum State {
     Finished,
 }
 
-/// What a session asks for. They are done in order; one that is [refused](Session::refused) ends the
+/// What a session asks for. They are done in order; one that is [refused](super::Session::refused) ends the
 /// row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
