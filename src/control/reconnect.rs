@@ -103,6 +103,7 @@ mod tests {
     use super::*;
     use crate::clock::{ManualClock, Time};
     use crate::config::RobotConfig;
+    use crate::hal::ArmState;
     use crate::hal::bus::BusError;
     use crate::hal::{Emulator, MemoryPort, Port, PortError};
 
@@ -159,7 +160,8 @@ mod tests {
         let (mut searcher, thread, told) = searching(3);
         assert!(searcher.found().is_none());
         searcher.lost(Box::new(arm().0));
-        assert_eq!(wait_for(&mut searcher).joints(), 6);
+        let found = wait_for(&mut searcher).read(&mut ArmState::default(), Time(1_000_000_000));
+        assert_eq!(found.unwrap(), 6);
         drop(searcher);
         thread.join().unwrap();
         assert_eq!(told.iter().collect::<Vec<_>>(), [1, 2, 3]);
@@ -168,7 +170,7 @@ mod tests {
     #[test]
     fn an_arm_that_is_lost_again_is_found_again() {
         let (mut searcher, thread, _told) = searching(1);
-        let mut arm = Box::new(arm().0);
+        let mut arm: Box<dyn Hardware> = Box::new(arm().0);
         for _ in 0..3 {
             searcher.lost(arm);
             arm = wait_for(&mut searcher);

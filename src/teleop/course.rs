@@ -166,7 +166,7 @@ mod tests {
         let course = course(Track::Sent, (0.0, f64::INFINITY));
         let mut device = Recorded::new(course, 0.5, Duration::from_millis(100));
         let at = |ms: u64| Follower { now: Time(ms * 1_000_000), ..Follower::default() };
-        let mut poll = |device: &mut Recorded, ms| {
+        let poll = |device: &mut Recorded, ms| {
             device.poll(&at(ms)).unwrap().map(|action| (action.position[0], device.done()))
         };
         assert_eq!(poll(&mut device, 5000), Some((0.0, false)), "nobody has engaged it");
