@@ -45,7 +45,7 @@ impl Pilot for Moody {
         }
         let swing = |i: usize| 0.01 * (o.tick as f32 * 0.05 + i as f32).sin();
         let bad = rng.random_bool(0.002);
-        let relative = o.episode % 2 == 0;
+        let relative = o.episode.is_multiple_of(2);
         let action = |ahead: usize| -> JointVec<f32> {
             let to = |(i, sent): (usize, &f32)| match (bad, relative) {
                 (true, _) => f32::NAN,
@@ -54,7 +54,7 @@ impl Pilot for Moody {
             };
             o.sent.iter().enumerate().map(to).collect()
         };
-        let plan = if o.episode % 3 == 0 { rng.random_range(0..4) } else { 0 };
+        let plan = if o.episode.is_multiple_of(3) { rng.random_range(0..4) } else { 0 };
         let decision = Decision {
             tick: o.tick,
             episode: o.episode,

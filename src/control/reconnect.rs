@@ -103,6 +103,7 @@ mod tests {
     use super::*;
     use crate::clock::{ManualClock, Time};
     use crate::config::RobotConfig;
+    use crate::hal::ArmState;
     use crate::hal::bus::BusError;
     use crate::hal::{Emulator, MemoryPort, Port, PortError};
 
@@ -159,7 +160,8 @@ mod tests {
         let (mut searcher, thread, told) = searching(3);
         assert!(searcher.found().is_none());
         searcher.lost(Box::new(arm().0));
-        wait_for(&mut searcher);
+        let found = wait_for(&mut searcher).read(&mut ArmState::default(), Time(1_000_000_000));
+        assert_eq!(found.unwrap(), 6);
         drop(searcher);
         thread.join().unwrap();
         assert_eq!(told.iter().collect::<Vec<_>>(), [1, 2, 3]);
