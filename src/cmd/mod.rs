@@ -1,6 +1,7 @@
 //! One verb, one file: `Args` and `run`.
 
 mod actors;
+pub mod api;
 pub mod arm;
 pub mod completions;
 pub mod demo;

@@ -134,7 +134,17 @@ pub struct GoalResult {
 }
 
 /// Counts since the loop started.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
 pub struct LoopCounters {
     /// Ticks run.
     pub ticks: u64,

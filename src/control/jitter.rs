@@ -1,5 +1,6 @@
 //! How late ticks begin and how long they take, as histograms.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::policy::Times;
@@ -23,7 +24,7 @@ impl Default for Histogram {
 }
 
 /// A histogram in three numbers (µs).
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Quantiles {
     /// Median.
     pub p50: f64,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::control::{LoopCounters, Quantiles};
@@ -10,7 +11,7 @@ use crate::hal::arm;
 use crate::joints::GoalSpace;
 
 /// How a robot is.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     /// The robot's name.
     pub robot: String,
@@ -48,7 +49,7 @@ pub struct Status {
 }
 
 /// One joint as measured last.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Joint {
     /// The joint's name.
     pub name: String,
@@ -63,7 +64,7 @@ pub struct Joint {
 }
 
 /// How punctual the loop is.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Timing {
     /// The control thread has real-time priority; none before it has asked.
     pub realtime: Option<bool>,
@@ -77,7 +78,7 @@ pub struct Timing {
 }
 
 /// The episode log.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Log {
     /// Episodes finished on the disk.
     pub episodes: u64,
@@ -96,7 +97,7 @@ pub struct Log {
 }
 
 /// A goal to reach: the body of `POST /v1/goal`.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Goal {
     /// The goal in the robot's goal space: x, y, z (m, base frame) of the tip or of an object; all
@@ -147,7 +148,7 @@ impl Goal {
 }
 
 /// Where the object is that goals are for: the body of `POST /v1/object`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Object {
     /// x, y, z (m, base frame).
@@ -155,7 +156,7 @@ pub struct Object {
 }
 
 /// A goal that was accepted.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GoalReply {
     /// Names the goal in `GET /v1/goal/{id}`.
     pub id: u64,
@@ -164,7 +165,7 @@ pub struct GoalReply {
 }
 
 /// How a goal ended.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GoalResult {
     /// Why it ended.
     pub ending: Ending,
@@ -181,7 +182,7 @@ pub struct GoalResult {
 }
 
 /// Why a goal ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Ending {
     /// Held within the tolerance.
@@ -214,7 +215,7 @@ pub enum Command {
 }
 
 /// Why something was not done.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorReply {
     /// For people: what was expected, what was found, what to do.
     pub error: String,
@@ -222,8 +223,15 @@ pub struct ErrorReply {
     pub code: Code,
 }
 
+impl ErrorReply {
+    /// An error of this kind.
+    pub fn new(code: Code, error: impl Into<String>) -> Self {
+        Self { error: error.into(), code }
+    }
+}
+
 /// Kinds of errors, each with its HTTP status.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Code {

@@ -1,26 +1,22 @@
 //! The API of a running robot, defined once, its server on a Unix socket and its client; and when a
 //! robot's process counts as hung ([`supervisor`]).
 //!
-//! HTTP/1 with JSON, SI units:
-//!
-//! | request | body | answer |
-//! |---|---|---|
-//! | `GET /v1/status` | | [`Status`] |
-//! | `POST /v1/goal` | [`Goal`] | [`GoalReply`] |
-//! | `GET /v1/goal/{id}` | | [`GoalReply`] |
-//! | `POST /v1/object` | [`Object`] | `{}` |
-//! | `POST /v1/arm`, `disarm`, `stop`, `estop` | | `{}` |
-//!
-//! What is not done is answered by an [`ErrorReply`].
+//! HTTP/1 with JSON and WebSockets, SI units. All operations stand in one table, [`operations`]; from
+//! it come the router and the OpenAPI document ([`document`], `regoal api`). What is not done is
+//! answered by an [`ErrorReply`].
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
 mod api;
+mod body;
 mod client;
 mod goals;
-mod routes;
+mod handlers;
+mod openapi;
+mod operation;
+mod operations;
 mod served;
 mod server;
 mod socket;
@@ -31,6 +27,9 @@ pub use api::{
     Status, Timing,
 };
 pub use client::{Client, ClientError};
+pub use openapi::document;
+pub use operation::{Operation, Role};
+pub use operations::{operations, router};
 pub use served::{Facts, Served};
 pub use server::{Server, ServerError};
 pub use socket::{default_socket, find_sockets};

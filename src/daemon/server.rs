@@ -16,7 +16,8 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::api::Robot;
-use super::routes::{self, ESTOP, READ_TIMEOUT};
+use super::body::READ_TIMEOUT;
+use super::operations::{ESTOP, router};
 use super::socket::{self, Bound};
 use crate::storage::Storage;
 
@@ -95,7 +96,7 @@ impl Server {
         let Bound { listener, lock } = socket::bind(socket, storage.as_ref())?;
         drop(entered);
         let (stop, stopping) = watch::channel(false);
-        let router = routes::router(robot, stopping.clone());
+        let router = router(robot, stopping.clone());
         let serve = move || {
             runtime.block_on(serve(listener, router, stopping));
             // A command that still waits for the loop is not waited for.
