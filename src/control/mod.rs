@@ -18,7 +18,9 @@ mod teleop;
 mod tick;
 
 pub use actor::{Actor, Decision, Inline, Pilot};
-pub use command::{Command, Ending, GoalRequest, GoalResult, GoalUpdate, LoopCounters};
+pub use command::{
+    Command, Ending, GoalCounters, GoalRequest, GoalResult, GoalUpdate, LoopCounters,
+};
 pub use exchange::{SwapError, Swapped, Swapper, connect};
 pub use gate::{Bounds, SafetyGate, Wish};
 pub use jitter::{Histogram, Jitter, Quantiles};

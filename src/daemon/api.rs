@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::control::{LoopCounters, Quantiles};
+use super::telemetry::Telemetry;
+use crate::control::{Jitter, LoopCounters, Quantiles};
 use crate::episode::{Fault, Mode};
 use crate::hal::arm;
 use crate::joints::GoalSpace;
@@ -245,15 +246,32 @@ pub enum Code {
     TooSlow,
     /// 409: not in this mode.
     Refused,
+    /// 409: a fault stopped the arm.
+    Faulted,
+    /// 409: what the goal depends on was not heard of lately.
+    Stale,
+    /// 409: taken back before its turn.
+    Cancelled,
     /// 413: the body is too long.
     TooLong,
     /// 422: a goal out of the arm's reach.
     OutOfReach,
+    /// 422: a goal beyond a joint's limits.
+    OutOfLimits,
+    /// 423: somebody else holds the arm.
+    NoLease,
+    /// 503: too many ask at once.
+    Busy,
     /// 503: the control loop does not answer.
     NoAnswer,
     /// A newer server's.
     #[serde(other)]
     Other,
+}
+
+/// JSON has no number for what is not known.
+pub(super) fn finite(x: f32) -> Option<f32> {
+    x.is_finite().then_some(x)
 }
 
 /// What the server serves: a running control loop, or a stand-in for one.
@@ -265,11 +283,18 @@ pub trait Robot: Send + Sync + 'static {
     /// # Errors
     /// Refused in this mode, or the loop does not answer.
     fn command(&self, command: Command) -> Result<(), ErrorReply>;
-    /// Sets a checked goal; its id. May wait for a few ticks.
+    /// Sets a checked goal, which [`follow`](Self::follow) moves on when it is streamed; its id. May
+    /// wait for a few ticks.
     ///
     /// # Errors
     /// As [`command`](Self::command).
-    fn reach(&self, goal: &Goal) -> Result<u64, ErrorReply>;
+    fn reach(&self, goal: &Goal, streamed: bool) -> Result<u64, ErrorReply>;
+    /// Moves a streamed goal to a checked one; updates are numbered, so that none comes late. May wait
+    /// for a few ticks.
+    ///
+    /// # Errors
+    /// As [`command`](Self::command), or the goal has ended.
+    fn follow(&self, id: u64, sequence: u64, goal: &Goal) -> Result<(), ErrorReply>;
     /// Takes over where the object is. May wait for a few ticks.
     ///
     /// # Errors
@@ -277,6 +302,10 @@ pub trait Robot: Send + Sync + 'static {
     fn object(&self, object: Object) -> Result<(), ErrorReply>;
     /// A goal set before; none when the id is not known, or no longer. Returns at once.
     fn goal(&self, id: u64) -> Option<GoalReply>;
+    /// The last tick; returns at once.
+    fn telemetry(&self) -> Telemetry;
+    /// How punctual the loop is; returns at once.
+    fn jitter(&self) -> Jitter;
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
 
 use super::api::{Code, ErrorReply};
+use super::text::printable;
 
 /// The longest body read (bytes).
 pub(super) const BODY_LIMIT: usize = 64 * 1024;
@@ -57,12 +58,15 @@ impl IntoResponse for ErrorReply {
             Code::NotFound => StatusCode::NOT_FOUND,
             Code::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
             Code::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            Code::Refused => StatusCode::CONFLICT,
-            Code::OutOfReach => StatusCode::UNPROCESSABLE_ENTITY,
+            Code::Refused | Code::Faulted | Code::Stale | Code::Cancelled => StatusCode::CONFLICT,
+            Code::OutOfReach | Code::OutOfLimits => StatusCode::UNPROCESSABLE_ENTITY,
+            Code::NoLease => StatusCode::LOCKED,
             Code::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
-            Code::NoAnswer => StatusCode::SERVICE_UNAVAILABLE,
+            Code::NoAnswer | Code::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Code::Other => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        (status, Json(self)).into_response()
+        // It may quote what came in.
+        let error = printable(&self.error);
+        (status, Json(Self { error, ..self })).into_response()
     }
 }

@@ -12,24 +12,41 @@
 mod api;
 mod body;
 mod client;
+mod episodes;
 mod goals;
 mod handlers;
+mod health;
+mod lease;
+mod metrics;
 mod openapi;
 mod operation;
 mod operations;
+mod queue;
 mod served;
 mod server;
+mod shared;
 mod socket;
+mod stream;
 pub mod supervisor;
+mod telemetry;
+mod text;
+mod websocket;
 
 pub use api::{
     Code, Command, Ending, ErrorReply, Goal, GoalReply, GoalResult, Joint, Log, Object, Robot,
     Status, Timing,
 };
 pub use client::{Client, ClientError};
+pub use episodes::{EpisodeCurves, EpisodePage, EpisodeSummary, Episodes, Label, Verdict};
+pub use health::Health;
+pub use lease::{LeaseReply, LeaseRequest};
 pub use openapi::document;
 pub use operation::{Operation, Role};
 pub use operations::{operations, router};
+pub use queue::{QueueReply, QueueRequest, Queued};
 pub use served::{Facts, Served};
-pub use server::{Server, ServerError};
+pub use server::{Server, ServerError, serve_connection};
+pub use shared::Service;
 pub use socket::{default_socket, find_sockets};
+pub use telemetry::Telemetry;
+pub use text::printable;

@@ -3,6 +3,7 @@
 //! from the code.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use axum::extract::{FromRequestParts as _, Query as AxumQuery, RawPathParams, Request, State};
 use axum::http::Method;
@@ -15,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::api::{Code, ErrorReply};
 use super::body::read_json;
-use super::handlers::Api;
+use super::shared::Api;
 
 /// Who may do something. Each may also do all that those before it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, serde::Deserialize)]
@@ -45,7 +46,7 @@ pub struct Operation {
     pub about: &'static str,
     /// Its OpenAPI description, but for name, role and errors.
     pub(super) describe: fn(&mut SchemaGenerator) -> Map<String, Value>,
-    pub(super) route: MethodRouter<Api>,
+    pub(super) route: MethodRouter<Arc<Api>>,
 }
 
 /// What a handler gets of a request.
@@ -67,12 +68,12 @@ pub(super) fn operation<T: Takes, A: Answers, F>(
     (name, method, path): (&'static str, Method, &'static str),
     role: Role,
     about: &'static str,
-    handle: fn(Api, T) -> F,
+    handle: fn(Arc<Api>, T) -> F,
 ) -> Operation
 where
     F: Future<Output = Result<A, ErrorReply>> + Send + 'static,
 {
-    let handler = move |State(api): State<Api>, mut request: Request| async move {
+    let handler = move |State(api): State<Arc<Api>>, mut request: Request| async move {
         let taken = T::take(&mut request).await?;
         Ok::<_, ErrorReply>(handle(api, taken).await?.answer())
     };

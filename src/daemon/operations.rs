@@ -1,15 +1,14 @@
 //! All operations of the API in one table: the router, the OpenAPI document and the checks of roles
 //! come from it.
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::http::Method;
 use tokio::sync::watch;
 
-use super::api::{Code, ErrorReply, Robot};
-use super::handlers::{self as handle, Api};
+use super::api::{Code, ErrorReply};
+use super::handlers as handle;
 use super::operation::{Operation, Role, operation};
+use super::shared::{Api, Service};
 
 /// The emergency stop's path.
 pub(super) const ESTOP: &str = "/v1/estop";
@@ -19,6 +18,7 @@ pub(super) const ESTOP: &str = "/v1/estop";
 pub fn operations() -> Vec<Operation> {
     let get = |name, path| (name, Method::GET, path);
     let post = |name, path| (name, Method::POST, path);
+    let delete = |name, path| (name, Method::DELETE, path);
     vec![
         operation(get("status", "/v1/status"), Role::Observe,
             "How the robot is", handle::status),
@@ -34,15 +34,43 @@ pub fn operations() -> Vec<Operation> {
             "Sets a goal; with `wait`, answers when it has ended", handle::reach),
         operation(get("goal", "/v1/goal/{id}"), Role::Observe,
             "A goal set before, and how it ended", handle::goal),
+        operation(get("stream", "/v1/stream"), Role::Goal,
+            "A WebSocket: a goal a message, the last one counts, held when none comes any more",
+            handle::stream),
+        operation(post("enqueue", "/v1/queue"), Role::Goal,
+            "Puts goals at the end of the queue, to be reached one after the other", handle::enqueue),
+        operation(get("queue", "/v1/queue"), Role::Observe,
+            "The queue, and what became of goals in it", handle::queue),
+        operation(delete("clear_queue", "/v1/queue"), Role::Goal,
+            "Takes back the goals that wait; the one on its way goes on", handle::clear_queue),
+        operation(post("lease", "/v1/lease"), Role::Goal,
+            "Asks for the arm, or to go on holding it: others' goals are refused meanwhile",
+            handle::take_lease),
+        operation(get("holder", "/v1/lease"), Role::Observe,
+            "Who holds the arm", handle::holder),
+        operation(delete("release", "/v1/lease"), Role::Goal,
+            "Gives the arm back", handle::release),
         operation(post("object", "/v1/object"), Role::Goal,
             "Tells where the object is that goals are for", handle::object),
+        operation(get("telemetry", "/v1/telemetry"), Role::Observe,
+            "A WebSocket: the last tick, again and again", handle::telemetry),
+        operation(get("episodes", "/v1/episodes"), Role::Observe,
+            "The robot's episodes, the newest first", handle::episodes),
+        operation(get("episode", "/v1/episodes/{id}"), Role::Observe,
+            "One episode and its curves", handle::episode),
+        operation(post("label", "/v1/episodes/{id}/label"), Role::Goal,
+            "Says how an episode ended, or what it was for", handle::label),
+        operation(get("health", "/health"), Role::Observe,
+            "Whether the robot is fit for work; if not, why", handle::health),
+        operation(get("metrics", "/metrics"), Role::Observe,
+            "What is counted, for Prometheus", handle::metrics),
         operation(get("openapi", "/v1/openapi.json"), Role::Observe,
             "This document", handle::openapi),
     ]
 }
 
 /// The API as a service: over connections, or in memory.
-pub fn router(robot: Arc<dyn Robot>, stopping: watch::Receiver<bool>) -> Router {
+pub fn router(service: Service, stopping: watch::Receiver<bool>) -> Router {
     let table = operations().into_iter();
     table
         .fold(Router::new(), |router, operation| router.route(operation.path, operation.route))
@@ -52,5 +80,5 @@ pub fn router(robot: Arc<dyn Robot>, stopping: watch::Receiver<bool>) -> Router 
         .method_not_allowed_fallback(|| async {
             ErrorReply::new(Code::WrongMethod, "this path is asked with another method")
         })
-        .with_state(Api::new(robot, stopping))
+        .with_state(Api::new(service, stopping))
 }
