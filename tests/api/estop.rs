@@ -2,7 +2,7 @@
 //! log that takes nothing are under way.
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -29,10 +29,12 @@ use crate::bench::{number, report};
 use crate::{rng, seed};
 
 /// Time that stands still until all threads that sleep for long do, and the test moves it on.
+#[derive(Default)]
 struct Lockstep {
     state: Mutex<(Time, Vec<Time>)>,
     changed: Condvar,
     sleepers: usize,
+    released: AtomicBool,
 }
 
 /// Shorter sleeps, such as a wire's, move the time on themselves.
@@ -52,9 +54,11 @@ impl Lockstep {
         drop(self.changed.wait_while(state, busy).unwrap());
     }
 
-    /// Lets the time run from now on.
+    /// Lets whoever sleeps move the time on from now on.
     fn release(&self) {
-        self.state.lock().unwrap().0 = Time(u64::MAX / 2);
+        let mut state = self.state.lock().unwrap();
+        self.released.store(true, Ordering::Relaxed);
+        state.0 = state.1.iter().max().copied().unwrap_or(state.0);
         self.changed.notify_all();
     }
 }
@@ -68,7 +72,7 @@ impl Clock for Lockstep {
     }
     fn sleep_until(&self, deadline: Time) {
         let mut state = self.state.lock().unwrap();
-        if deadline.since(state.0) < SHORT {
+        if deadline.since(state.0) < SHORT || self.released.load(Ordering::Relaxed) {
             state.0 = state.0.max(deadline);
             return;
         }
@@ -105,8 +109,8 @@ struct Rig {
 impl Rig {
     /// A loop whose log nobody empties, and its API.
     fn start(robot: &RobotConfig) -> (Self, Runtime, watch::Sender<bool>) {
-        let clock =
-            Arc::new(Lockstep { state: Mutex::default(), changed: Condvar::new(), sleepers: 2 });
+        // The control thread and the courier sleep.
+        let clock = Arc::new(Lockstep { sleepers: 2, ..Lockstep::default() });
         let emulator = Arc::new(Mutex::new(Emulator::new(robot, seed())));
         let port = MemoryPort::new(emulator, clock.clone());
         let arm = Arm::open(robot, Box::new(port), clock.clone()).unwrap();

@@ -46,7 +46,9 @@ impl Robot for Stub {
         self.told.lock().unwrap().push(command);
         let mut results = self.results.lock().unwrap();
         let goals = self.goals.lock().unwrap().len() as u64;
-        (1..=goals).for_each(|id| drop(results.entry(id).or_insert(result(Ending::Stopped))));
+        for id in 1..=goals {
+            results.entry(id).or_insert(result(Ending::Stopped));
+        }
         Ok(())
     }
     fn reach(&self, goal: &Goal, streamed: bool) -> Result<u64, ErrorReply> {
