@@ -481,6 +481,7 @@ fn the_verbs_print_what_the_daemon_says_and_exit_accordingly() {
         (&["goal", "0.1", "-0.2", "0.1"], 0, "goal 3: on the way"),
         (&["goal", "0.1", "-0.2", "0.1", "--json"], 0, r#"{"id":4,"result":null}"#),
         (&["goal", "--joints", "pan=0.5,lift=-1"], 0, "goal 5: on the way"),
+        (&["goal", "0.1", "-0.2", "0.1", "--queue"], 0, "queued, 0 before it"),
         (&["goal", "--joints", "pan"], 2, "expected NAME=RAD"),
         (&["object", "0.1", "-0.2", "0.3", "--once"], 0, ""),
         (&["object", "0.1", "-0.2"], 2, "3 values required"),

@@ -233,6 +233,7 @@ protocol = "{family}"
 port = "emulated"
 baud = 1000000
 [control]
+goal_space = "joint_position"
 rate_hz = 100.0
 [[joint]]
 name = "any"
