@@ -9,7 +9,7 @@ use super::telemetry::Telemetry;
 use crate::control::{Jitter, LoopCounters, Quantiles};
 use crate::episode::{Fault, Mode};
 use crate::hal::arm;
-use crate::joints::GoalSpace;
+use crate::joints::{GoalSpace, MAX_GOAL};
 
 /// How a robot is.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -128,6 +128,12 @@ impl Goal {
         let bad = |error: String| Err(ErrorReply { error, code: Code::BadRequest });
         // No arm on a desk reaches or turns further; a bound also keeps distances finite.
         let found: Vec<f32> = self.goal.iter().chain(self.joints.values()).copied().collect();
+        if found.len() > MAX_GOAL {
+            return bad(format!(
+                "goal: expected at most {MAX_GOAL} numbers, found {}",
+                found.len()
+            ));
+        }
         if found.iter().any(|x| !(-10.0..=10.0).contains(x)) {
             return bad(format!(
                 "goal: expected numbers from -10 to 10 (m or rad), found {found:?}"

@@ -44,8 +44,8 @@ impl Robot for Stub {
     }
     fn command(&self, command: Command) -> Result<(), ErrorReply> {
         self.told.lock().unwrap().push(command);
-        let mut results = self.results.lock().unwrap();
         let goals = self.goals.lock().unwrap().len() as u64;
+        let mut results = self.results.lock().unwrap();
         for id in 1..=goals {
             results.entry(id).or_insert(result(Ending::Stopped));
         }
@@ -53,8 +53,11 @@ impl Robot for Stub {
     }
     fn reach(&self, goal: &Goal, streamed: bool) -> Result<u64, ErrorReply> {
         let mut goals = self.goals.lock().unwrap();
-        if goals.len() == 100_000 {
+        // For ever so many goals in a little memory.
+        if goals.len() == 1000 {
             goals.clear();
+            self.results.lock().unwrap().clear();
+            self.told.lock().unwrap().clear();
         }
         goals.push((goal.clone(), streamed));
         Ok(goals.len() as u64)
