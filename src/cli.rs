@@ -48,6 +48,7 @@ pub enum Verb {
     Robot(Robot),
     Doctor(cmd::doctor::Args),
     Emulate(cmd::emulate::Args),
+    Api(cmd::api::Args),
     Completions(cmd::completions::Args),
     #[command(hide = true)]
     TryLoad(cmd::try_load::Args),
@@ -115,6 +116,7 @@ impl Verb {
             Self::Robot(Robot::Configure(args)) => cmd::robot::configure::run(args, context),
             Self::Robot(Robot::Monitor(args)) => cmd::robot::monitor::run(args, context),
             Self::Doctor(args) => cmd::doctor::run(args, context),
+            Self::Api(args) => cmd::api::run(args, context),
             Self::Emulate(args) => cmd::emulate::run(args, context),
             Self::Completions(args) => cmd::completions::run(args, command(), context),
             Self::TryLoad(args) => cmd::try_load::run(args, context),
@@ -130,7 +132,7 @@ const GROUPS: [(&str, &[&str]); 4] = [
         &["run", "record", "replay", "arm", "goal", "object", "status", "stop", "takeover"],
     ),
     ("Learn", &["episodes", "finetune", "train", "policy"]),
-    ("Computer and arm", &["doctor", "robot", "runtime", "emulate", "completions"]),
+    ("Computer and arm", &["doctor", "robot", "runtime", "emulate", "api", "completions"]),
 ];
 
 const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}\n\n{before-help}Options:\n{options}\n\n\

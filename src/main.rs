@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use regoal::cli::{self, Cli};
 use regoal::cmd::{Context, Interrupted, Told};
+use regoal::daemon::printable;
 
 fn main() -> ExitCode {
     let cli = cli::parse();
@@ -47,12 +48,17 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 fn print_error(error: &anyhow::Error) {
     let mut said = error.to_string();
-    eprintln!("error: {said}");
+    eprintln!("error: {}", clean(&said));
     for cause in error.chain().skip(1).map(ToString::to_string) {
         // Many errors tell their cause themselves.
         if !said.contains(&cause) {
-            eprintln!("  because {cause}");
+            eprintln!("  because {}", clean(&cause));
             said = cause;
         }
     }
+}
+
+/// An error may quote what came from elsewhere; its lines are its own.
+fn clean(text: &str) -> String {
+    text.lines().map(printable).collect::<Vec<_>>().join("\n")
 }

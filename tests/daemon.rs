@@ -8,9 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, Condvar, Mutex};
 use std::time::Duration;
 
+use regoal::clock::SystemClock;
+use regoal::control::Jitter;
 use regoal::daemon::{
     Client, ClientError, Code, Command, Ending, ErrorReply, Goal, GoalReply, GoalResult, Object,
-    Robot, Server, ServerError, Status,
+    Robot, Server, ServerError, Service, Status, Telemetry,
 };
 use regoal::storage::Disk;
 use tempfile::TempDir;
@@ -42,11 +44,23 @@ impl Robot for Fake {
         self.refuses.clone().map_or(Ok(()), Err)
     }
 
-    fn reach(&self, _: &Goal) -> Result<u64, ErrorReply> {
+    fn reach(&self, _: &Goal, _: bool) -> Result<u64, ErrorReply> {
         match &self.refuses {
             Some(refusal) => Err(refusal.clone()),
             None => Ok(self.goals.fetch_add(1, Ordering::Relaxed) + 1),
         }
+    }
+
+    fn follow(&self, _: u64, _: u64, _: &Goal) -> Result<(), ErrorReply> {
+        self.refuses.clone().map_or(Ok(()), Err)
+    }
+
+    fn telemetry(&self) -> Telemetry {
+        Telemetry::default()
+    }
+
+    fn jitter(&self) -> Jitter {
+        Jitter::default()
     }
 
     fn object(&self, object: Object) -> Result<(), ErrorReply> {
@@ -126,7 +140,8 @@ impl Fixture {
 }
 
 fn start(socket: &Path, robot: Arc<Fake>) -> Result<Server, ServerError> {
-    Server::start(socket, robot, Arc::new(Disk))
+    let service = Service { robot, clock: Arc::new(SystemClock), episodes: None };
+    Server::start(socket, service, Arc::new(Disk))
 }
 
 fn refusal<T: std::fmt::Debug>(answer: Result<T, ClientError>) -> ErrorReply {
@@ -466,6 +481,7 @@ fn the_verbs_print_what_the_daemon_says_and_exit_accordingly() {
         (&["goal", "0.1", "-0.2", "0.1"], 0, "goal 3: on the way"),
         (&["goal", "0.1", "-0.2", "0.1", "--json"], 0, r#"{"id":4,"result":null}"#),
         (&["goal", "--joints", "pan=0.5,lift=-1"], 0, "goal 5: on the way"),
+        (&["goal", "0.1", "-0.2", "0.1", "--queue"], 0, "queued, 0 before it"),
         (&["goal", "--joints", "pan"], 2, "expected NAME=RAD"),
         (&["object", "0.1", "-0.2", "0.3", "--once"], 0, ""),
         (&["object", "0.1", "-0.2"], 2, "3 values required"),
@@ -504,7 +520,7 @@ fn ctrl_c_takes_back_the_goal_that_is_waited_for() {
 
 mod over_a_control_loop {
     use super::*;
-    use regoal::clock::{Clock, SystemClock};
+    use regoal::clock::Clock;
     use regoal::config::RobotConfig;
     use regoal::control::{self, Actor, ControlLoop, Runtime};
     use regoal::daemon::{Facts, Served};
@@ -553,10 +569,12 @@ mod over_a_control_loop {
         let path = Path::new("firmware-config/emulated.toml");
         let robot = RobotConfig::load(&Disk, path).unwrap();
         let runtime = runtime(&robot, &clock);
-        let facts = Facts { robot, log: None, clock };
+        let facts = Facts { robot, log: None, clock: clock.clone() };
         let folder = tempfile::tempdir().unwrap();
-        let served = Arc::new(Served::new(runtime.handle(), facts).unwrap());
-        let server = Server::start(&folder.path().join("a.sock"), served, Arc::new(Disk)).unwrap();
+        let robot = Arc::new(Served::new(runtime.handle(), facts).unwrap());
+        let service = Service { robot, clock, episodes: None };
+        let socket = folder.path().join("a.sock");
+        let server = Server::start(&socket, service, Arc::new(Disk)).unwrap();
         let client = Client::new(server.socket());
 
         let start = status_when(&client, |s| s.tick > 10);
@@ -590,7 +608,7 @@ mod over_a_control_loop {
         assert_eq!(stopped.mode, Mode::Faulted(Fault::EmergencyStop));
         let result = client.goal(on_the_way.id).unwrap().result.unwrap();
         assert_eq!((result.ending, result.fault), (Ending::Faulted, Some(Fault::EmergencyStop)));
-        assert_eq!(refusal(client.reach(&goal())).code, Code::Refused);
+        assert_eq!(refusal(client.reach(&goal())).code, Code::Faulted);
         client.command(Command::Arm).unwrap();
         client.command(Command::Disarm).unwrap();
         status_when(&client, |s| s.mode == Mode::Disarmed);

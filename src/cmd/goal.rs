@@ -19,6 +19,7 @@ use crate::daemon::{Client, Command, Ending, Goal, GoalReply, GoalResult};
   regoal goal 0.10 -0.25 0.12           sets the goal and returns
   regoal goal 0.10 -0.25 0.12 --wait    returns when it has ended; exit code 1 if it was missed
   regoal goal 0.10 -0.25 0.12 0 1.57 0  a pose: roll, pitch and yaw too
+  regoal goal 0.15 -0.20 0.12 --queue   after the goals before it, not instead of them
   regoal goal --joints shoulder_pan=0.2,elbow_flex=-0.4    the other joints stay"
 )]
 pub struct Args {
@@ -40,6 +41,9 @@ pub struct Args {
     /// Wait until the goal has ended. Ctrl-C takes it back.
     #[arg(short, long)]
     wait: bool,
+    /// Reach it after the goals that were given before, not instead of them.
+    #[arg(short, long, conflicts_with = "wait")]
+    queue: bool,
     #[command(flatten)]
     daemon: Daemon,
     /// Print JSON.
@@ -71,6 +75,9 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
         wait: false,
     };
     goal.check().map_err(|reply| anyhow::anyhow!(reply.error))?;
+    if args.queue {
+        return enqueue(&client, &goal, args.json);
+    }
     let mut reply = client.reach(&goal)?;
     if args.wait {
         reply = wait(&client, reply, context)?;
@@ -84,6 +91,15 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
         Some(result) if !result.success => bail!("the goal was not reached"),
         _ => Ok(()),
     }
+}
+
+fn enqueue(client: &Client, goal: &Goal, json: bool) -> anyhow::Result<()> {
+    let queue = client.enqueue(goal)?;
+    if json {
+        return say_json(&queue);
+    }
+    let before = queue.entries.iter().filter(|e| e.result.is_none() && e.refusal.is_none()).count();
+    Ok(say(format!("queued, {} before it", before.saturating_sub(1)))?)
 }
 
 fn wait(client: &Client, mut reply: GoalReply, context: &Context) -> anyhow::Result<GoalReply> {

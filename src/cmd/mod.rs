@@ -1,6 +1,7 @@
 //! One verb, one file: `Args` and `run`.
 
 mod actors;
+pub mod api;
 pub mod arm;
 pub mod completions;
 pub mod demo;
@@ -38,6 +39,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::bail;
 
 use crate::clock::{Clock, SystemClock};
+pub(crate) use crate::daemon::printable;
 use crate::daemon::{self, Client};
 use crate::storage::{Disk, Storage};
 
@@ -132,23 +134,4 @@ fn say(line: impl std::fmt::Display) -> std::io::Result<()> {
 /// Prints a value as one line of JSON.
 fn say_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     Ok(say(serde_json::to_string(value)?)?)
-}
-
-/// A name from elsewhere, safe for a terminal: no control characters, nothing that turns the line.
-pub(crate) fn printable(text: &str) -> String {
-    let hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    text.chars().map(|c| if hidden(c) { '\u{fffd}' } else { c }).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_cannot_steer_a_terminal() {
-        assert_eq!(printable("a\x1b[2Jb\r\n\u{202e}é"), "a\u{fffd}[2Jb\u{fffd}\u{fffd}\u{fffd}é");
-    }
 }

@@ -114,7 +114,14 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
     let socket = args.socket.clone().unwrap_or_else(|| daemon::default_socket(&robot.name));
     let served = daemon::Served::new(running.handle(), running.facts())?;
     let storage = Arc::clone(&context.storage);
-    let _server = daemon::Server::start(&socket, Arc::new(served), storage)?;
+    let episodes =
+        daemon::Episodes { storage: Arc::clone(&storage), folder: args.episodes.clone() };
+    let service = daemon::Service {
+        robot: Arc::new(served),
+        clock: Arc::clone(&context.clock),
+        episodes: Some(episodes),
+    };
+    let _server = daemon::Server::start(&socket, service, storage)?;
     println!("{} on {}, API at {}", robot.name, running.port, socket.display());
     match &mut deployment {
         Some(deployment) => deployment.seat(&running)?,

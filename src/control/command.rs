@@ -56,7 +56,17 @@ pub struct GoalResult {
 }
 
 /// Counts since the loop started.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
 pub struct LoopCounters {
     /// Ticks run.
     pub ticks: u64,
@@ -70,4 +80,69 @@ pub struct LoopCounters {
     pub stale_ticks: u64,
     /// Transactions that failed to write.
     pub failed_writes: u64,
+    /// Goals that ended.
+    #[serde(default)]
+    pub goals: GoalCounters,
+}
+
+/// Goals that ended, by how.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
+#[serde(default)]
+pub struct GoalCounters {
+    /// Held within the tolerance.
+    pub reached: u64,
+    /// The time was up.
+    pub timed_out: u64,
+    /// Taken back.
+    pub stopped: u64,
+    /// Another goal took its place.
+    pub replaced: u64,
+    /// No update came in time.
+    pub stream_ended: u64,
+    /// Where the object is was not told in time.
+    pub object_lost: u64,
+    /// An operator ended the demonstration.
+    pub concluded: u64,
+    /// A fault stopped the arm.
+    pub faulted: u64,
+    /// Those among all that were successes.
+    pub succeeded: u64,
+}
+
+impl GoalCounters {
+    pub(super) fn count(&mut self, ending: Ending, success: bool) {
+        *match ending {
+            Ending::Reached => &mut self.reached,
+            Ending::TimedOut => &mut self.timed_out,
+            Ending::Stopped => &mut self.stopped,
+            Ending::Replaced => &mut self.replaced,
+            Ending::StreamEnded => &mut self.stream_ended,
+            Ending::ObjectLost => &mut self.object_lost,
+            Ending::Concluded => &mut self.concluded,
+            Ending::Faulted(_) => &mut self.faulted,
+        } += 1;
+        self.succeeded += u64::from(success);
+    }
+
+    /// All that ended.
+    pub fn ended(&self) -> u64 {
+        self.reached
+            + self.timed_out
+            + self.stopped
+            + self.replaced
+            + self.stream_ended
+            + self.object_lost
+            + self.concluded
+            + self.faulted
+    }
 }

@@ -1,5 +1,8 @@
 //! How late ticks begin and how long they take, as histograms.
 
+use std::time::Duration;
+
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::policy::Times;
@@ -13,17 +16,19 @@ const BUCKETS: usize = 4096;
 pub struct Histogram {
     counts: Vec<u32>,
     n: u64,
+    sum: u64,
     max: u64,
+    last: u64,
 }
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self { counts: vec![0; BUCKETS], n: 0, max: 0 }
+        Self { counts: vec![0; BUCKETS], n: 0, sum: 0, max: 0, last: 0 }
     }
 }
 
 /// A histogram in three numbers (µs).
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Quantiles {
     /// Median.
     pub p50: f64,
@@ -50,7 +55,30 @@ impl Histogram {
             *count = count.saturating_add(1);
         }
         self.n += 1;
+        self.sum = self.sum.saturating_add(nanos);
         self.max = self.max.max(nanos);
+        self.last = nanos;
+    }
+
+    /// How many were counted.
+    pub fn count(&self) -> u64 {
+        self.n
+    }
+
+    /// All of them together.
+    pub fn sum(&self) -> Duration {
+        Duration::from_nanos(self.sum)
+    }
+
+    /// The one counted last.
+    pub fn last(&self) -> Duration {
+        Duration::from_nanos(self.last)
+    }
+
+    /// How many were shorter than this (ns, to 10 µs; less than 41 ms).
+    pub fn at_most(&self, nanos: u64) -> u64 {
+        let buckets = usize::try_from(nanos / WIDTH).unwrap_or(usize::MAX);
+        self.counts.iter().take(buckets).map(|count| u64::from(*count)).sum()
     }
 
     /// Median, 99th percentile (both to 10 µs, rounded up) and maximum.
@@ -102,5 +130,8 @@ mod tests {
         assert!((found.p50 - 5010.0).abs() < 11.0, "{found:?}");
         assert!((found.p99 - 9910.0).abs() < 11.0, "{found:?}");
         assert_eq!(found.max, 1e6);
+        assert_eq!((histogram.count(), histogram.last()), (1001, Duration::from_secs(1)));
+        assert_eq!([histogram.at_most(0), histogram.at_most(1_000_000)], [0, 100]);
+        assert_eq!(histogram.sum().as_millis(), 6004);
     }
 }

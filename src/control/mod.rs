@@ -21,7 +21,7 @@ mod teleop;
 mod tick;
 
 pub use actor::{Actor, Decision, Inline, Pilot};
-pub use command::{Ending, GoalResult, LoopCounters};
+pub use command::{Ending, GoalCounters, GoalResult, LoopCounters};
 pub use exchange::{PolicyThread, connect};
 pub use gate::{Bounds, SafetyGate, Wish};
 pub use hardware::Hardware;

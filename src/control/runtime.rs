@@ -62,6 +62,8 @@ struct Report {
     took: u64,
     answer: Option<(u64, Result<(), Refusal>)>,
     result: Option<GoalResult>,
+    /// Emergency stops taken over so far.
+    stops: u64,
 }
 
 const ORDERS: usize = 16;
@@ -76,6 +78,7 @@ struct Shared {
     /// Answers to those who still wait for one.
     answers: HashMap<u64, Option<Result<(), Refusal>>>,
     results: VecDeque<GoalResult>,
+    stops: u64,
 }
 
 struct Orders {
@@ -148,6 +151,7 @@ impl Runtime {
             period,
             clock,
             ended,
+            stops: 0,
         };
         let threads = vec![
             named("policy").spawn(move || policy.run())?,
@@ -182,7 +186,7 @@ impl Handle {
     /// Refused in this mode, or the loop does not answer.
     pub fn command(&self, command: Command) -> Result<(), CommandError> {
         if command == Command::EmergencyStop {
-            self.emergency.store(true, Ordering::Release);
+            return self.emergency_stop();
         }
         let number = {
             let mut orders = lock(&self.orders);
@@ -205,6 +209,18 @@ impl Handle {
             Some(answer) => Ok(answer?),
             None => Err(CommandError::NoAnswer),
         }
+    }
+
+    /// Stops at once and latches, past everything that waits.
+    fn emergency_stop(&self) -> Result<(), CommandError> {
+        let (shared, changed) = &*self.shared;
+        let shared = lock(shared);
+        let before = shared.stops;
+        self.emergency.store(true, Ordering::Release);
+        let (shared, _) = changed
+            .wait_timeout_while(shared, ANSWER_TIMEOUT, |s| s.stops == before && !s.status.ended)
+            .unwrap_or_else(PoisonError::into_inner);
+        if shared.stops == before { Err(CommandError::NoAnswer) } else { Ok(()) }
     }
 
     /// Starts reaching for a goal and gives the id it was given.
@@ -266,6 +282,7 @@ struct Ticker {
     period: Duration,
     clock: Arc<dyn Clock>,
     ended: Arc<AtomicBool>,
+    stops: u64,
 }
 
 impl Drop for Ticker {
@@ -289,6 +306,7 @@ impl Ticker {
             let start = self.clock.now();
             if self.emergency.swap(false, Ordering::AcqRel) {
                 let _ = self.control.command(&Command::EmergencyStop);
+                self.stops += 1;
             }
             self.control.tick(u64::from(number), start);
             // After the tick, so that the first command finds the arm measured.
@@ -332,6 +350,7 @@ impl Ticker {
             took: nanos(took),
             answer,
             result: self.control.take_result(),
+            stops: self.stops,
         };
         // A full queue means that the courier was not scheduled for 64 ticks; the next report says
         // the same and more, but for an answer, which its sender then misses and says so.
@@ -369,6 +388,7 @@ impl Courier {
             shared.status.step = report.step;
             shared.status.counters = report.counters;
             shared.status.bus = report.bus;
+            shared.stops = report.stops;
             if let Some((number, answer)) = report.answer {
                 // Whoever has given up waiting has taken its place away.
                 if let Some(waiting) = shared.answers.get_mut(&number) {

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::control::{LoopCounters, Quantiles};
+use super::telemetry::Telemetry;
+use crate::control::{Jitter, LoopCounters, Quantiles};
 use crate::episode::{Fault, Mode};
 use crate::hal::arm;
-use crate::joints::GoalSpace;
+use crate::joints::{GoalSpace, MAX_GOAL};
 
 /// How a robot is.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     /// The robot's name.
     pub robot: String,
@@ -48,7 +50,7 @@ pub struct Status {
 }
 
 /// One joint as measured last.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Joint {
     /// The joint's name.
     pub name: String,
@@ -63,7 +65,7 @@ pub struct Joint {
 }
 
 /// How punctual the loop is.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Timing {
     /// The control thread has real-time priority; none before it has asked.
     pub realtime: Option<bool>,
@@ -77,7 +79,7 @@ pub struct Timing {
 }
 
 /// The episode log.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Log {
     /// Episodes finished on the disk.
     pub episodes: u64,
@@ -96,7 +98,7 @@ pub struct Log {
 }
 
 /// A goal to reach: the body of `POST /v1/goal`.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Goal {
     /// The goal in the robot's goal space: x, y, z (m, base frame) of the tip or of an object; all
@@ -126,6 +128,12 @@ impl Goal {
         let bad = |error: String| Err(ErrorReply { error, code: Code::BadRequest });
         // No arm on a desk reaches or turns further; a bound also keeps distances finite.
         let found: Vec<f32> = self.goal.iter().chain(self.joints.values()).copied().collect();
+        if found.len() > MAX_GOAL {
+            return bad(format!(
+                "goal: expected at most {MAX_GOAL} numbers, found {}",
+                found.len()
+            ));
+        }
         if found.iter().any(|x| !(-10.0..=10.0).contains(x)) {
             return bad(format!(
                 "goal: expected numbers from -10 to 10 (m or rad), found {found:?}"
@@ -147,7 +155,7 @@ impl Goal {
 }
 
 /// Where the object is that goals are for: the body of `POST /v1/object`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Object {
     /// x, y, z (m, base frame).
@@ -155,7 +163,7 @@ pub struct Object {
 }
 
 /// A goal that was accepted.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GoalReply {
     /// Names the goal in `GET /v1/goal/{id}`.
     pub id: u64,
@@ -164,7 +172,7 @@ pub struct GoalReply {
 }
 
 /// How a goal ended.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GoalResult {
     /// Why it ended.
     pub ending: Ending,
@@ -181,7 +189,7 @@ pub struct GoalResult {
 }
 
 /// Why a goal ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Ending {
     /// Held within the tolerance.
@@ -218,7 +226,7 @@ pub enum Command {
 }
 
 /// Why something was not done.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorReply {
     /// For people: what was expected, what was found, what to do.
     pub error: String,
@@ -226,8 +234,15 @@ pub struct ErrorReply {
     pub code: Code,
 }
 
+impl ErrorReply {
+    /// An error of this kind.
+    pub fn new(code: Code, error: impl Into<String>) -> Self {
+        Self { error: error.into(), code }
+    }
+}
+
 /// Kinds of errors, each with its HTTP status.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Code {
@@ -241,15 +256,32 @@ pub enum Code {
     TooSlow,
     /// 409: not in this mode.
     Refused,
+    /// 409: a fault stopped the arm.
+    Faulted,
+    /// 409: what the goal depends on was not heard of lately.
+    Stale,
+    /// 409: taken back before its turn.
+    Cancelled,
     /// 413: the body is too long.
     TooLong,
     /// 422: a goal out of the arm's reach.
     OutOfReach,
+    /// 422: a goal beyond a joint's limits.
+    OutOfLimits,
+    /// 423: somebody else holds the arm.
+    NoLease,
+    /// 503: too many ask at once.
+    Busy,
     /// 503: the control loop does not answer.
     NoAnswer,
     /// A newer server's.
     #[serde(other)]
     Other,
+}
+
+/// JSON has no number for what is not known.
+pub(super) fn finite(x: f32) -> Option<f32> {
+    x.is_finite().then_some(x)
 }
 
 /// What the server serves: a running control loop, or a stand-in for one.
@@ -261,11 +293,18 @@ pub trait Robot: Send + Sync + 'static {
     /// # Errors
     /// Refused in this mode, or the loop does not answer.
     fn command(&self, command: Command) -> Result<(), ErrorReply>;
-    /// Sets a checked goal; its id. May wait for a few ticks.
+    /// Sets a checked goal, which [`follow`](Self::follow) moves on when it is streamed; its id. May
+    /// wait for a few ticks.
     ///
     /// # Errors
     /// As [`command`](Self::command).
-    fn reach(&self, goal: &Goal) -> Result<u64, ErrorReply>;
+    fn reach(&self, goal: &Goal, streamed: bool) -> Result<u64, ErrorReply>;
+    /// Moves a streamed goal to a checked one; updates are numbered, so that none comes late. May wait
+    /// for a few ticks.
+    ///
+    /// # Errors
+    /// As [`command`](Self::command), or the goal has ended.
+    fn follow(&self, id: u64, sequence: u64, goal: &Goal) -> Result<(), ErrorReply>;
     /// Takes over where the object is. May wait for a few ticks.
     ///
     /// # Errors
@@ -273,6 +312,10 @@ pub trait Robot: Send + Sync + 'static {
     fn object(&self, object: Object) -> Result<(), ErrorReply>;
     /// A goal set before; none when the id is not known, or no longer. Returns at once.
     fn goal(&self, id: u64) -> Option<GoalReply>;
+    /// The last tick; returns at once.
+    fn telemetry(&self) -> Telemetry;
+    /// How punctual the loop is; returns at once.
+    fn jitter(&self) -> Jitter;
 }
 
 #[cfg(test)]

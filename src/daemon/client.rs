@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::api::{Code, Command, ErrorReply, Goal, GoalReply, Object, Status};
+use super::queue::{QueueReply, QueueRequest};
 use super::socket::trusted;
 
 /// Why the daemon gave no answer, or not the one wished for.
@@ -104,6 +105,15 @@ impl Client {
         let patience = goal.timeout_s.filter(|s| (0.0..=3600.0).contains(s)).unwrap_or(3600.0);
         let wait = if goal.wait { Duration::from_secs_f64(patience) } else { Duration::ZERO };
         self.request(Method::POST, "/v1/goal", Some(goal), TIMEOUT + wait)
+    }
+
+    /// Puts a goal at the end of the queue.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status), or the queue is full.
+    pub fn enqueue(&self, goal: &Goal) -> Result<QueueReply, ClientError> {
+        let request = QueueRequest { goals: vec![goal.clone()] };
+        self.request(Method::POST, "/v1/queue", Some(&request), TIMEOUT)
     }
 
     /// A goal set before.

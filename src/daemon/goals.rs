@@ -114,7 +114,9 @@ impl Goals {
     ) -> Result<(), ErrorReply> {
         let rest: Vec<f64> = held.iter().map(|q| f64::from(*q)).collect();
         let found = match (self.space, &self.chain, goal) {
-            (GoalSpace::JointPosition, ..) => self.in_limits(goal),
+            (GoalSpace::JointPosition, ..) => {
+                return self.in_limits(goal).map_err(|e| anyway(Code::OutOfLimits, &e));
+            }
             (GoalSpace::EndEffectorPosition, Some(chain), [x, y, z]) => {
                 let point = Vector3::new(*x, *y, *z).cast();
                 chain.inverse(&point, &rest, tolerance).map(drop).map_err(|e| e.to_string())
@@ -127,10 +129,7 @@ impl Goals {
             }
             _ => Ok(()),
         };
-        found.map_err(|reason| ErrorReply {
-            error: format!("{reason}; --anyway (\"anyway\": true) tries it all the same"),
-            code: Code::OutOfReach,
-        })
+        found.map_err(|e| anyway(Code::OutOfReach, &e))
     }
 
     fn in_limits(&self, goal: &[f32]) -> Result<(), String> {
@@ -143,6 +142,11 @@ impl Goals {
             )),
         }
     }
+}
+
+fn anyway(code: Code, reason: &str) -> ErrorReply {
+    let error = format!("{reason}; --anyway (\"anyway\": true) tries it all the same");
+    ErrorReply { error, code }
 }
 
 fn bad(error: String) -> ErrorReply {
@@ -235,7 +239,9 @@ mod tests {
             ),
         ] {
             let reply = refused(space, goal);
-            assert_eq!(reply.code, Code::OutOfReach);
+            let limits = space == GoalSpace::JointPosition;
+            let code = if limits { Code::OutOfLimits } else { Code::OutOfReach };
+            assert_eq!(reply.code, code);
             assert!(reply.error.contains(says), "{says}: {reply:?}");
         }
     }

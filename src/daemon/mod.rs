@@ -1,36 +1,52 @@
 //! The API of a running robot, defined once, its server on a Unix socket and its client; and when a
 //! robot's process counts as hung ([`supervisor`]).
 //!
-//! HTTP/1 with JSON, SI units:
-//!
-//! | request | body | answer |
-//! |---|---|---|
-//! | `GET /v1/status` | | [`Status`] |
-//! | `POST /v1/goal` | [`Goal`] | [`GoalReply`] |
-//! | `GET /v1/goal/{id}` | | [`GoalReply`] |
-//! | `POST /v1/object` | [`Object`] | `{}` |
-//! | `POST /v1/arm`, `disarm`, `stop`, `estop`, `takeover`, `letgo` | | `{}` |
-//!
-//! What is not done is answered by an [`ErrorReply`].
+//! HTTP/1 with JSON and WebSockets, SI units. All operations stand in one table, [`operations`]; from
+//! it come the router and the OpenAPI document ([`document`], `regoal api`). What is not done is
+//! answered by an [`ErrorReply`].
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
 mod api;
+mod body;
 mod client;
+mod episodes;
 mod goals;
-mod routes;
+mod handlers;
+mod health;
+mod lease;
+mod metrics;
+mod openapi;
+mod operation;
+mod operations;
+mod queue;
 mod served;
 mod server;
+mod shared;
 mod socket;
+mod stream;
 pub mod supervisor;
+mod telemetry;
+mod text;
+mod websocket;
 
 pub use api::{
     Code, Command, Ending, ErrorReply, Goal, GoalReply, GoalResult, Joint, Log, Object, Robot,
     Status, Timing,
 };
 pub use client::{Client, ClientError};
+pub use episodes::{EpisodeCurves, EpisodePage, EpisodeSummary, Episodes, Label, Verdict};
+pub use health::Health;
+pub use lease::{LeaseReply, LeaseRequest};
+pub use openapi::document;
+pub use operation::{Operation, Role};
+pub use operations::{operations, router};
+pub use queue::{QueueReply, QueueRequest, Queued};
 pub use served::{Facts, Served};
-pub use server::{Server, ServerError};
+pub use server::{Server, ServerError, serve_connection};
+pub use shared::Service;
 pub use socket::{default_socket, find_sockets};
+pub use telemetry::Telemetry;
+pub use text::printable;

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use super::api::{
     Code, Command, Ending, ErrorReply, Goal, GoalReply, GoalResult, Joint, Log, Object, Robot,
-    Status, Timing,
+    Status, Timing, finite,
 };
 use super::goals::Goals;
+use super::telemetry::Telemetry;
 use crate::clock::Clock;
 use crate::config::{JointConfig, RobotConfig};
-use crate::control::{self, CommandError, Handle};
+use crate::control::{self, CommandError, Handle, Jitter, Refusal};
 use crate::episode::{LogStatus, PolicyId, Source, Split};
-use crate::joints::stack;
+use crate::joints::{GoalVec, JointVec, stack};
 use crate::kinematics::KinematicsError;
 
 /// What the API tells of a robot besides its loop's status.
@@ -63,30 +64,30 @@ impl Robot for Served {
         Ok(self.handle.command(command)?)
     }
 
-    fn reach(&self, goal: &Goal) -> Result<u64, ErrorReply> {
+    fn reach(&self, goal: &Goal, streamed: bool) -> Result<u64, ErrorReply> {
         let control = &self.facts.robot.control;
-        let tolerance = goal.tolerance.unwrap_or(control.goal_tolerance as f32);
-        let timeout = goal.timeout_s.unwrap_or(control.goal_timeout_s);
-        let step = self.handle.status().step;
-        // Joints that stay stay where they are held, not where a load has bent them to.
-        let held = if step.sent.is_empty() { &step.position } else { &step.sent };
-        let wished = self.goals.wished(goal, held)?;
-        if !goal.anyway {
-            self.goals.in_reach(&wished, held, tolerance.into())?;
-        }
+        // A stream goes on until it dries up.
+        let standing = if streamed { LONGEST_S } else { control.goal_timeout_s };
+        let timeout = goal.timeout_s.unwrap_or(standing);
+        let pause = Duration::try_from_secs_f64(control.stream_timeout_s).unwrap_or_default();
         let id = self.handle.reach(control::GoalRequest {
             id: 0,
-            goal: wished,
-            tolerance,
+            goal: self.wished(goal)?,
+            tolerance: self.tolerance(goal),
             timeout: Duration::try_from_secs_f64(timeout).unwrap_or_default(),
-            stream: None,
-            end_when_reached: true,
+            stream: streamed.then_some(pause),
+            end_when_reached: !streamed,
             source: Source::Run,
             split: Split::Training,
             seed: None,
         })?;
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
         Ok(id)
+    }
+
+    fn follow(&self, id: u64, sequence: u64, goal: &Goal) -> Result<(), ErrorReply> {
+        let goal = self.wished(goal)?;
+        Ok(self.handle.follow(control::GoalUpdate { id, sequence, goal })?)
     }
 
     fn object(&self, object: Object) -> Result<(), ErrorReply> {
@@ -100,6 +101,60 @@ impl Robot for Served {
             Some(r) => Some(GoalReply { id, result: Some(result(r, &self.facts)) }),
             None => (last == Some(id)).then_some(GoalReply { id, result: None }),
         }
+    }
+
+    fn telemetry(&self) -> Telemetry {
+        telemetry(&self.handle.status())
+    }
+
+    fn jitter(&self) -> Jitter {
+        self.handle.status().jitter
+    }
+}
+
+/// The longest that a goal may take (s).
+const LONGEST_S: f64 = 3600.0;
+
+impl Served {
+    fn tolerance(&self, goal: &Goal) -> f32 {
+        goal.tolerance.unwrap_or(self.facts.robot.control.goal_tolerance as f32)
+    }
+
+    /// The goal in the goal space, within the arm's reach.
+    fn wished(&self, goal: &Goal) -> Result<GoalVec, ErrorReply> {
+        let step = self.handle.status().step;
+        // Joints that stay stay where they are held, not where a load has bent them to.
+        let held = if step.sent.is_empty() { &step.position } else { &step.sent };
+        let wished = self.goals.wished(goal, held)?;
+        if !goal.anyway {
+            self.goals.in_reach(&wished, held, self.tolerance(goal).into())?;
+        }
+        Ok(wished)
+    }
+}
+
+fn telemetry(s: &control::Status) -> Telemetry {
+    let step = &s.step;
+    let joints = |of: &JointVec<f32>| of.iter().copied().map(finite).collect();
+    let goal = |of: &GoalVec| of.iter().copied().map(finite).collect();
+    Telemetry {
+        tick: step.tick,
+        time_s: step.time.as_secs_f64(),
+        mode: step.mode,
+        alive: !s.ended,
+        positions_rad: joints(&step.position),
+        velocities_rad_s: joints(&step.velocity),
+        loads: joints(&step.load),
+        temperatures_c: joints(&step.temperature),
+        sent_rad: joints(&step.sent),
+        achieved_goal: goal(&step.achieved_goal),
+        desired_goal: goal(&step.desired_goal),
+        distance: finite(control::distance(&step.achieved_goal, &step.desired_goal)),
+        policy: (step.policy != PolicyId::default()).then(|| step.policy.to_string()),
+        intervention: step.intervention,
+        lateness_us: s.jitter.lateness.last().as_secs_f64() * 1e6,
+        duration_us: s.jitter.duration.last().as_secs_f64() * 1e6,
+        lost: 0,
     }
 }
 
@@ -139,11 +194,6 @@ fn status(s: &control::Status, facts: &Facts) -> Status {
     }
 }
 
-/// JSON has no number for what is not known.
-fn finite(x: f32) -> Option<f32> {
-    x.is_finite().then_some(x)
-}
-
 fn log(log: &LogStatus) -> Log {
     Log {
         episodes: log.episodes(),
@@ -179,6 +229,8 @@ fn result(r: control::GoalResult, facts: &Facts) -> GoalResult {
 impl From<CommandError> for ErrorReply {
     fn from(e: CommandError) -> Self {
         let code = match e {
+            CommandError::Refused(Refusal::Faulted(_)) => Code::Faulted,
+            CommandError::Refused(Refusal::ObjectUnknown | Refusal::StateUnknown) => Code::Stale,
             CommandError::Refused(_) => Code::Refused,
             CommandError::NoAnswer => Code::NoAnswer,
         };

@@ -11,12 +11,14 @@ use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::api::Robot;
-use super::routes::{self, ESTOP, READ_TIMEOUT};
+use super::body::READ_TIMEOUT;
+use super::operations::{ESTOP, router};
+use super::shared::Service;
 use super::socket::{self, Bound};
 use crate::storage::Storage;
 
@@ -76,13 +78,13 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves `robot` on `socket` from a thread of its own.
+    /// Serves a robot on `socket` from a thread of its own.
     ///
     /// # Errors
     /// Another daemon serves there, something else is there, or the system refuses.
     pub fn start(
         socket: &Path,
-        robot: Arc<dyn Robot>,
+        service: Service,
         storage: Arc<dyn Storage>,
     ) -> Result<Self, ServerError> {
         let failed = |source| ServerError::Bind { socket: socket.into(), source };
@@ -95,7 +97,7 @@ impl Server {
         let Bound { listener, lock } = socket::bind(socket, storage.as_ref())?;
         drop(entered);
         let (stop, stopping) = watch::channel(false);
-        let router = routes::router(robot, stopping.clone());
+        let router = router(service, stopping.clone());
         let serve = move || {
             runtime.block_on(serve(listener, router, stopping));
             // A command that still waits for the loop is not waited for.
@@ -164,6 +166,15 @@ async fn serve(listener: UnixListener, router: Router, mut stopping: watch::Rece
     let _ = tokio::time::timeout(GRACE, all).await;
 }
 
+/// Serves one connection over whatever carries its bytes.
+pub async fn serve_connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    stopping: watch::Receiver<bool>,
+) {
+    converse(stream, router, Arc::default(), stopping).await;
+}
+
 fn allowed(stream: &UnixStream, own: u32) -> bool {
     let allowed = stream.peer_cred().is_ok_and(|peer| socket::trusted(peer.uid(), own));
     if !allowed {
@@ -183,8 +194,9 @@ fn make_room(open: &mut Vec<Open>) {
     }
 }
 
+/// Serves one connection until it ends or becomes a WebSocket.
 async fn converse(
-    stream: UnixStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     router: Router,
     doing: Arc<AtomicU8>,
     mut stopping: watch::Receiver<bool>,
@@ -204,7 +216,8 @@ async fn converse(
         .timer(TokioTimer::new())
         .header_read_timeout(READ_TIMEOUT)
         .max_buf_size(16 * 1024)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

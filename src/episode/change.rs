@@ -45,6 +45,19 @@ pub fn rewrite(
     change: impl FnOnce(&mut EpisodeHeader, &mut Option<Outcome>),
 ) -> Result<(), EpisodeError> {
     let _lock = lock(storage, folder_of(path))?;
+    amend(storage, path, change)
+}
+
+/// The same for the process that records into the dataset: an episode that is whole has ended, and its
+/// [`LogWriter`](super::LogWriter) does not touch it any more.
+///
+/// # Errors
+/// The file is damaged, or not finished yet.
+pub fn amend(
+    storage: &dyn Storage,
+    path: &Path,
+    change: impl FnOnce(&mut EpisodeHeader, &mut Option<Outcome>),
+) -> Result<(), EpisodeError> {
     let mut episode = Episode::read(storage, path)?;
     if let Some(damage) = episode.damage {
         return Err(EpisodeError::Damaged { path: path.into(), damage });

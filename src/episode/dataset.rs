@@ -44,7 +44,7 @@ pub(super) fn lock(storage: &dyn Storage, folder: &Path) -> Result<Box<dyn Send>
 
 /// The episodes of a dataset, by number. Reads the ends of finished files only.
 pub fn list(storage: &dyn Storage, folder: &Path) -> Result<Vec<Summary>, EpisodeError> {
-    paths(storage, folder)?.into_iter().map(|path| summarize(storage, path)).collect()
+    paths(storage, folder)?.into_iter().map(|path| summary(storage, path)).collect()
 }
 
 /// The files of a dataset's episodes, by number; none is opened.
@@ -59,7 +59,8 @@ pub fn paths(storage: &dyn Storage, folder: &Path) -> Result<Vec<PathBuf>, Episo
     Ok(paths.into_iter().map(|(_, path)| path).collect())
 }
 
-fn summarize(storage: &dyn Storage, path: PathBuf) -> Result<Summary, EpisodeError> {
+/// What one file of a dataset holds. Reads the end of a finished one only.
+pub fn summary(storage: &dyn Storage, path: PathBuf) -> Result<Summary, EpisodeError> {
     let reading = |e| EpisodeError::io("read", &path, e);
     let bytes = storage.len(&path).map_err(reading)?;
     let mut summary = Summary {

@@ -25,9 +25,9 @@ mod schema;
 mod step;
 mod write;
 
-pub use change::{append, check, remove, repair, rewrite};
+pub use change::{amend, append, check, remove, repair, rewrite};
 pub use command::{Command, GoalRequest, GoalUpdate, Lead, TeleopAction};
-pub use dataset::{Summary, list, paths};
+pub use dataset::{Summary, list, paths, summary};
 pub use error::EpisodeError;
 pub use header::{EpisodeHeader, Outcome, Reason, Source, Split, reason};
 pub use inputs::{Answered, Answers, Inputs, MAX_ORDERS, Order, Origin, Readings, Strain, Supply};
@@ -36,4 +36,4 @@ pub use queue::{Begin, LogReceiver, LogSender, Record, log_queue};
 pub use read::{Damage, Episode};
 pub use scan::Seal;
 pub use step::{Events, Fault, Mode, PolicyId, Step};
-pub use write::{Writer, WriterConfig};
+pub use write::{Writer, WriterConfig, episode_number};

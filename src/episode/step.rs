@@ -1,12 +1,13 @@
 //! One tick of a robot, as plain values that fit a queue of fixed size.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{Time, WallTime};
 use crate::joints::{GoalVec, JointVec};
 
 /// What the control loop is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "mode", content = "fault")]
 pub enum Mode {
     /// Torque off; nothing moves until somebody arms.
@@ -23,7 +24,7 @@ pub enum Mode {
 }
 
 /// Why the loop stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Fault {

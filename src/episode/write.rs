@@ -225,7 +225,7 @@ fn next_file(
 }
 
 /// The number in an episode's file name; damaged copies count, so that no number is used twice.
-pub(super) fn episode_number(path: &Path) -> Option<u64> {
+pub fn episode_number(path: &Path) -> Option<u64> {
     let digits = path.file_name()?.to_str()?.strip_prefix("episode-")?;
     let (digits, rest) = digits.split_once('.')?;
     rest.starts_with("mcap").then(|| digits.parse::<u32>().ok().map(u64::from))?

@@ -285,6 +285,7 @@ impl ControlLoop {
         let (id, distance) = (attempt.request.id, attempt.distance);
         let ticks = (attempt.last_tick + 1).saturating_sub(attempt.first_tick);
         let success = attempt.success(ending);
+        self.counters.goals.count(ending, success == Some(true));
         self.result =
             Some(GoalResult { id, ending, success: success == Some(true), distance, ticks });
         if let Some(log) = self.log.as_mut().filter(|_| attempt.logged) {

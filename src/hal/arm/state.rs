@@ -38,7 +38,18 @@ pub struct ArmState {
 }
 
 /// Faults seen since the arm was opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
+#[schemars(rename = "ArmCounters")]
 pub struct Counters {
     /// On the bus.
     pub bus: bus::Counters,

@@ -69,8 +69,19 @@ fn reason(refusal: Refusal) -> &'static str {
 }
 
 /// Faults seen since the bus was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(default)]
+#[schemars(rename = "BusCounters")]
 pub struct Counters {
     /// Tries that ended at their deadline.
     pub timeouts: u64,

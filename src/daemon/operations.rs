@@ -1,0 +1,89 @@
+//! All operations of the API in one table: the router, the OpenAPI document and the checks of roles
+//! come from it.
+
+use axum::Router;
+use axum::http::Method;
+use tokio::sync::watch;
+
+use super::api::{Code, ErrorReply};
+use super::handlers as handle;
+use super::operation::{Operation, Role, operation};
+use super::shared::{Api, Service};
+
+/// The emergency stop's path.
+pub(super) const ESTOP: &str = "/v1/estop";
+
+/// Every operation.
+#[rustfmt::skip]
+pub fn operations() -> Vec<Operation> {
+    let get = |name, path| (name, Method::GET, path);
+    let post = |name, path| (name, Method::POST, path);
+    let delete = |name, path| (name, Method::DELETE, path);
+    vec![
+        operation(get("status", "/v1/status"), Role::Observe,
+            "How the robot is", handle::status),
+        operation(post("estop", ESTOP), Role::Observe,
+            "Stops the arm at once and latches; passes every queue", handle::estop),
+        operation(post("stop", "/v1/stop"), Role::Goal,
+            "Gives up the goal and holds", handle::stop),
+        operation(post("arm", "/v1/arm"), Role::Goal,
+            "Torque on and hold; clears a fault", handle::arm),
+        operation(post("disarm", "/v1/disarm"), Role::Goal,
+            "Torque off", handle::disarm),
+        operation(post("takeover", "/v1/takeover"), Role::Goal,
+            "A person steers, with the leader or the keyboard of the daemon; a goal stays",
+            handle::takeover),
+        operation(post("letgo", "/v1/letgo"), Role::Goal,
+            "The person lets go: the policy goes on toward the goal", handle::letgo),
+        operation(post("reach", "/v1/goal"), Role::Goal,
+            "Sets a goal; with `wait`, answers when it has ended", handle::reach),
+        operation(get("goal", "/v1/goal/{id}"), Role::Observe,
+            "A goal set before, and how it ended", handle::goal),
+        operation(get("stream", "/v1/stream"), Role::Goal,
+            "A WebSocket: a goal a message, the last one counts, held when none comes any more",
+            handle::stream),
+        operation(post("enqueue", "/v1/queue"), Role::Goal,
+            "Puts goals at the end of the queue, to be reached one after the other", handle::enqueue),
+        operation(get("queue", "/v1/queue"), Role::Observe,
+            "The queue, and what became of goals in it", handle::queue),
+        operation(delete("clear_queue", "/v1/queue"), Role::Goal,
+            "Takes back the goals that wait; the one on its way goes on", handle::clear_queue),
+        operation(post("lease", "/v1/lease"), Role::Goal,
+            "Asks for the arm, or to go on holding it: others' goals are refused meanwhile",
+            handle::take_lease),
+        operation(get("holder", "/v1/lease"), Role::Observe,
+            "Who holds the arm", handle::holder),
+        operation(delete("release", "/v1/lease"), Role::Goal,
+            "Gives the arm back", handle::release),
+        operation(post("object", "/v1/object"), Role::Goal,
+            "Tells where the object is that goals are for", handle::object),
+        operation(get("telemetry", "/v1/telemetry"), Role::Observe,
+            "A WebSocket: the last tick, again and again", handle::telemetry),
+        operation(get("episodes", "/v1/episodes"), Role::Observe,
+            "The robot's episodes, the newest first", handle::episodes),
+        operation(get("episode", "/v1/episodes/{id}"), Role::Observe,
+            "One episode and its curves", handle::episode),
+        operation(post("label", "/v1/episodes/{id}/label"), Role::Goal,
+            "Says how an episode ended, or what it was for", handle::label),
+        operation(get("health", "/health"), Role::Observe,
+            "Whether the robot is fit for work; if not, why", handle::health),
+        operation(get("metrics", "/metrics"), Role::Observe,
+            "What is counted, for Prometheus", handle::metrics),
+        operation(get("openapi", "/v1/openapi.json"), Role::Observe,
+            "This document", handle::openapi),
+    ]
+}
+
+/// The API as a service: over connections, or in memory.
+pub fn router(service: Service, stopping: watch::Receiver<bool>) -> Router {
+    let table = operations().into_iter();
+    table
+        .fold(Router::new(), |router, operation| router.route(operation.path, operation.route))
+        .fallback(|| async {
+            ErrorReply::new(Code::NotFound, "no such path: `regoal api` shows all")
+        })
+        .method_not_allowed_fallback(|| async {
+            ErrorReply::new(Code::WrongMethod, "this path is asked with another method")
+        })
+        .with_state(Api::new(service, stopping))
+}
