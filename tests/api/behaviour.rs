@@ -186,8 +186,10 @@ async fn metrics_and_health_are_told() {
 
 /// A folder with this many episodes in it.
 pub fn recorded(count: usize) -> Episodes {
-    let storage: Arc<dyn storage::Storage> = Arc::new(storage::Memory::default());
-    let folder = PathBuf::from("/episodes");
+    recorded_in(Arc::new(storage::Memory::default()), PathBuf::from("/episodes"), count)
+}
+
+pub fn recorded_in(storage: Arc<dyn storage::Storage>, folder: PathBuf, count: usize) -> Episodes {
     storage.create_folder(&folder).unwrap();
     for _ in 0..count {
         let header = EpisodeHeader { joints: vec!["pan".into()], ..EpisodeHeader::default() };

@@ -1,16 +1,18 @@
 //! F4: damaged requests, bytes and WebSocket frames, in memory.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::Request;
 use rand::{Rng as _, RngExt as _};
 use regoal::daemon::operations;
 use regoal::rng::Rng;
+use regoal::storage::Disk;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::behaviour::recorded;
+use crate::behaviour::recorded_in;
 use crate::bench::{number, report};
 use crate::stub::{Memory, Stub, frame};
 use crate::{rng, seed};
@@ -139,7 +141,10 @@ fn resident() -> u64 {
 async fn f4_no_request_and_no_frame_makes_the_api_panic_or_eat_the_memory() {
     let cases = number("REGOAL_CASES", 20_000);
     println!("seed {}", seed());
-    let api = Memory::new(Stub { quick: true, ..Stub::default() }, Some(recorded(3)));
+    // On a real disk: one in memory remembers what was on it.
+    let folder = tempfile::tempdir().unwrap();
+    let episodes = recorded_in(Arc::new(Disk), folder.path().join("episodes"), 3);
+    let api = Memory::new(Stub { quick: true, ..Stub::default() }, Some(episodes));
     let mut statuses: BTreeMap<u16, u64> = BTreeMap::new();
     let (mut done, mut round, mut unparsed, mut before) = (0, 0, 0, None);
     while done < cases {
