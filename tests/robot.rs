@@ -510,3 +510,51 @@ fn the_verbs_work_on_an_emulator_behind_a_pseudo_terminal() {
     let json: serde_json::Value = serde_json::from_str(&looks[4].1).unwrap();
     assert_eq!(json["joints"].as_array().unwrap().len(), 6);
 }
+
+/// Runs `regoal robot` with Enter pressed twelve times; whether it succeeded, and what it said.
+fn robot_verb(args: &[&str]) -> (bool, String) {
+    use std::process::{Command, Stdio};
+    let mut command = Command::new(env!("CARGO_BIN_EXE_regoal"));
+    command.env_remove("RUST_LOG").arg("robot").args(args);
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // It may have ended without a question.
+    let _ = std::io::Write::write_all(&mut child.stdin.take().unwrap(), &[b'\n'; 12]);
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.success(), text(&output.stdout) + &text(&output.stderr))
+}
+
+#[test]
+fn every_verb_speaks_with_the_built_in_emulator_whatever_calibration_lies_beside() {
+    let folder = tempfile::tempdir().unwrap();
+    let robot = folder.path().join("arm.toml");
+    std::fs::copy("firmware-config/emulated.toml", &robot).unwrap();
+    let beside = ArmCalibration::path_of(&robot);
+    calibrated(&Rig::new()).unwrap().save(&Disk, &beside).unwrap();
+    let robot = robot.to_str().unwrap();
+    for (args, success, says) in [
+        (&["configure", "--dry-run"][..], true, "12 registers differ; nothing was written"),
+        (&["configure"], true, "12 registers written and read back"),
+        (&["monitor", "--once"], true, "shoulder_pan"),
+        (&["calibrate", "--headless"], false, "start `regoal emulate --link"),
+        (&["setup", "--headless"], false, "expected one servo, found 6"),
+    ] {
+        let which = ["--robot", robot, "--port", "emulated"];
+        let (succeeded, said) = robot_verb(&[args, &which].concat());
+        assert!(succeeded == success && said.contains(says), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn a_servo_that_is_not_emulated_is_refused_by_every_verb() {
+    let folder = tempfile::tempdir().unwrap();
+    let robot = folder.path().join("arm.toml");
+    let text = include_str!("../firmware-config/emulated.toml");
+    std::fs::write(&robot, text.replacen("\"sts3215\"", "\"scs0009\"", 1)).unwrap();
+    let which = ["--robot", robot.to_str().unwrap(), "--port", "emulated"];
+    for args in [&["monitor", "--once"][..], &["configure"], &["setup", "--headless"]] {
+        let (succeeded, said) = robot_verb(&[args, &which].concat());
+        assert!(!succeeded && said.contains("an SCS0009, which is not emulated"), "{said}");
+    }
+}

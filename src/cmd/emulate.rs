@@ -98,20 +98,13 @@ pub struct Args {
 /// The configuration or the faults are wrong, the system gives no pseudo terminal, COMMAND fails.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
     let robot = RobotConfig::load(context.storage.as_ref(), &args.robot)?;
-    for joint in &robot.joint {
-        ensure!(
-            joint.servo != ServoModel::Scs0009,
-            "joint `{}`: expected a servo of the STS or X series, found an SCS0009, which is not emulated",
-            joint.name
-        );
-    }
     let faults = match &args.faults {
         Some(path) => FaultSpec::load(context.storage.as_ref(), path)?,
         None => FaultSpec::default(),
     };
     let world = args.cube.as_deref().map(|cube| table(&robot, cube)).transpose()?;
     let ended = if args.socketpair {
-        let emulator = emulator(&robot, args.seed, world.clone());
+        let emulator = emulator(&robot, args.seed, world.clone())?;
         let clock = Arc::clone(&context.clock);
         let (_server, client) =
             SocketServer::start(emulator, &faults, clock).context("opening a socket pair")?;
@@ -186,7 +179,7 @@ fn table(robot: &RobotConfig, cube: &[f64]) -> Result<Arc<Mutex<World>>> {
 /// Starts the emulator of a robot on a pseudo terminal, with its faults, in a world if there is one.
 ///
 /// # Errors
-/// The system gives no pseudo terminal.
+/// A servo is not emulated, or the system gives no pseudo terminal.
 pub fn serve(
     robot: &RobotConfig,
     seed: u64,
@@ -194,7 +187,7 @@ pub fn serve(
     world: Option<Arc<Mutex<World>>>,
     context: &Context,
 ) -> Result<PtyServer> {
-    let emulator = emulator(robot, seed, world);
+    let emulator = emulator(robot, seed, world)?;
     PtyServer::start(emulator, faults, Arc::clone(&context.clock))
         .context("opening a pseudo terminal")
 }
@@ -203,10 +196,17 @@ fn emulator(
     robot: &RobotConfig,
     seed: u64,
     world: Option<Arc<Mutex<World>>>,
-) -> Arc<Mutex<Emulator>> {
+) -> Result<Arc<Mutex<Emulator>>> {
+    for joint in &robot.joint {
+        ensure!(
+            joint.servo != ServoModel::Scs0009,
+            "joint `{}`: expected a servo of the STS or X series, found an SCS0009, which is not emulated",
+            joint.name
+        );
+    }
     let mut emulator = Emulator::new(robot, seed);
     if let Some(world) = world {
         emulator.surround(world);
     }
-    Arc::new(Mutex::new(emulator))
+    Ok(Arc::new(Mutex::new(emulator)))
 }
