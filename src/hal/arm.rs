@@ -1,6 +1,7 @@
 //! An arm in SI units: opened safely, read and written once a tick, its torque under control. Its
 //! servos may be of several models, as a Koch arm's are.
 
+mod checkup;
 mod damping;
 mod dynamixel;
 mod error;
@@ -14,6 +15,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use self::checkup::Rounds;
 pub use self::error::ArmError;
 use self::joint::{Joint, PATIENCE, patience};
 pub use self::rescue::{Rescued, rescue};
@@ -38,6 +40,7 @@ pub struct Arm {
     held: bool,
     /// Whose turn it is to tell its supply and temperature.
     turn: usize,
+    rounds: Rounds,
     /// After this long without a word servos that can stop by themselves (20 ms); 0: never.
     watchdog: i32,
     implausible: u64,
@@ -89,6 +92,7 @@ impl Arm {
             joints: config.joint.iter().map(Joint::new).collect(),
             held: false,
             turn: 0,
+            rounds: Rounds::default(),
             watchdog: dynamixel::watchdog(config.bus.watchdog_ms),
             implausible: 0,
         }
@@ -116,7 +120,8 @@ impl Arm {
 
     /// Brings `state` up to date with as few requests as the servos allow; how many joints are
     /// fresh. A joint that does not answer, or whose answer cannot be true, keeps its values and its
-    /// stamp; it is asked again while there is time until `deadline`.
+    /// stamp; it is asked again while there is time until `deadline`. Of an arm that is held one
+    /// servo is asked now and then whether its torque is still on, or what current it draws.
     ///
     /// # Errors
     /// The port fails.
@@ -143,6 +148,9 @@ impl Arm {
             }
         })?;
         self.name_trouble(deadline)?;
+        if self.held && fresh == self.joints.len() {
+            self.check_up(deadline)?;
+        }
         Ok(fresh)
     }
 
@@ -228,6 +236,7 @@ impl Arm {
         }
         for joint in &mut self.joints {
             joint.keep(&mut self.bus, &joint.model.torque, 1)?;
+            joint.limp = 0;
         }
         // Not before all hold: until then nobody speaks to the first ones for long.
         for joint in &self.joints {
@@ -238,7 +247,7 @@ impl Arm {
     }
 
     fn release(&mut self) -> Result<(), ArmError> {
-        self.held = false;
+        self.let_go();
         let off: JointVec<i32> = self.joints.iter().map(|_| 0).collect();
         for _ in 0..BROADCASTS {
             let deadline = patience(&self.bus);
@@ -264,6 +273,12 @@ impl Arm {
                 Err(ArmError::TorqueOn { ids })
             }
         }
+    }
+
+    /// Nobody is asked for a current anymore: what was heard last is not true for long.
+    fn let_go(&mut self) {
+        self.held = false;
+        self.joints.iter_mut().for_each(|joint| joint.current = None);
     }
 
     fn set_up(&mut self) -> Result<(), ArmError> {

@@ -99,12 +99,13 @@ fn servo(bus: &mut Bus, joint: &JointConfig, robot: &RobotConfig) -> Result<Chec
     let firmware = firmware(bus, joint.id, model);
     let found = format!("{}, firmware {firmware}, {voltage:.1} V, {heat:.0} °C", model.name);
     let safety = &robot.safety;
+    let supply = model.supply_window(safety);
     let (verdict, mend) = if !row.faults.is_empty() {
         let mend =
             format!("it reports {}: cure the cause, power it off and on", row.faults.join(", "));
         (Verdict::Problem, mend)
-    } else if !(safety.min_voltage..=safety.max_voltage).contains(&voltage) {
-        let window = format!("{} to {} V", safety.min_voltage, safety.max_voltage);
+    } else if !supply.contains(&voltage) {
+        let window = format!("{:.1} to {:.1} V", supply.start(), supply.end());
         (Verdict::Problem, format!("expected {window}: check the supply"))
     } else if heat > safety.max_temperature {
         (

@@ -112,7 +112,7 @@ impl ControlLoop {
             release_by: None,
             park: robot.joint.iter().map(|joint| joint.park_rad()).collect(),
             armed_at: Time::ZERO,
-            health: Health::new(&robot.safety, robot.period()),
+            health: Health::new(robot),
             speed: 1.0,
             result: None,
             counters: LoopCounters::default(),

@@ -18,7 +18,7 @@ impl Arm {
         if self.joints.iter().any(|joint| joint.model.protocol != Protocol::Feetech) {
             return Ok(false);
         }
-        self.held = false;
+        self.let_go();
         let damped: JointVec<i32> = self.joints.iter().map(|_| DAMPING).collect();
         for _ in 0..BROADCASTS {
             let deadline = patience(&self.bus);
