@@ -25,17 +25,19 @@ pub enum Verb {
     Demo(cmd::demo::Args),
     Run(cmd::run::Args),
     Record(Box<cmd::record::Args>),
+    Replay(cmd::replay::Args),
     Arm(cmd::arm::Args),
     Goal(cmd::goal::Args),
     Object(cmd::object::Args),
     Status(cmd::status::Args),
     Stop(cmd::stop::Args),
+    Takeover(cmd::takeover::Args),
     /// Looks after logged episodes
     #[command(subcommand)]
     Episodes(cmd::episodes::Args),
     Finetune(cmd::finetune::Args),
     Train(Box<cmd::train::Args>),
-    /// Looks at policy files
+    /// Looks at policy files, signs and installs them
     #[command(subcommand)]
     Policy(Policy),
     /// Puts ONNX Runtime in place, for fast training
@@ -69,6 +71,12 @@ pub enum Policy {
     Inspect(cmd::policy::inspect::Args),
     Verify(cmd::policy::verify::Args),
     Bench(cmd::policy::bench::Args),
+    Diff(cmd::policy::diff::Args),
+    Keygen(cmd::policy::keygen::Args),
+    Sign(cmd::policy::sign::Args),
+    Install(cmd::policy::install::Args),
+    List(cmd::policy::list::Args),
+    Rollback(cmd::policy::rollback::Args),
 }
 
 impl Verb {
@@ -81,17 +89,25 @@ impl Verb {
             Self::Demo(args) => cmd::demo::run(args, context),
             Self::Run(args) => cmd::run::run(args, context),
             Self::Record(args) => cmd::record::run(args, context),
+            Self::Replay(args) => cmd::replay::run(args, context),
             Self::Arm(args) => cmd::arm::run(args, context),
             Self::Goal(args) => cmd::goal::run(args, context),
             Self::Object(args) => cmd::object::run(args, context),
             Self::Status(args) => cmd::status::run(args, context),
             Self::Stop(args) => cmd::stop::run(args, context),
+            Self::Takeover(args) => cmd::takeover::run(args, context),
             Self::Episodes(args) => cmd::episodes::run(args, context),
             Self::Finetune(args) => cmd::finetune::run(args, context),
             Self::Train(args) => cmd::train::run(args, context),
             Self::Policy(Policy::Inspect(args)) => cmd::policy::inspect::run(args, context),
             Self::Policy(Policy::Verify(args)) => cmd::policy::verify::run(args, context),
             Self::Policy(Policy::Bench(args)) => cmd::policy::bench::run(args, context),
+            Self::Policy(Policy::Diff(args)) => cmd::policy::diff::run(args, context),
+            Self::Policy(Policy::Keygen(args)) => cmd::policy::keygen::run(args, context),
+            Self::Policy(Policy::Sign(args)) => cmd::policy::sign::run(args, context),
+            Self::Policy(Policy::Install(args)) => cmd::policy::install::run(args, context),
+            Self::Policy(Policy::List(args)) => cmd::policy::list::run(args, context),
+            Self::Policy(Policy::Rollback(args)) => cmd::policy::rollback::run(args, context),
             Self::Runtime(args) => cmd::runtime::run(args, context),
             Self::Robot(Robot::FindPort(args)) => cmd::robot::find_port::run(args, context),
             Self::Robot(Robot::Setup(args)) => cmd::robot::setup::run(args, context),
@@ -109,7 +125,10 @@ impl Verb {
 /// In which order and under which heading help lists the verbs.
 const GROUPS: [(&str, &[&str]); 4] = [
     ("Start here", &["demo"]),
-    ("Use a robot", &["run", "record", "arm", "goal", "object", "status", "stop"]),
+    (
+        "Use a robot",
+        &["run", "record", "replay", "arm", "goal", "object", "status", "stop", "takeover"],
+    ),
     ("Learn", &["episodes", "finetune", "train", "policy"]),
     ("Computer and arm", &["doctor", "robot", "runtime", "emulate", "completions"]),
 ];

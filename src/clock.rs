@@ -5,8 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// A monotonic instant, nanoseconds since an arbitrary origin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash, Serialize, Deserialize,
+)]
 pub struct Time(pub u64);
 
 impl Time {
@@ -43,9 +47,48 @@ impl Sub<Duration> for Time {
     }
 }
 
-/// The date, nanoseconds since 1970-01-01 UTC: for logs and file names only.
+/// The date, nanoseconds since 1970-01-01 UTC: for logs, file names and expiry only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct WallTime(pub u64);
+
+const DAY_NANOS: u64 = 86_400_000_000_000;
+
+impl WallTime {
+    /// The begin of a day that is written as `2026-01-31`, UTC; none for any other text.
+    pub fn from_date(text: &str) -> Option<Self> {
+        let mut parts = text.splitn(3, '-').map(|part| part.parse::<u64>().ok());
+        let (year, month, day) = (parts.next()??, parts.next()??, parts.next()??);
+        if !(1970..2500).contains(&year) || !(1..=12).contains(&month) {
+            return None;
+        }
+        // Years begin in March, so that the leap day is the last (Hinnant's calendar algorithms).
+        let from_march = (month + 9) % 12;
+        let year = year - u64::from(month < 3);
+        let before = year * 365 + year / 4 - year / 100 + year / 400 + (153 * from_march + 2) / 5;
+        let time = Self((before + day).checked_sub(719_469)?.checked_mul(DAY_NANOS)?);
+        (time.date() == text).then_some(time)
+    }
+
+    /// The day as `2026-01-31`, UTC.
+    pub fn date(self) -> String {
+        let days = self.0 / DAY_NANOS + 719_468;
+        let (era, of_era) = (days / 146_097, days % 146_097);
+        let years = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+        let of_year = of_era - (365 * years + years / 4 - years / 100);
+        let from_march = (5 * of_year + 2) / 153;
+        let day = of_year - (153 * from_march + 2) / 5 + 1;
+        let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+        let year = era * 400 + years + u64::from(month < 3);
+        format!("{year:04}-{month:02}-{day:02}")
+    }
+}
+
+impl Add<Duration> for WallTime {
+    type Output = Self;
+    fn add(self, by: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
 
 /// Where time comes from: the machine in service, a counter in tests.
 pub trait Clock: Send + Sync {
@@ -132,6 +175,22 @@ mod tests {
         clock.sleep_until(Time(500));
         clock.sleep_until(Time(200));
         assert_eq!(clock.now(), Time(500));
+    }
+
+    #[test]
+    fn every_day_has_its_date_and_what_is_no_date_has_no_day() {
+        let mut day = WallTime(0);
+        assert_eq!(day.date(), "1970-01-01");
+        assert_eq!(ManualClock::EPOCH.date(), "2026-01-01");
+        for _ in 0..190_000 {
+            assert_eq!(WallTime::from_date(&day.date()), Some(day), "{}", day.date());
+            day = day + Duration::from_hours(24);
+        }
+        for text in ["", "2026", "2026-02-30", "2027-02-29", "2026-1-1", "2026-13-01", "1969-12-31"]
+        {
+            assert_eq!(WallTime::from_date(text), None, "{text}");
+        }
+        assert!(WallTime::from_date("2028-02-29").is_some());
     }
 
     #[test]

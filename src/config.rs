@@ -1,6 +1,7 @@
 //! TOML files to checked types: an unknown key, a missing key or a value out of range is an error
 //! that names the file, the line and what would be right.
 
+mod policies;
 mod safety;
 mod schema;
 mod tuning;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use policies::PolicyConfig;
 pub use safety::{Exit, SafetyConfig, StopCategory};
 pub use schema::schema;
 pub use tuning::Tuning;
@@ -83,6 +85,9 @@ pub struct RobotConfig {
     /// How the emulated arm behaves; ignored on a real one.
     #[serde(default)]
     pub emulator: EmulatorConfig,
+    /// The policies.
+    #[serde(default)]
+    pub policy: PolicyConfig,
 }
 
 /// How the servos are reached.
@@ -269,8 +274,10 @@ impl RobotConfig {
     /// valid key), or a value is out of range.
     pub fn load(storage: &dyn Storage, path: &Path) -> Result<Self, ConfigError> {
         let mut config = Self::parse(&read_text(storage, path)?, path)?;
+        let beside = path.parent().unwrap_or(Path::new(""));
+        config.policy.store = config.policy.store.map(|folder| beside.join(folder));
         if config.model.ends_with(".urdf") {
-            let file = path.parent().unwrap_or(Path::new("")).join(&config.model);
+            let file = beside.join(&config.model);
             config.urdf = Some(read_text(storage, &file)?);
         }
         Ok(config)
@@ -336,6 +343,7 @@ impl RobotConfig {
         in_range("control.stream_timeout_s", control.stream_timeout_s, 0.01, 3600.0)?;
         in_range("control.teleop_timeout_s", control.teleop_timeout_s, 0.01, 10.0)?;
         self.safety.check()?;
+        self.policy.check()?;
         if control.hold_after_ticks == 0 || control.fault_after_ticks < control.hold_after_ticks {
             return Err(format!(
                 "expected 1 <= control.hold_after_ticks <= control.fault_after_ticks, found {} and {}",

@@ -9,7 +9,7 @@
 //! | 0 | [`clock`], [`joints`], [`os`], [`rng`], [`storage`], [`svg`]: time, joint vectors, the system calls, randomness and files, all passed in as values; pictures as text |
 //! | 1 | [`onnx`]: graphs, verification, differentiation, training steps · [`config`] · [`episode`]: what is logged |
 //! | 2 | [`hal`]: port, wire, bus, servos, arm, emulator · [`kinematics`] · [`engine`]: tract and ONNX Runtime · [`goal`]: when a goal is reached, hindsight relabelling |
-//! | 3 | [`policy`]: spec, bundle, store · [`env`](mod@env): goal-reaching environments and experts |
+//! | 3 | [`policy`]: spec, bundle, signature, store · [`env`](mod@env): goal-reaching environments and experts |
 //! | 4 | [`learn`]: behaviour cloning, fine-tuning, evaluation · [`control`]: the loop, the gate, the modes |
 //! | 5 | [`teleop`]: the devices that a person steers with, the recording of demonstrations |
 //! | 6 | [`daemon`]: the API of a running robot and its client |

@@ -234,6 +234,49 @@ const TIOCGSERIAL: Opcode = 0x541E;
 const TIOCSSERIAL: Opcode = 0x541F;
 const ASYNC_LOW_LATENCY: i32 = 1 << 13;
 
+/// `EVIOCGABS(axis)` (`linux/input.h`): value, minimum, maximum, fuzz, flat and resolution of an axis.
+#[cfg(feature = "gamepad")]
+struct AxisInfo {
+    axis: u8,
+    info: [i32; 6],
+}
+
+// SAFETY: the call writes one `input_absinfo`, six numbers, which `info` holds.
+#[cfg(feature = "gamepad")]
+unsafe impl rustix::ioctl::Ioctl for AxisInfo {
+    type Output = [i32; 6];
+    const IS_MUTATING: bool = true;
+
+    fn opcode(&self) -> Opcode {
+        rustix::ioctl::opcode::read::<[i32; 6]>(b'E', 0x40 + self.axis)
+    }
+
+    fn as_ptr(&mut self) -> *mut core::ffi::c_void {
+        (&raw mut self.info).cast()
+    }
+
+    unsafe fn output_from_ptr(
+        _: rustix::ioctl::IoctlOutput,
+        info: *mut core::ffi::c_void,
+    ) -> rustix::io::Result<Self::Output> {
+        // SAFETY: it is what `as_ptr` gave, written by the call.
+        Ok(unsafe { info.cast::<[i32; 6]>().read() })
+    }
+}
+
+/// The lowest and the highest value of an input device's axis.
+///
+/// # Errors
+/// It is no input device, or has no such axis.
+#[cfg(feature = "gamepad")]
+pub fn axis_range(device: impl AsFd, axis: u16) -> io::Result<(i32, i32)> {
+    // There are 64 axes.
+    let axis = u8::try_from(axis & 0x3f).unwrap_or_default();
+    // SAFETY: see `AxisInfo`.
+    let [_, low, high, ..] = unsafe { ioctl(device, AxisInfo { axis, info: [0; 6] })? };
+    Ok((low, high))
+}
+
 /// Asks the driver of a serial port to hand on what comes without gathering it first.
 ///
 /// # Errors
@@ -256,10 +299,10 @@ pub fn set_low_latency(port: impl AsFd) -> std::io::Result<()> {
 #[inline]
 pub fn prefetch(numbers: &[f32]) {
     #[cfg(target_arch = "x86_64")]
-    for line in numbers.chunks(16) {
+    for number in numbers.iter().step_by(16).chain(numbers.last()) {
         use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: a hint about an address inside a slice; nothing is read or written by it.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(number).cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = numbers;

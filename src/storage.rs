@@ -45,6 +45,10 @@ pub trait Storage: Send + Sync {
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>>;
     /// Creates a folder and those above it.
     fn create_folder(&self, folder: &Path) -> io::Result<()>;
+    /// Bytes that new files in a folder may take; [`u64::MAX`] where no limit is known.
+    fn free(&self, _folder: &Path) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
     /// Returns once the folder's entries are on the disk (`fsync` of the folder).
     fn sync_folder(&self, folder: &Path) -> io::Result<()>;
 
@@ -158,6 +162,10 @@ impl Storage for Disk {
     }
     fn create_folder(&self, folder: &Path) -> io::Result<()> {
         std::fs::create_dir_all(folder)
+    }
+    fn free(&self, folder: &Path) -> io::Result<u64> {
+        let disk = rustix::fs::statvfs(folder)?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };

@@ -17,8 +17,8 @@ use std::time::Duration;
 use regoal::clock::{Clock as _, ManualClock, SystemClock, Time};
 use regoal::config::RobotConfig;
 use regoal::control::{
-    Actor, Command, ControlLoop, Ending, GoalRequest, GoalUpdate, Inline, Lead, Pilot, Reconnect,
-    Refusal, TeleopAction, connect, teleop_queue,
+    Actor, Command, ControlLoop, Ending, GoalRequest, GoalUpdate, Hardware, Inline, Lead, Pilot,
+    Reconnect, Refusal, TeleopAction, connect, teleop_queue,
 };
 use regoal::episode::{Fault, LogReceiver, LogSender, PolicyId, Record, Source, Split, log_queue};
 use regoal::hal::{Arm, Emulator, MemoryPort, Port, PortError};
@@ -121,14 +121,14 @@ impl Actor for Swing {
 /// The arm that was lost is found again: nothing is made anew.
 struct Replug {
     wire: Arc<AtomicU8>,
-    spare: Option<Box<Arm>>,
+    spare: Option<Box<dyn Hardware>>,
 }
 
 impl Reconnect for Replug {
-    fn lost(&mut self, arm: Box<Arm>) {
+    fn lost(&mut self, arm: Box<dyn Hardware>) {
         assert!(self.spare.replace(arm).is_none(), "one arm is lost at a time");
     }
-    fn found(&mut self) -> Option<Box<Arm>> {
+    fn found(&mut self) -> Option<Box<dyn Hardware>> {
         self.spare.take_if(|_| self.wire.load(Ordering::Relaxed) != GONE)
     }
 }

@@ -472,6 +472,8 @@ fn the_verbs_print_what_the_daemon_says_and_exit_accordingly() {
         (&["arm"], 0, "armed"),
         (&["stop", "--emergency"], 0, "nothing moves before `regoal arm`"),
         (&["stop", "--json"], 0, r#"{"latched":false,"stopped":true}"#),
+        (&["takeover"], 0, "taken over: you steer"),
+        (&["takeover", "--end", "--json"], 0, r#"{"person_steers":false}"#),
         (&["arm", "--off"], 0, "disarmed"),
         (&["status"], 0, "fake: disarmed"),
         (&["status", "--json"], 0, r#""robot":"fake","mode":"disarmed""#),
@@ -480,8 +482,9 @@ fn the_verbs_print_what_the_daemon_says_and_exit_accordingly() {
         assert_eq!(found, Some(code), "{args:?}: {out}{err}");
         assert!(out.contains(says) || code != 0 && err.contains(says), "{args:?}: {out}{err}");
     }
-    use Command::{Arm, Disarm, EmergencyStop, Stop};
-    assert_eq!(*fixture.robot.told.lock().unwrap(), [Arm, EmergencyStop, Stop, Disarm]);
+    use Command::{Arm, Disarm, EmergencyStop, LetGo, Stop, TakeOver};
+    let expected = [Arm, EmergencyStop, Stop, TakeOver, LetGo, Disarm];
+    assert_eq!(*fixture.robot.told.lock().unwrap(), expected);
 }
 
 #[test]

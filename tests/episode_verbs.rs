@@ -51,6 +51,7 @@ fn episode(seed: u64) -> Episode {
         },
         steps: (0..20).map(step).collect(),
         outcome: Some(Outcome { success: Some(false), ticks: 20, ..Outcome::default() }),
+        inputs: Vec::new(),
         damage: None,
     }
 }

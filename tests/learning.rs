@@ -1,7 +1,6 @@
 //! Learning from logged episodes, the environment and the store.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use regoal::config::RobotConfig;
 use regoal::engine::Engine;
@@ -13,11 +12,11 @@ use regoal::learn::gcbc::Gcbc;
 use regoal::learn::{Rule, Schedule};
 use regoal::onnx::{Builder, Dim, Tensor, Verified, splice, splice_metadata};
 use regoal::policy::{
-    Chunk, ChunkMode, METADATA_KEY, ObservationTerm, Policy, PolicyError, PolicySpec, Store,
-    StoreError, Tensors, id_of, with_spec,
+    Chunk, ChunkMode, METADATA_KEY, ObservationTerm, Policy, PolicyError, PolicySpec, Tensors,
+    id_of, with_spec,
 };
 use regoal::rng::{Stream, item, normal, stream};
-use regoal::storage::{Disk, Storage};
+use regoal::storage::Disk;
 
 const POLICY: &str = "models/reach/policy.onnx";
 
@@ -44,6 +43,37 @@ fn a_folder_read_by_all_processors_gives_its_episodes_in_their_order() {
     let [loaded, read] = [&loaded, &read].map(|all| all.training().demonstrations);
     assert!(read.trajectories().len() > 1 && loaded.columns() == read.columns());
     assert!(loaded.trajectories().eq(read.trajectories()));
+}
+
+#[test]
+fn what_a_person_showed_in_an_attempt_is_a_demonstration_of_its_goal() {
+    let (_, spec) = policy();
+    let mut episode = demonstrations().remove(0);
+    episode.header.source = Source::Run;
+    let still = Experience::of(std::slice::from_ref(&episode), &spec).unwrap();
+    assert_eq!(still.training().demonstrations.trajectories().len(), 0, "nobody took over");
+    // From step 10 on a person steers for 20 steps, and then holds still for 30.
+    for step in &mut episode.steps[10..60] {
+        step.intervention = true;
+    }
+    let held = episode.steps[30].sent.clone();
+    episode.steps[31..60].iter_mut().for_each(|step| step.sent.clone_from(&held));
+    let experience = Experience::of(std::slice::from_ref(&episode), &spec).unwrap();
+    let training = experience.training();
+    assert_eq!(training.attempts.trajectories().len(), 1, "all of it is an attempt, too");
+    let shown: Vec<_> = training.demonstrations.trajectories().collect();
+    assert_eq!(shown.len(), 1);
+    // One less than the steps in which it moved, and the last action's state is not known.
+    assert!((15..=20).contains(&shown[0].last()), "{} steps", shown[0].last());
+    assert_eq!(shown[0].desired_goal(), episode.goal().as_slice());
+    assert_eq!(shown[0].achieved_goal(0), episode.steps[11].achieved_goal.as_slice());
+    let (base, method) = (policy().0, Gcbc { steps: 2, batch: 32, ..Gcbc::default() });
+    let (_, report) =
+        finetune(&method, &Engine::tract(), &base, &experience, 0, &mut |_| true).unwrap();
+    assert_eq!((report.demonstrations, report.attempts, report.corrections), (0, 1, 1));
+    episode.header.split = Split::Validation;
+    let kept = Experience::of(&[episode], &spec).unwrap();
+    assert_eq!(kept.training().demonstrations.trajectories().len(), 0, "kept aside");
 }
 
 #[test]
@@ -283,32 +313,4 @@ fn an_onnx_file_without_or_with_a_wrong_description_is_refused() {
     assert!(matches!(refused, Err(PolicyError::BadTensors { .. })), "{refused:?}");
     graph.set_metadata(METADATA_KEY, "{}");
     assert!(matches!(PolicySpec::of(&graph), Err(PolicyError::BadSpec(_))));
-}
-
-#[test]
-fn a_store_keeps_the_active_policy_until_another_is_committed_whole() {
-    let folder = tempfile::tempdir().unwrap();
-    let disk: Arc<dyn Storage> = Arc::new(Disk);
-    let store = Store::open(disk, folder.path()).unwrap();
-    assert!(matches!(store.active(), Err(StoreError::Empty { .. })));
-    let (first, _) = policy();
-    let mut graph = Verified::from_bytes(&first).unwrap();
-    let (name, tensor) = graph.parameters().unwrap().pop_first().unwrap();
-    let zeros = [(name, Tensor::zeros(tensor.dims))].into();
-    graph = Verified::try_from(graph.with_parameters(&zeros).unwrap()).unwrap();
-    let second = graph.to_bytes();
-
-    store.stage(&first).unwrap();
-    assert!(matches!(store.active(), Err(StoreError::Empty { .. })), "staged is not active");
-    assert_eq!(store.commit().unwrap(), id_of(&first));
-    store.stage(&second).unwrap();
-    assert_eq!(store.active().unwrap(), first);
-    assert!(store.stage(b"not a policy").is_err());
-    assert_eq!(store.commit().unwrap(), id_of(&second));
-    assert_eq!(store.active().unwrap(), second);
-    assert!(matches!(store.commit(), Err(StoreError::Empty { .. })), "nothing is staged any more");
-
-    let path = folder.path().join("policies").join(format!("{}.onnx", id_of(&second)));
-    Disk.replace(&path, &first).unwrap();
-    assert!(matches!(store.active(), Err(StoreError::Damaged { .. })));
 }

@@ -73,6 +73,7 @@ fn any_episode(number: u64) -> Episode {
         },
         steps: (0..ticks).map(|tick| any_step(&mut rng, tick * 2)).collect(),
         outcome: (number % 5 != 4).then_some(outcome),
+        inputs: Vec::new(),
         damage: None,
     }
 }

@@ -3,11 +3,18 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{Arc, Mutex};
 
-use regoal::episode::{Episode, Mode, Source, Summary, list};
+use regoal::clock::{Clock as _, SystemClock};
+use regoal::config::RobotConfig;
+use regoal::episode::{Episode, Mode, Source, Step, Summary, list};
+use regoal::hal::servo::feetech::TORQUE_ENABLE;
+use regoal::hal::{Emulator, FaultSpec, PtyServer};
+use regoal::joints::JointVec;
 use regoal::onnx::Verified;
 use regoal::policy::PolicySpec;
 use regoal::storage::{Disk, Storage as _};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 const ROBOT: &str = "firmware-config/emulated.toml";
@@ -16,8 +23,7 @@ const ROBOT: &str = "firmware-config/emulated.toml";
 fn patient(folder: &Path) -> PathBuf {
     let text = Disk.read(Path::new(ROBOT)).unwrap();
     let text = String::from_utf8(text).unwrap();
-    let slow =
-        "[control]\nhold_after_ticks = 100\nfault_after_ticks = 1000\nteleop_timeout_s = 5.0";
+    let slow = "[safety]\nheartbeat_s = 2.0\n\n[control]\nhold_after_ticks = 100\nfault_after_ticks = 1000\nteleop_timeout_s = 5.0";
     let path = folder.join("robot.toml");
     Disk.replace(&path, text.replace("[control]", slow).as_bytes()).unwrap();
     path
@@ -49,7 +55,8 @@ impl Recording {
             .arg(folder.path())
             .args(args)
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let words = child.stdin.take();
         let events = BufReader::new(child.stdout.take().unwrap());
@@ -73,7 +80,9 @@ impl Recording {
             assert_eq!(fault, None, "{seen:?}");
             seen.push(event);
         }
-        panic!("no event with {key} = {value} in {seen:?}")
+        let mut said = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        panic!("no event with {key} = {value} in {seen:?}: {said}")
     }
 
     fn state(&mut self, state: &str) -> Value {
@@ -184,4 +193,156 @@ fn nothing_begins_with_an_arm_that_is_not_calibrated_or_a_goal_of_another_space(
         "{goal}"
     );
     assert!(refusal(&["--robot", ROBOT, "--leader", ROBOT]).contains("cannot be used with"));
+}
+
+/// What a program says on its first line: the port of an emulated arm.
+struct Emulated(Child, String);
+
+impl Drop for Emulated {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Emulated {
+    fn start(robot: &str, script: &str) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_regoal"));
+        command.args(["emulate", robot, "--pty", "--move", script]).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut port = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut port).unwrap();
+        Self(child, port.trim().to_owned())
+    }
+}
+
+/// The largest way of any joint in an episode (rad), of what `of` takes from a step.
+fn way(episode: &Episode, of: impl Fn(&Step) -> &JointVec<f32>) -> f32 {
+    let range = |joint: usize| {
+        let along = episode.steps.iter().map(|step| of(step)[joint]);
+        along.clone().fold(f32::MIN, f32::max) - along.fold(f32::MAX, f32::min)
+    };
+    (0..of(&episode.steps[0]).len()).map(range).fold(0.0, f32::max)
+}
+
+#[test]
+fn a_leader_that_a_hand_moves_is_followed_and_recorded() {
+    const LEADER: &str = "firmware-config/so101-leader.toml";
+    let leader = Emulated::start(LEADER, "sine");
+    let arguments = ["--leader", LEADER, "--leader-port", &leader.1, "--episode-time", "4"];
+    let mut recording = Recording::start(&arguments);
+    recording.say("arm");
+    recording.state("armed");
+    recording.say("start");
+    recording.wait_for("text", "the time is up");
+    recording.say("success");
+    recording.wait_for("event", "saved");
+    recording.say("quit");
+    recording.state("finished");
+    recording.end();
+    let episode = Episode::read(&Disk, &recording.episodes()[0].path).unwrap();
+    assert_eq!((episode.header.source, episode.damage), (Source::Demonstration, None));
+    assert_eq!(episode.outcome.as_ref().unwrap().success, Some(true));
+    let (led, sent) = (way(&episode, |step| &step.action), way(&episode, |step| &step.sent));
+    assert!(led > 0.1 && sent > 0.1, "led by {led} rad, sent by {sent} rad");
+    assert!(episode.steps.iter().all(|step| step.intervention && step.mode == Mode::Teleop));
+}
+
+#[test]
+fn an_arm_that_is_led_by_hand_shows_what_was_measured() {
+    for damped in [false, true] {
+        let arm = Emulated::start(ROBOT, "sine");
+        let mut arguments = vec!["--kinesthetic", "--port", &arm.1, "--uncalibrated"];
+        arguments.extend(["--episode-time", "4"]);
+        arguments.extend(damped.then_some("--damped"));
+        let mut recording = Recording::start(&arguments);
+        recording.say("arm");
+        recording.wait_for("text", "hold the arm");
+        recording.say("start");
+        recording.state("armed");
+        recording.say("start");
+        recording.wait_for("text", "the time is up");
+        recording.say("success");
+        recording.wait_for("event", "saved");
+        recording.say("quit");
+        recording.state("finished");
+        recording.end();
+        let episode = Episode::read(&Disk, &recording.episodes()[0].path).unwrap();
+        assert!(episode.steps.iter().all(|s| s.sent.is_empty() && s.action == s.position));
+        let led = way(&episode, |step| &step.action);
+        assert!(led > 0.1, "damped: {damped}, led by {led} rad");
+    }
+}
+
+#[test]
+fn a_hot_arm_and_one_that_cannot_brake_are_refused_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = patient(folder.path());
+    // It cools down meanwhile, however long a busy computer takes.
+    let text = String::from_utf8(Disk.read(&path).unwrap()).unwrap();
+    let text = text.replace("[safety]", "[safety]\nwarn_temperature = 35.0");
+    Disk.replace(&path, text.as_bytes()).unwrap();
+    let robot = RobotConfig::load(&Disk, &path).unwrap();
+    let emulator = Arc::new(Mutex::new(Emulator::new(&robot, 1)));
+    {
+        let mut emulator = emulator.lock().unwrap();
+        // Else it cools down in the time before now.
+        emulator.advance(SystemClock.now());
+        emulator.servo(3).unwrap().heat(58.0);
+    }
+    let faults = FaultSpec::default();
+    let server = PtyServer::start(emulator, &faults, Arc::new(SystemClock)).unwrap();
+    let port = server.path().display().to_string();
+    let refusal = |robot: &Path, arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_regoal"));
+        command.args([
+            "record",
+            "--headless",
+            "--uncalibrated",
+            "--count",
+            "1",
+            "--port",
+            &port,
+            "--robot",
+        ]);
+        command.arg(robot).arg("--episodes").arg(folder.path().join("episodes"));
+        let output = command.args(arguments).stdin(Stdio::null()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(!output.status.success(), "{arguments:?}: {said}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let hot = refusal(&path, &["--scripted"]);
+    assert!(hot.contains("`elbow_flex` has") && hot.contains("let it cool below 35"), "{hot}");
+    let koch = Path::new("firmware-config/koch-follower.toml");
+    let brakeless = refusal(koch, &["--kinesthetic", "--damped"]);
+    assert!(brakeless.contains("leave it out, and hold the arm"), "{brakeless}");
+}
+
+#[test]
+fn an_arm_whose_recording_is_killed_is_held_and_what_was_recorded_is_not_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let robot = RobotConfig::load(&Disk, &patient(folder.path())).unwrap();
+    let emulator = Arc::new(Mutex::new(Emulator::new(&robot, 1)));
+    let faults = FaultSpec::default();
+    let server = PtyServer::start(emulator.clone(), &faults, Arc::new(SystemClock)).unwrap();
+    let port = server.path().display().to_string();
+    let arguments = ["--scripted", "--uncalibrated", "--port", &port];
+    let mut recording = Recording::start(&arguments);
+    recording.wait_for("event", "saved");
+    recording.state("recording");
+    let id = recording.child.id();
+    let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+    let control = children.split_whitespace().next().unwrap().parse().unwrap();
+    kill_process(Pid::from_raw(control).unwrap(), Signal::KILL).unwrap();
+    assert!(!recording.child.wait().unwrap().success());
+    let mut said = String::new();
+    recording.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(said.contains("DIED of signal 9") && said.contains("hold where they are"), "{said}");
+    let mut emulator = emulator.lock().unwrap();
+    for joint in &robot.joint {
+        let servo = emulator.servo(joint.id).unwrap();
+        assert_eq!(servo.get(&TORQUE_ENABLE), 1, "{} holds", joint.name);
+    }
+    let episodes = recording.episodes();
+    assert!(episodes[0].outcome.is_some() && episodes[0].damage.is_none());
 }

@@ -163,7 +163,7 @@ fn round(index: u64, chances: &mut Chances) -> (u64, u64) {
     let episodes = episodes(&mut rng);
     let mut buffer = ReplayBuffer::default();
     episodes.iter().for_each(|episode| buffer.push(episode).unwrap());
-    assert!(buffer.trajectories().zip(&episodes).all(|(a, b)| a.parts() == b.parts()));
+    assert!(buffer.trajectories().zip(&episodes).all(|(a, b)| a == b.view()));
     let already_achieved = rng.random_bool(0.3).then_some(0.05);
     let probability = [0.0, 1.0, rng.random()][rng.random_range(0..3)];
     let hindsight = Hindsight { strategy: strategy(&mut rng), probability, already_achieved };

@@ -3,11 +3,12 @@
 #[path = "common/bench.rs"]
 mod bench;
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bench::{Act, Bench, Line, Wire, robot};
+use bench::{Act, Bench, Line, Wire, drift, robot};
 use regoal::clock::{Clock as _, ManualClock};
 use regoal::config::RobotConfig;
 use regoal::control::{
@@ -19,6 +20,8 @@ use regoal::hal::{Arm, Emulator, MemoryPort};
 use regoal::joints::{JointVec, stack};
 use regoal::policy::{ActionKind, Observation, PolicyError};
 use regoal::teleop::{Follower, Leader, Mapping, Teleoperator as _};
+
+const FEETECH: &str = include_str!("../firmware-config/emulated.toml");
 
 /// The bench with a person at the leader.
 struct Led {
@@ -105,6 +108,7 @@ impl Led {
             match (record, episodes.last_mut()) {
                 (Record::Begin(_), _) => episodes.push((Vec::new(), None)),
                 (Record::Step(step), Some((steps, _))) => steps.push(step),
+                (Record::Inputs(_), Some(_)) => {}
                 (Record::End(outcome), Some((_, end))) => *end = Some(outcome),
                 (record, None) => panic!("{record:?} without a beginning"),
             }
@@ -421,6 +425,54 @@ fn an_arm_that_is_led_by_hand_has_no_torque_and_holds_where_it_is_let_go() {
     assert!(steps[50].action[0] - steps[0].action[0] > 0.4);
 }
 
+#[test]
+fn torque_comes_back_only_after_each_goal_was_set_to_where_the_joint_is() {
+    for (lead, free) in [(Lead::ByHand, 0), (Lead::Damped, 2)] {
+        let mut led = Led::new();
+        led.command(Command::TakeOver(lead)).unwrap();
+        assert_eq!(led.bench.torque(), [free; 6], "{lead:?}");
+        let there: JointVec<f64> = led.bench.positions().iter().map(|q| q + 0.1).collect();
+        for (servo, q) in (1..=6).zip(&there) {
+            led.bench.emulator().servo(servo).unwrap().place(*q);
+        }
+        led.bench.run(5);
+        led.bench.line.take();
+        led.command(Command::LetGo).unwrap();
+        let mut set = [false; 6];
+        for packet in led.bench.line.take() {
+            // One servo at a time: a write of `Goal_Position`.
+            if let [0xFF, 0xFF, id @ 1..=6, _, 0x03, 42, low, high, ..] = packet.as_slice() {
+                let servo = usize::from(*id) - 1;
+                let goal = f64::from(u16::from_le_bytes([*low, *high]));
+                let joint = &led.bench.robot.joint[servo];
+                let here =
+                    f64::from(joint.zero_ticks) + there[servo] / std::f64::consts::TAU * 4096.0;
+                assert!((goal - here).abs() < 5.0, "servo {id}: {goal} ticks, {here} expected");
+                set[servo] = true;
+            }
+            if bench::torques(&packet).contains(&1) {
+                assert_eq!(set, [true; 6], "{lead:?}: {packet:?}");
+            }
+        }
+        led.bench.run(100);
+        assert_eq!((led.mode(), led.bench.torque()), (Mode::Holding, vec![1; 6]));
+        assert!(led.bench.moved_since(&there) < 0.02);
+    }
+}
+
+#[test]
+fn a_servo_that_cannot_brake_is_a_fault_and_goes_on_holding() {
+    let koch = FEETECH.replace("\"feetech\"", "\"dynamixel\"").replace("sts3215", "xl330-m288");
+    let mut bench =
+        Bench::armed(RobotConfig::parse(&koch, Path::new("arm.toml")).unwrap(), drift(0.0));
+    bench.control.command(&Command::TakeOver(Lead::Damped)).unwrap();
+    bench.run(1);
+    assert_eq!(bench.control.mode(), Mode::Faulted(Fault::Servo));
+    let before = bench.positions();
+    bench.run(50);
+    assert!(bench.moved_since(&before) < 0.02);
+}
+
 /// A leader arm in memory, its servos as they were left: holding.
 fn leader(
     mappings: &[Mapping],
@@ -493,9 +545,16 @@ fn a_relative_leader_goes_on_from_where_the_arm_is() {
         let follower = Follower { now, sent: sent.clone(), ..Follower::default() };
         leader.poll(&follower).unwrap().unwrap().position
     };
+    let stays = |leader: &mut Leader| {
+        let off = poll(leader).iter().zip(&sent).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert!(off < 1e-9, "{off} rad");
+    };
+    stays(&mut leader);
+    emulator.lock().unwrap().servo(1).unwrap().place(-0.1);
+    stays(&mut leader);
+    emulator.lock().unwrap().servo(1).unwrap().place(0.0);
     leader.engage(true, &Follower::default());
-    let first = poll(&mut leader);
-    assert_eq!(first, sent);
+    stays(&mut leader);
     emulator.lock().unwrap().servo(1).unwrap().place(0.2);
     let moved = poll(&mut leader);
     assert!((moved[0] - 0.7).abs() < 0.01 && (moved[1] - 0.4).abs() < 0.01, "{moved:?}");

@@ -13,7 +13,7 @@ use clap::Args as ClapArgs;
 use super::Context;
 use crate::config::{RobotConfig, ServoModel};
 use crate::env::World;
-use crate::hal::{Emulator, FaultSpec, PtyServer, SocketServer};
+use crate::hal::{Emulator, FaultSpec, Hand, PtyServer, SocketServer};
 use crate::kinematics::Chain;
 
 /// How often it is looked whether anything has changed.
@@ -52,9 +52,21 @@ eeprom_refused, brown_out. firmware-config/faults.toml shows and explains each. 
 the same requests give the same faults. A port that comes back after `lost` has a new path, which
 is printed; --link follows it.
 
+With --move a hand leads the joints wherever no torque holds them, from the first request on: a leader
+arm that somebody moves. `sine` swings all joints about the home pose; else a TOML file says when they
+are where (rad; joints that are not named stay), from the home pose on:
+
+  repeat = true
+  [[knot]]
+  at_s = 2.0           # still until then
+  [[knot]]
+  at_s = 3.0
+  joints = { shoulder_pan = 0.4, gripper = 0.8 }
+
 Examples:
   regoal emulate --link /tmp/arm      (then: regoal run --port /tmp/arm)
   regoal emulate firmware-config/emulated.toml --faults firmware-config/faults.toml --seed 7
+  regoal emulate firmware-config/so101-leader.toml --link /tmp/leader --move sine
   regoal emulate --socketpair -- python3 my_program.py"#;
 
 /// Emulates a robot's servo bus, until Ctrl-C or until COMMAND ends.
@@ -74,6 +86,9 @@ pub struct Args {
     /// What goes wrong, and when
     #[arg(long, value_name = "SPEC.toml")]
     pub faults: Option<PathBuf>,
+    /// A hand leads the joints: `sine`, or a file that says where to
+    #[arg(long = "move", value_name = "SCRIPT.toml")]
+    pub hand: Option<PathBuf>,
     /// A pseudo terminal; this is so if nothing else is asked for
     #[arg(long, conflicts_with = "socketpair")]
     pub pty: bool,
@@ -102,15 +117,23 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         Some(path) => FaultSpec::load(context.storage.as_ref(), path)?,
         None => FaultSpec::default(),
     };
+    check_ids(&faults, &robot)?;
     let world = args.cube.as_deref().map(|cube| table(&robot, cube)).transpose()?;
+    let mut emulator = emulator(&robot, args.seed, world.clone())?;
+    if let Some(path) = &args.hand {
+        emulator.lead(match path.to_str() {
+            Some("sine") => Hand::sine(&robot),
+            _ => Hand::load(context.storage.as_ref(), path, &robot)?,
+        });
+    }
+    let (emulator, clock) = (Arc::new(Mutex::new(emulator)), Arc::clone(&context.clock));
     let ended = if args.socketpair {
-        let emulator = emulator(&robot, args.seed, world.clone())?;
-        let clock = Arc::clone(&context.clock);
         let (_server, client) =
             SocketServer::start(emulator, &faults, clock).context("opening a socket pair")?;
         attend(client, &args.command, context)
     } else {
-        let server = serve(&robot, args.seed, &faults, world.clone(), context)?;
+        let server =
+            PtyServer::start(emulator, &faults, clock).context("opening a pseudo terminal")?;
         show(&server, args.link.as_deref(), context)
     };
     if let Some(world) = world {
@@ -118,6 +141,20 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         println!("cube at {x:.3} {y:.3} {z:.3}");
     }
     ended
+}
+
+/// A fault of a servo that is not there would never happen.
+fn check_ids(faults: &FaultSpec, robot: &RobotConfig) -> Result<()> {
+    for (number, id) in (1..).zip(faults.fault.iter().map(|fault| fault.id)) {
+        let Some(id) = id else { continue };
+        let ids: Vec<u8> = robot.joint.iter().map(|joint| joint.id).collect();
+        ensure!(
+            ids.contains(&id),
+            "[[fault]] {number}: id: expected a servo of `{}`, one of {ids:?}, found {id}",
+            robot.name
+        );
+    }
+    Ok(())
 }
 
 /// Prints where the port is, and again when it has moved, until interrupted.
@@ -176,27 +213,17 @@ fn table(robot: &RobotConfig, cube: &[f64]) -> Result<Arc<Mutex<World>>> {
     Ok(Arc::new(Mutex::new(World::new(&Chain::of(robot)?, &home, [x, y]))))
 }
 
-/// Starts the emulator of a robot on a pseudo terminal, with its faults, in a world if there is one.
+/// Starts the emulator of a robot on a pseudo terminal.
 ///
 /// # Errors
 /// A servo is not emulated, or the system gives no pseudo terminal.
-pub fn serve(
-    robot: &RobotConfig,
-    seed: u64,
-    faults: &FaultSpec,
-    world: Option<Arc<Mutex<World>>>,
-    context: &Context,
-) -> Result<PtyServer> {
-    let emulator = emulator(robot, seed, world)?;
-    PtyServer::start(emulator, faults, Arc::clone(&context.clock))
+pub fn serve(robot: &RobotConfig, context: &Context) -> Result<PtyServer> {
+    let emulator = Arc::new(Mutex::new(emulator(robot, 0, None)?));
+    PtyServer::start(emulator, &FaultSpec::default(), Arc::clone(&context.clock))
         .context("opening a pseudo terminal")
 }
 
-fn emulator(
-    robot: &RobotConfig,
-    seed: u64,
-    world: Option<Arc<Mutex<World>>>,
-) -> Result<Arc<Mutex<Emulator>>> {
+fn emulator(robot: &RobotConfig, seed: u64, world: Option<Arc<Mutex<World>>>) -> Result<Emulator> {
     for joint in &robot.joint {
         ensure!(
             joint.servo != ServoModel::Scs0009,
@@ -208,5 +235,5 @@ fn emulator(
     if let Some(world) = world {
         emulator.surround(world);
     }
-    Ok(Arc::new(Mutex::new(emulator)))
+    Ok(emulator)
 }

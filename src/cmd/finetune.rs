@@ -35,7 +35,7 @@ pub struct Args {
     /// Where the candidate (`policy.onnx`) and its report go
     #[arg(long, value_name = "FOLDER")]
     pub out: PathBuf,
-    /// Stage the candidate in this policy store too
+    /// Stage the candidate in this policy store too: the next `regoal run` tries it
     #[arg(long, value_name = "FOLDER")]
     pub store: Option<PathBuf>,
     /// Training steps
@@ -83,10 +83,11 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         println!("{} loss {first:.4} in the first epoch, {last:.4} in the last", report.loss);
     }
     println!(
-        "{} -> {} ({} attempts, {} demonstrations, {} steps, {})",
+        "{} -> {} ({} attempts, {} of them corrected by a person, {} demonstrations, {} steps, {})",
         args.policy.display(),
         args.out.join("policy.onnx").display(),
         report.attempts,
+        report.corrections,
         report.demonstrations,
         report.steps,
         report.engine
@@ -124,7 +125,8 @@ pub fn tune(args: &Args, context: &Context) -> Result<FinetuneReport> {
     let losses = train::losses_csv(&report.losses);
     train::write(context, &args.out.join("losses.csv"), losses.as_bytes())?;
     if let Some(folder) = &args.store {
-        Store::open(Arc::clone(&context.storage), folder)?.stage(&candidate)?;
+        let (storage, clock) = (Arc::clone(&context.storage), Arc::clone(&context.clock));
+        Store::open(storage, clock, folder)?.stage(&candidate, "fine-tuned")?;
     }
     Ok(report)
 }

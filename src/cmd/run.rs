@@ -1,6 +1,8 @@
 //! `regoal run`: the goal-reaching daemon of one arm. The process that a user starts is a supervisor:
 //! it opens the port and starts a second one, which inherits it and does everything else.
 
+mod deployment;
+mod intervene;
 mod supervise;
 
 use std::path::{Path, PathBuf};
@@ -10,15 +12,17 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Args as ClapArgs;
 
-use self::supervise::Inherited;
+use self::deployment::Deployment;
+use self::intervene::{Desk, PersonArgs};
+pub(super) use self::supervise::{Inherited, Supervision, supervise};
 use super::actors::Reacher;
 use super::robot::{Line, Which, calibrated};
 use super::{Context, engine, finetune, simulate};
 use crate::clock::{Clock, Time};
 use crate::config::RobotConfig;
 use crate::control::{
-    Actor, Command, CommandError, ControlLoop, Handle, Pulse, Refusal, Runtime, Searcher, Swapped,
-    TeleopReceiver, connect, search,
+    Actor, Command, CommandError, ControlLoop, Handle, Pulse, Refusal, Runtime, Searcher, Start,
+    Swapped, TeleopReceiver, connect, search,
 };
 use crate::daemon;
 use crate::episode::{
@@ -26,7 +30,7 @@ use crate::episode::{
 };
 use crate::hal::bus::BusError;
 use crate::hal::{Arm, SerialPort};
-use crate::policy::{Policy, Store};
+use crate::policy::Policy;
 
 /// Runs the goal-reaching daemon of one arm until Ctrl-C.
 ///
@@ -38,6 +42,10 @@ use crate::policy::{Policy, Store};
 /// Two processes: if the one that controls the arm dies or hangs, the other one holds the arm where
 /// it is, says so, and starts it again, up to three times a minute. It then holds and waits for goals.
 ///
+/// A person may take over in mid-episode, by moving a leader arm (--leader), with a key (--keyboard) or by
+/// `regoal takeover`, and give it back: the episode goes on, and what they did in it is marked as an
+/// intervention, which `regoal finetune` learns from as from a demonstration.
+///
 /// Example: regoal run --robot firmware-config/emulated.toml --policy models/reach/policy.onnx
 #[derive(Debug, ClapArgs)]
 pub struct Args {
@@ -47,7 +55,7 @@ pub struct Args {
     /// The policy file; without a policy the arm goes straight to its goals
     #[arg(long, value_name = "FILE", conflicts_with = "store")]
     pub policy: Option<PathBuf>,
-    /// Take the active policy of this store instead
+    /// Take the policy of this store instead; by default that of the configuration's policy.store
     #[arg(long, value_name = "FOLDER")]
     pub store: Option<PathBuf>,
     /// Where episodes are logged
@@ -56,6 +64,9 @@ pub struct Args {
     /// The API's socket; by default one named after the robot in the user's runtime folder
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
+    /// Who may take over
+    #[command(flatten)]
+    person: PersonArgs,
     /// Power up at once: torque on, hold
     #[arg(long)]
     pub arm: bool,
@@ -72,24 +83,31 @@ pub struct Args {
 pub fn run(args: &Args, context: &Context) -> Result<()> {
     let robot = calibrated(&args.which, context)?;
     match args.inherited {
-        None => supervise::supervise(&robot, args.arm, context),
+        None => {
+            let terminal = args.person.keyboard;
+            let supervision = Supervision { arm: args.arm, restart: true, terminal };
+            supervise(&robot, supervision, context)
+        }
         Some(inherited) => control(args, &robot, inherited.take(&robot)?, context),
     }
 }
 
 /// The control process.
 fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> Result<()> {
-    let pulse = link.pulse.clone();
-    let policy = match (&args.policy, &args.store) {
-        (Some(path), _) => Some(finetune::read(context, path)?),
-        (None, Some(store)) => Some(Store::open(Arc::clone(&context.storage), store)?.active()?),
-        (None, None) => None,
-    };
-    let actor: Box<dyn Actor> = match &policy {
-        Some(file) => load(file, robot, context.clock.as_ref())?,
-        None => Box::new(Reacher::new(robot)?),
-    };
-    let crew = Crew { actor, teleop: None, episodes: &args.episodes, task: "" };
+    let start = link.start();
+    let (mut deployment, actor): (_, Box<dyn Actor>) =
+        match (&args.policy, args.store.as_ref().or(robot.policy.store.as_ref())) {
+            (Some(path), _) => {
+                (None, load(&finetune::read(context, path)?, robot, context.clock.as_ref())?)
+            }
+            (None, Some(store)) => {
+                let (deployment, actor) = Deployment::start(store, robot, context)?;
+                (Some(deployment), actor)
+            }
+            (None, None) => (None, Box::new(Reacher::new(robot)?)),
+        };
+    let (person, teleop) = args.person.open(robot, context)?.unzip();
+    let crew = Crew { actor, teleop, episodes: Some(&args.episodes), task: "" };
     let running = Running::on(link, robot, crew, context)?;
     signal_hook::flag::register(signal_hook::consts::SIGUSR1, running.handle().emergency())?;
     running.wait_for_arm();
@@ -98,20 +116,43 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
     let storage = Arc::clone(&context.storage);
     let _server = daemon::Server::start(&socket, Arc::new(served), storage)?;
     println!("{} on {}, API at {}", robot.name, running.port, socket.display());
-    if policy.is_none() {
-        println!("no policy: the arm goes straight to its goals");
+    match &mut deployment {
+        Some(deployment) => deployment.seat(&running)?,
+        None if args.policy.is_none() => println!("no policy: the arm goes straight to its goals"),
+        None => {}
     }
-    if pulse.as_ref().is_some_and(|pulse| pulse.start().arm) {
+    if start.arm {
         running.arm()?;
     } else if let Mode::Faulted(fault) = running.handle().status().step.mode {
         println!("stopped by a fault before ({fault}): `regoal arm` clears it");
     } else {
         println!("disarmed: `regoal arm` powers it up, Ctrl-C parks it and ends");
     }
-    let asked = || pulse.as_ref().is_some_and(|pulse| pulse.asked_to_stop());
-    while context.check().is_ok() && !asked() {
-        context.clock.sleep_until(context.clock.now() + Duration::from_millis(50));
+    let desk = person.map(|person| Desk::start(person, &running, robot, context));
+    attend(&running, deployment, desk.transpose()?, context)
+}
+
+/// Between two looks at the loop and at whoever may take over.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Waits until somebody ends the loop.
+fn attend(
+    running: &Running,
+    mut deployment: Option<Deployment>,
+    mut desk: Option<Desk>,
+    context: &Context,
+) -> Result<()> {
+    while context.check().is_ok() && !running.asked_to_stop() {
+        context.clock.sleep_until(context.clock.now() + LOOK);
         anyhow::ensure!(!running.handle().status().ended, "the control loop has ended");
+        if let Some(deployment) = &mut deployment {
+            deployment.watch(running);
+        }
+        if let Some(desk) = &mut desk
+            && !desk.look()?
+        {
+            return Ok(());
+        }
     }
     Ok(context.check()?)
 }
@@ -128,14 +169,14 @@ pub struct Crew<'a> {
     pub actor: Box<dyn Actor>,
     /// A person's wishes.
     pub teleop: Option<TeleopReceiver>,
-    /// Where episodes are logged.
-    pub episodes: &'a Path,
+    /// Where episodes are logged; none are without it.
+    pub episodes: Option<&'a Path>,
     /// What they are for, in words.
     pub task: &'a str,
 }
 
 /// What an arm is reached by.
-struct Link {
+pub(super) struct Link {
     port: SerialPort,
     /// Where it is found again after it was lost.
     path: String,
@@ -143,14 +184,22 @@ struct Link {
     pulse: Option<Arc<Pulse>>,
 }
 
+impl Link {
+    /// How its watcher wants the loop to begin.
+    fn start(&self) -> Start {
+        self.pulse.as_ref().map(|pulse| pulse.start()).unwrap_or_default()
+    }
+}
+
 /// A robot in service: the threads behind it end when it is dropped, the arm is left as configured.
 pub struct Running {
     // Dropped in this order: the loop first, then its log, then the emulator.
     runtime: Runtime,
-    log: LogThread,
+    log: Option<LogThread>,
     _line: Option<Line>,
     /// The port that was opened.
     pub port: String,
+    pulse: Option<Arc<Pulse>>,
     robot: RobotConfig,
     clock: Arc<dyn Clock>,
 }
@@ -205,7 +254,7 @@ impl Running {
         context: &Context,
     ) -> Result<Self> {
         let actor = load(policy, robot, context.clock.as_ref())?;
-        Self::with(robot, Crew { actor, teleop: None, episodes, task: "" }, context)
+        Self::with(robot, Crew { actor, teleop: None, episodes: Some(episodes), task: "" }, context)
     }
 
     /// The same with whoever steers.
@@ -221,34 +270,49 @@ impl Running {
     }
 
     /// The same over a port that is open.
-    fn on(link: Link, robot: &RobotConfig, crew: Crew<'_>, context: &Context) -> Result<Self> {
+    ///
+    /// # Errors
+    /// The arm or folder cannot be used.
+    pub(super) fn on(
+        link: Link,
+        robot: &RobotConfig,
+        crew: Crew<'_>,
+        context: &Context,
+    ) -> Result<Self> {
+        let again = link.start().again;
         let Link { port: serial, path: port, pulse } = link;
         let clock = &context.clock;
-        let again = pulse.as_ref().is_some_and(|pulse| pulse.start().again);
         let open = if again { Arm::attach } else { Arm::open };
         let arm = open(robot, Box::new(serial), Arc::clone(clock))
             .with_context(|| format!("opening the arm `{}` on {port}", robot.name))?;
-        let (sender, log) = log_for(robot, (crew.episodes, crew.task), context)?;
+        let log = crew.episodes.map(|folder| log_for(robot, (folder, crew.task), context));
+        let (sender, log) = log.transpose()?.unzip();
         let period = robot.period();
         let (pilot, thread, swapper) = connect(crew.actor, Arc::clone(clock), period)?;
+        let swapper = swapper.within(robot);
         let searcher = search_for(robot, &port, clock)?;
-        let mut control =
-            ControlLoop::new(robot, arm, Box::new(pilot), Some(sender), Arc::clone(clock))?
-                .with_reconnect(Box::new(searcher));
-        if let Some(pulse) = pulse {
-            control = control.with_pulse(pulse);
+        let mut control = ControlLoop::new(robot, arm, Box::new(pilot), sender, Arc::clone(clock))?
+            .with_reconnect(Box::new(searcher));
+        if let Some(pulse) = &pulse {
+            control = control.with_pulse(Arc::clone(pulse));
         }
         if let Some(teleop) = crew.teleop {
             control = control.with_teleop(teleop);
         }
-        let log = log.spawn()?;
+        let log = log.map(LogWriter::spawn).transpose()?;
         let runtime = Runtime::start(control, thread, swapper, period, Arc::clone(clock))?;
         if !crate::os::lock_memory() {
             log::warn!(
                 "MEMORY IS NOT LOCKED: ticks may wait for the disk (raise `ulimit -l`; `regoal doctor` says how)"
             );
         }
-        Ok(Self { runtime, log, _line: None, port, robot: robot.clone(), clock: Arc::clone(clock) })
+        let (robot, clock) = (robot.clone(), Arc::clone(clock));
+        Ok(Self { runtime, log, _line: None, port, pulse, robot, clock })
+    }
+
+    /// Whoever watches over this process wants it to end.
+    pub(super) fn asked_to_stop(&self) -> bool {
+        self.pulse.as_ref().is_some_and(|pulse| pulse.asked_to_stop())
     }
 
     /// Talks to the loop.
@@ -258,15 +322,17 @@ impl Running {
 
     /// What the log writer says.
     pub fn log(&self) -> Arc<LogStatus> {
-        self.log.status()
+        self.log.as_ref().map(LogThread::status).unwrap_or_default()
     }
 
     /// Waits until the arm was measured, so that the first client may arm it; for a while only.
     pub(super) fn wait_for_arm(&self) {
         let until = self.clock.now() + FIRST_ANSWER;
         let measured = || {
-            let stamps = self.handle().status().step.stamps;
-            !stamps.is_empty() && stamps.iter().all(|stamp| *stamp != Time::ZERO)
+            let step = self.handle().status().step;
+            // Temperatures are told in turn.
+            let known = step.temperature.iter().all(|celsius| *celsius != 0.0);
+            known && !step.stamps.is_empty() && step.stamps.iter().all(|t| *t != Time::ZERO)
         };
         while !measured() && self.clock.now() < until {
             self.clock.sleep_until(self.clock.now() + Duration::from_millis(5));

@@ -166,6 +166,8 @@ pub fn header_template(robot: &RobotConfig) -> EpisodeHeader {
         goal_space: robot.control.goal_space.name().into(),
         goal_tolerance: robot.control.goal_tolerance as f32,
         calibration: robot.calibration.clone(),
+        // A configuration has no map whose keys are no text, which is all that JSON refuses.
+        config: serde_json::to_string(robot).unwrap_or_default(),
         ..EpisodeHeader::default()
     }
 }

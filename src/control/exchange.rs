@@ -1,5 +1,5 @@
 //! The policy thread and the slots between it and the control thread: observations out, decisions in,
-//! neither side ever waits for a lock. A swap happens in the policy thread, so between two decisions.
+//! neither side ever waits for a lock. A policy is exchanged in the policy thread, so between two decisions.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -11,87 +11,12 @@ use heapless::spsc::{Consumer, Producer, Queue};
 
 use super::actor::{Actor, Decision, Pilot, Seated};
 use super::event::{self, signal, wait};
+use super::swap::{Demotion, Demotions, Request, SHADOW_RUNS, Swapper, sound};
 use crate::clock::{Clock, Time};
-use crate::episode::PolicyId;
 use crate::policy::{Observation, Times};
-
-/// Why a candidate was not swapped in.
-#[derive(Debug, Clone, thiserror::Error, PartialEq)]
-#[non_exhaustive]
-pub enum SwapError {
-    /// The candidate failed on an observation that the arm was in lately.
-    #[error(
-        "the candidate gave no finite action of {expected} numbers on {failed} of {runs} recent observations"
-    )]
-    Shadow {
-        /// Numbers per action.
-        expected: usize,
-        /// Observations it failed on.
-        failed: usize,
-        /// Observations tried.
-        runs: usize,
-    },
-    /// The candidate is too slow for the loop.
-    #[error("the candidate takes {took:?} (99th percentile), the loop allows {allowed:?}")]
-    Slow {
-        /// Measured.
-        took: Duration,
-        /// Allowed.
-        allowed: Duration,
-    },
-    /// The policy thread has ended.
-    #[error("the control loop has ended")]
-    Gone,
-}
-
-/// How a swap went.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Swapped {
-    /// Recent observations the candidate was tried on.
-    pub shadow_runs: usize,
-    /// The 99th percentile of its time per action.
-    pub p99: Duration,
-    /// Who steers now.
-    pub policy: PolicyId,
-}
-
-struct SwapRequest {
-    candidate: Box<dyn Actor>,
-    reply: mpsc::Sender<Result<Swapped, SwapError>>,
-}
-
-/// Swaps policies in a running loop; may be cloned.
-#[derive(Clone)]
-pub struct Swapper {
-    requests: mpsc::Sender<SwapRequest>,
-    wake: Arc<OwnedFd>,
-    times: Arc<Times>,
-}
-
-impl Swapper {
-    /// How long the answers have taken.
-    pub fn times(&self) -> &Times {
-        &self.times
-    }
-
-    /// Shadow-runs the candidate on the last observations and lets it steer from the next one on; the
-    /// policy before it is kept and takes over should the candidate fail.
-    ///
-    /// # Errors
-    /// The candidate failed its shadow runs; the old policy steers on.
-    pub fn swap(&self, candidate: Box<dyn Actor>) -> Result<Swapped, SwapError> {
-        let (reply, answer) = mpsc::channel();
-        self.requests.send(SwapRequest { candidate, reply }).map_err(|_| SwapError::Gone)?;
-        signal(&self.wake);
-        answer.recv().map_err(|_| SwapError::Gone)?
-    }
-}
 
 /// The queue lengths: the control thread is never more than a few ticks ahead.
 const SLOTS: usize = 8;
-const SHADOW_RUNS: usize = 100;
-/// Share of a tick that a policy may take.
-const LATENCY_SHARE: f64 = 0.3;
 
 /// The control thread's side of a policy thread.
 pub struct Threaded {
@@ -112,14 +37,14 @@ pub struct PolicyThread {
     fallback: Option<Seated>,
     observations: Consumer<'static, Observation>,
     decisions: Producer<'static, Decision>,
-    requests: mpsc::Receiver<SwapRequest>,
+    requests: mpsc::Receiver<Request>,
     wake: Arc<OwnedFd>,
     answered: Arc<OwnedFd>,
     demoted: Arc<AtomicBool>,
     recent: VecDeque<Observation>,
     clock: Arc<dyn Clock>,
-    period: Duration,
     times: Arc<Times>,
+    demotions: Demotions,
 }
 
 /// Connects a control loop of this period with a policy thread.
@@ -148,7 +73,16 @@ pub fn connect(
         newest: None,
     };
     let times = Arc::<Times>::default();
-    let swapper = Swapper { requests, wake: wake.clone(), times: times.clone() };
+    let demotions = Demotions::default();
+    let swapper = Swapper {
+        requests,
+        wake: wake.clone(),
+        times: times.clone(),
+        demotions: demotions.clone(),
+        clock: clock.clone(),
+        period,
+        limits: Arc::default(),
+    };
     let thread = PolicyThread {
         active: Seated::new(actor),
         fallback: None,
@@ -160,8 +94,8 @@ pub fn connect(
         demoted,
         recent: VecDeque::with_capacity(SHADOW_RUNS),
         clock,
-        period,
         times,
+        demotions,
     };
     Ok((control, thread, swapper))
 }
@@ -204,11 +138,10 @@ impl PolicyThread {
         while Arc::strong_count(&self.wake) > 1 {
             wait(&self.wake, Some(Duration::from_millis(200)));
             while let Ok(request) = self.requests.try_recv() {
-                let answer = self.swap(request.candidate);
-                let _ = request.reply.send(answer);
+                self.serve(request);
             }
             if self.demoted.swap(false, Ordering::AcqRel) {
-                self.fall_back();
+                self.fall_back("the arm was stopped: no finite action, or none in time");
             }
             let mut newest = None;
             while let Some(observation) = self.observations.dequeue() {
@@ -220,10 +153,28 @@ impl PolicyThread {
         }
     }
 
+    /// What is not heard any more is not sent: nobody waits for it.
+    fn serve(&mut self, request: Request) {
+        match request {
+            Request::Recent(reply) => {
+                let _ = reply.send(self.recent.iter().cloned().collect());
+            }
+            Request::Seat(candidate, reply) => {
+                let policy = candidate.id();
+                let seated = std::mem::replace(&mut self.active, Seated::new(candidate));
+                self.fallback = Some(seated);
+                let _ = reply.send(policy);
+            }
+        }
+    }
+
     fn answer(&mut self, observation: Observation) {
         let start = self.clock.now();
         let mut decision = self.active.decide(&observation);
-        if !sound(&decision.action, &observation) && self.fall_back() {
+        if !sound(&decision.action, &observation)
+            && self.fallback.is_some()
+            && self.fall_back("it gave no finite action")
+        {
             decision = self.active.decide(&observation);
         }
         self.times.record(self.clock.now().since(start));
@@ -236,55 +187,27 @@ impl PolicyThread {
     }
 
     /// The policy before steers again; false when there is none.
-    fn fall_back(&mut self) -> bool {
-        let Some(previous) = self.fallback.take() else { return false };
-        let failed = std::mem::replace(&mut self.active, previous);
+    fn fall_back(&mut self, why: &'static str) -> bool {
+        let (failed, previous) = (self.active.actor.id(), self.fallback.take());
+        let back = previous.as_ref().map(|seated| seated.actor.id());
+        self.demotions.push(Demotion { failed, back, why });
+        let Some(previous) = previous else { return false };
         log::error!(
-            "policy {} failed in use; {} takes over again",
-            failed.actor.id(),
-            self.active.actor.id()
+            "policy {failed} failed in use: {why}; {} takes over again",
+            previous.actor.id()
         );
-        self.active.episode = None;
+        // What it remembers ended when the other one took over.
+        self.active = Seated::new(previous.actor);
         true
     }
-
-    fn swap(&mut self, candidate: Box<dyn Actor>) -> Result<Swapped, SwapError> {
-        let times = Times::default();
-        let (mut failed, runs) = (0, self.recent.len());
-        let expected = self.recent.back().map_or(0, |o| o.position.len());
-        let mut candidate = Seated::new(candidate);
-        for observation in &self.recent {
-            let start = self.clock.now();
-            let action = candidate.decide(observation).action;
-            times.record(self.clock.now().since(start));
-            failed += usize::from(!sound(&action, observation));
-        }
-        if failed > 0 {
-            return Err(SwapError::Shadow { expected, failed, runs });
-        }
-        let p99 = times.quantile(0.99);
-        let ticks = LATENCY_SHARE + candidate.actor.patience() as f64;
-        let allowed = self.period.mul_f64(ticks);
-        if p99 > allowed {
-            return Err(SwapError::Slow { took: p99, allowed });
-        }
-        let policy = candidate.actor.id();
-        // What it remembers of the shadow runs is not what happened.
-        candidate.episode = None;
-        self.fallback = Some(std::mem::replace(&mut self.active, candidate));
-        Ok(Swapped { shadow_runs: runs, p99, policy })
-    }
-}
-
-/// Whether there is one finite number a joint.
-fn sound(action: &[f32], observation: &Observation) -> bool {
-    action.len() == observation.position.len() && action.iter().all(|x| x.is_finite())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock::SystemClock;
+    use crate::control::SwapError;
+    use crate::episode::PolicyId;
     use crate::joints::{JointVec, stack};
     use crate::policy::{ActionKind, PolicyError};
 
@@ -343,6 +266,9 @@ mod tests {
         swapper.swap(Box::new(Constant(f32::INFINITY, 2))).unwrap();
         let decision = ask(&mut pilot, 1);
         assert_eq!((decision.policy, decision.action[0]), (PolicyId([1; 16]), 0.1));
+        let [Demotion { failed, back, .. }] = swapper.demotions()[..] else { panic!("one") };
+        assert_eq!((failed, back), (PolicyId([2; 16]), Some(PolicyId([1; 16]))));
+        assert_eq!(swapper.demotions(), []);
     }
 
     #[test]

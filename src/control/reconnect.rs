@@ -7,15 +7,16 @@ use std::time::Duration;
 use heapless::spsc::{Consumer, Producer, Queue};
 
 use super::event;
+use super::hardware::Hardware;
 use crate::hal::arm::{Arm, ArmError};
 
 /// The control loop's way to a new arm when the port of the one it has is gone. Neither call blocks,
 /// for both are made within a tick.
 pub trait Reconnect: Send {
     /// The port of this arm is gone: drop it, which frees the port, and look for the arm from now on.
-    fn lost(&mut self, arm: Box<Arm>);
+    fn lost(&mut self, arm: Box<dyn Hardware>);
     /// The arm, once it was found and opened again.
-    fn found(&mut self) -> Option<Box<Arm>>;
+    fn found(&mut self) -> Option<Box<dyn Hardware>>;
 }
 
 /// Between two tries.
@@ -25,15 +26,15 @@ const PLACES: usize = 2;
 
 /// The control thread's side of the search.
 pub struct Searcher {
-    lost: Producer<'static, Box<Arm>>,
-    found: Consumer<'static, Box<Arm>>,
+    lost: Producer<'static, Box<dyn Hardware>>,
+    found: Consumer<'static, Box<dyn Hardware>>,
     wake: Arc<OwnedFd>,
 }
 
 /// What runs in the search thread: [`run`](Search::run) returns when the control side is gone.
 pub struct Search<F> {
-    lost: Consumer<'static, Box<Arm>>,
-    found: Producer<'static, Box<Arm>>,
+    lost: Consumer<'static, Box<dyn Hardware>>,
+    found: Producer<'static, Box<dyn Hardware>>,
     wake: Arc<OwnedFd>,
     open: F,
 }
@@ -47,21 +48,21 @@ where
     F: FnMut() -> Result<Arm, ArmError> + Send,
 {
     // For the life of the program, see `exchange::connect`.
-    let (lose, lost) = Box::leak(Box::new(Queue::<Box<Arm>, PLACES>::new())).split();
-    let (find, found) = Box::leak(Box::new(Queue::<Box<Arm>, PLACES>::new())).split();
+    let (lose, lost) = Box::leak(Box::new(Queue::<Box<dyn Hardware>, PLACES>::new())).split();
+    let (find, found) = Box::leak(Box::new(Queue::<Box<dyn Hardware>, PLACES>::new())).split();
     let wake = Arc::new(event::new()?);
     let searcher = Searcher { lost: lose, found, wake: wake.clone() };
     Ok((searcher, Search { lost, found: find, wake, open }))
 }
 
 impl Reconnect for Searcher {
-    fn lost(&mut self, arm: Box<Arm>) {
+    fn lost(&mut self, arm: Box<dyn Hardware>) {
         // There is one arm at a time, so there is a place for it.
         let _ = self.lost.enqueue(arm);
         event::signal(&self.wake);
     }
 
-    fn found(&mut self) -> Option<Box<Arm>> {
+    fn found(&mut self) -> Option<Box<dyn Hardware>> {
         self.found.dequeue()
     }
 }
@@ -102,6 +103,7 @@ mod tests {
     use super::*;
     use crate::clock::{ManualClock, Time};
     use crate::config::RobotConfig;
+    use crate::hal::ArmState;
     use crate::hal::bus::BusError;
     use crate::hal::{Emulator, MemoryPort, Port, PortError};
 
@@ -144,7 +146,7 @@ mod tests {
         (searcher, std::thread::spawn(|| search.run()), told)
     }
 
-    fn wait_for(searcher: &mut Searcher) -> Box<Arm> {
+    fn wait_for(searcher: &mut Searcher) -> Box<dyn Hardware> {
         loop {
             match searcher.found() {
                 Some(arm) => return arm,
@@ -158,7 +160,8 @@ mod tests {
         let (mut searcher, thread, told) = searching(3);
         assert!(searcher.found().is_none());
         searcher.lost(Box::new(arm().0));
-        assert_eq!(wait_for(&mut searcher).joints(), 6);
+        let found = wait_for(&mut searcher).read(&mut ArmState::default(), Time(1_000_000_000));
+        assert_eq!(found.unwrap(), 6);
         drop(searcher);
         thread.join().unwrap();
         assert_eq!(told.iter().collect::<Vec<_>>(), [1, 2, 3]);
@@ -167,7 +170,7 @@ mod tests {
     #[test]
     fn an_arm_that_is_lost_again_is_found_again() {
         let (mut searcher, thread, _told) = searching(1);
-        let mut arm = Box::new(arm().0);
+        let mut arm: Box<dyn Hardware> = Box::new(arm().0);
         for _ in 0..3 {
             searcher.lost(arm);
             arm = wait_for(&mut searcher);

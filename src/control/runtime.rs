@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use heapless::spsc::{Consumer, Producer, Queue};
 
-use super::command::{Command, GoalRequest, GoalResult, GoalUpdate, LoopCounters};
-use super::exchange::{PolicyThread, Swapper};
+use super::command::{GoalResult, LoopCounters};
+use super::exchange::PolicyThread;
 use super::jitter::{Jitter, Quantiles};
 use super::modes::Refusal;
+use super::swap::Swapper;
 use super::tick::ControlLoop;
 use crate::clock::Clock;
-use crate::episode::Step;
+use crate::episode::{Command, GoalRequest, GoalUpdate, Step};
 use crate::hal::arm::Counters;
 
 /// What is known of a running loop.

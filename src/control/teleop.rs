@@ -2,27 +2,7 @@
 
 use heapless::spsc::{Consumer, Producer, Queue};
 
-use crate::clock::Time;
-use crate::joints::JointVec;
-
-/// Where a person wishes the joints to be.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct TeleopAction {
-    /// When it was measured.
-    pub stamp: Time,
-    /// Wished positions (rad), one a joint.
-    pub position: JointVec<f64>,
-}
-
-/// How a person steers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Lead {
-    /// With a device that tells where the joints are to be.
-    #[default]
-    Device,
-    /// With their hands on the arm itself: its torque is off meanwhile.
-    ByHand,
-}
+use crate::episode::TeleopAction;
 
 /// More than a device measures in one tick.
 const SLOTS: usize = 8;
@@ -48,8 +28,10 @@ impl TeleopSender {
 }
 
 impl TeleopReceiver {
-    /// The newest wish that came since the last call.
+    /// The newest wish that came since the last call, as exactly as it is logged.
     pub(super) fn newest(&mut self) -> Option<TeleopAction> {
-        std::iter::from_fn(|| self.0.dequeue()).last()
+        let mut newest = std::iter::from_fn(|| self.0.dequeue()).last()?;
+        newest.position.iter_mut().for_each(|q| *q = f64::from(*q as f32));
+        Some(newest)
     }
 }

@@ -211,6 +211,10 @@ pub enum Command {
     Stop,
     /// Stop at once and latch.
     EmergencyStop,
+    /// A person steers, with the leader or the keyboard of the daemon; a goal stays.
+    TakeOver,
+    /// The person lets go: the policy goes on toward the goal.
+    LetGo,
 }
 
 /// Why something was not done.

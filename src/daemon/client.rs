@@ -133,6 +133,8 @@ impl Client {
             Command::Disarm => "/v1/disarm",
             Command::Stop => "/v1/stop",
             Command::EmergencyStop => "/v1/estop",
+            Command::TakeOver => "/v1/takeover",
+            Command::LetGo => "/v1/letgo",
         };
         self.request::<serde_json::Value>(Method::POST, path, None::<&()>, TIMEOUT).map(drop)
     }

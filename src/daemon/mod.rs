@@ -9,7 +9,7 @@
 //! | `POST /v1/goal` | [`Goal`] | [`GoalReply`] |
 //! | `GET /v1/goal/{id}` | | [`GoalReply`] |
 //! | `POST /v1/object` | [`Object`] | `{}` |
-//! | `POST /v1/arm`, `disarm`, `stop`, `estop` | | `{}` |
+//! | `POST /v1/arm`, `disarm`, `stop`, `estop`, `takeover`, `letgo` | | `{}` |
 //!
 //! What is not done is answered by an [`ErrorReply`].
 #![cfg_attr(

@@ -50,6 +50,8 @@ pub(super) fn router(robot: Arc<dyn Robot>, stopping: watch::Receiver<bool>) -> 
         .route("/v1/arm", command(Command::Arm))
         .route("/v1/disarm", command(Command::Disarm))
         .route("/v1/stop", command(Command::Stop))
+        .route("/v1/takeover", command(Command::TakeOver))
+        .route("/v1/letgo", command(Command::LetGo))
         .route(ESTOP, command(Command::EmergencyStop))
         .fallback(|| async { error(Code::NotFound, "no such path: see `regoal::daemon` for all") })
         .method_not_allowed_fallback(|| async {

@@ -57,6 +57,8 @@ impl Robot for Served {
             Command::Disarm => control::Command::Disarm,
             Command::Stop => control::Command::Stop,
             Command::EmergencyStop => control::Command::EmergencyStop,
+            Command::TakeOver => control::Command::TakeOver(control::Lead::Device),
+            Command::LetGo => control::Command::LetGo,
         };
         Ok(self.handle.command(command)?)
     }

@@ -70,7 +70,10 @@ pub fn append(
     // Cut off, it is done again: one sync is enough.
     let config = WriterConfig { sync: Duration::MAX, ..WriterConfig::default() };
     let mut writer = Writer::create(storage, folder, episode.header.clone(), &config)?;
-    episode.steps.iter().try_for_each(|step| writer.push(step))?;
+    episode.with_inputs().try_for_each(|(step, inputs)| {
+        inputs.map_or(Ok(()), |inputs| writer.inputs(inputs))?;
+        writer.push(step)
+    })?;
     writer.finish(&episode.outcome.clone().unwrap_or_default())
 }
 
@@ -123,10 +126,16 @@ impl Episode {
     /// The episode as a whole file's bytes.
     fn encode(&self) -> mcap::McapResult<Vec<u8>> {
         let mut encoder = Encoder::new(&self.header)?;
-        for chunk in self.steps.chunk_by(|a, b| a.time.0 / CHUNK_NS == b.time.0 / CHUNK_NS) {
-            chunk.iter().try_for_each(|step| encoder.step(step))?;
-            encoder.end_chunk()?;
+        let mut span = None;
+        for (step, inputs) in self.with_inputs() {
+            let this = step.time.0 / CHUNK_NS;
+            if span.replace(this).is_some_and(|before| before != this) {
+                encoder.end_chunk()?;
+            }
+            inputs.map_or(Ok(()), |inputs| encoder.inputs(inputs))?;
+            encoder.step(step)?;
         }
+        encoder.end_chunk()?;
         encoder.finish(self.outcome.as_ref())?;
         let mut bytes = Vec::new();
         encoder.take(&mut bytes);

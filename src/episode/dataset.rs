@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::EpisodeError;
 use super::header::{EpisodeHeader, Outcome};
-use super::read::{Contents, Damage, Episode, MAX_FILE};
+use super::proto::PlaceMessage;
+use super::read::{Contents, Damage, MAX_FILE, glance};
 use super::scan::{self, FOOTER, Seal};
 use super::write::episode_number;
 use crate::storage::Storage;
@@ -28,7 +29,7 @@ pub struct Summary {
     /// How it ended.
     pub outcome: Option<Outcome>,
     /// What is wrong with the file. Of a finished file only the end is looked at here;
-    /// [`Episode::read`] checks all of it.
+    /// [`Episode::read`](super::Episode::read) checks all of it.
     pub damage: Option<Damage>,
 }
 
@@ -79,7 +80,7 @@ fn summarize(storage: &dyn Storage, path: PathBuf) -> Result<Summary, EpisodeErr
             return Ok(summary);
         }
     }
-    match Episode::read(storage, &path) {
+    match glance(storage, &path) {
         Ok(episode) => {
             summary.steps = episode.steps.len() as u64;
             if let (Some(first), Some(last)) = (episode.steps.first(), episode.steps.last()) {
@@ -98,7 +99,11 @@ fn summarize(storage: &dyn Storage, path: PathBuf) -> Result<Summary, EpisodeErr
 }
 
 /// What the last chunk of a finished file holds; `None` when the file's end is not proven.
-fn last_chunk(storage: &dyn Storage, path: &Path, len: u64) -> io::Result<Option<Contents>> {
+fn last_chunk(
+    storage: &dyn Storage,
+    path: &Path,
+    len: u64,
+) -> io::Result<Option<Contents<PlaceMessage>>> {
     let Some(footer_at) = len.checked_sub(FOOTER as u64) else { return Ok(None) };
     let footer = storage.read_at(path, footer_at, FOOTER)?;
     let summary_at = footer.first_chunk().and_then(scan::footer).map(|(summary_at, _)| summary_at);

@@ -13,9 +13,9 @@ use mcap::{McapResult, WriteOptions};
 use prost::Message as _;
 
 use super::header::{EpisodeHeader, Outcome};
-use super::proto::{HeaderMessage, OutcomeMessage, StepMessage};
+use super::proto::{HeaderMessage, InputsMessage, OutcomeMessage, StepMessage};
 use super::schema;
-use super::{PolicyId, Step};
+use super::{Inputs, PolicyId, Step};
 use crate::clock::{Time, WallTime};
 
 /// A chunk is ended at this many bytes at the latest, whatever time it spans; a reader that looks
@@ -26,6 +26,7 @@ pub(super) const MAX_CHUNK: usize = 64 * 1024;
 pub(super) const EPISODE: u16 = 1;
 pub(super) const STEP: u16 = 2;
 pub(super) const OUTCOME: u16 = 3;
+pub(super) const INPUTS: u16 = 4;
 
 /// The bytes that were encoded and not yet taken. Writing to memory cannot fail.
 #[derive(Clone, Default)]
@@ -127,6 +128,12 @@ impl Encoder {
         };
         self.steps = self.steps.wrapping_add(1);
         self.mcap.write_to_known_channel(&header, &self.buffer)
+    }
+
+    /// Adds the inputs of the step that comes next to the open chunk.
+    pub(super) fn inputs(&mut self, inputs: &Inputs) -> McapResult<()> {
+        let message = InputsMessage::new(inputs, self.header.number).encode_to_vec();
+        self.write(INPUTS, self.steps, &message)
     }
 
     /// Ends the open chunk, if there is one.

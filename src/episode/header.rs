@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::PolicyId;
+use super::{Origin, PolicyId};
 use crate::clock::WallTime;
 
 /// Who moved the robot, and what for.
@@ -88,6 +88,10 @@ pub struct EpisodeHeader {
     pub started: WallTime,
     /// The program that wrote it, with its version.
     pub software: String,
+    /// The robot's configuration, as JSON; empty in older files.
+    pub config: String,
+    /// What the loop remembered before the first step; none in older files.
+    pub origin: Option<Origin>,
 }
 
 impl Default for EpisodeHeader {
@@ -107,6 +111,8 @@ impl Default for EpisodeHeader {
             policy: PolicyId::default(),
             seed: None,
             started: WallTime::default(),
+            config: String::new(),
+            origin: None,
             software: concat!("regoal ", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }

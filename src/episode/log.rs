@@ -135,6 +135,9 @@ impl LogWriter {
                         Ok(())
                     }
                 },
+                Record::Inputs(inputs) => {
+                    self.open.as_mut().map_or(Ok(()), |writer| writer.inputs(&inputs))
+                }
                 Record::End(outcome) => self.end(&outcome),
             };
             self.note(result);
@@ -174,6 +177,7 @@ impl LogWriter {
             policy: begin.policy,
             seed: begin.seed,
             started: begin.started,
+            origin: begin.origin,
             ..self.template.clone()
         };
         self.open = Some(Writer::create(&self.storage, &self.folder, header, &self.config)?);

@@ -9,10 +9,12 @@
 )]
 
 mod change;
+mod command;
 mod dataset;
 mod encode;
 mod error;
 mod header;
+mod inputs;
 pub mod lerobot;
 mod log;
 mod proto;
@@ -24,9 +26,11 @@ mod step;
 mod write;
 
 pub use change::{append, check, remove, repair, rewrite};
+pub use command::{Command, GoalRequest, GoalUpdate, Lead, TeleopAction};
 pub use dataset::{Summary, list, paths};
 pub use error::EpisodeError;
 pub use header::{EpisodeHeader, Outcome, Reason, Source, Split, reason};
+pub use inputs::{Answered, Answers, Inputs, MAX_ORDERS, Order, Origin, Readings, Strain, Supply};
 pub use log::{LogStatus, LogThread, LogWriter};
 pub use queue::{Begin, LogReceiver, LogSender, Record, log_queue};
 pub use read::{Damage, Episode};

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use heapless::spsc::{Consumer, Producer, Queue};
 
-use super::{Events, Outcome, PolicyId, Source, Split, Step};
+use super::{Events, Inputs, Origin, Outcome, PolicyId, Source, Split, Step};
 use crate::clock::WallTime;
 
 /// Records the ring holds: 2 s of steps at 200 Hz and what begins and ends episodes.
@@ -14,7 +14,7 @@ const CAPACITY: usize = 512;
 const RESERVE: usize = 16;
 
 /// What differs from episode to episode; the rest of the header is the log writer's template.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Begin {
     /// Who moves the robot.
     pub source: Source,
@@ -26,6 +26,8 @@ pub struct Begin {
     pub seed: Option<u64>,
     /// The date.
     pub started: WallTime,
+    /// What the loop remembered before the first step.
+    pub origin: Option<Origin>,
 }
 
 /// What the control thread hands over; none of it is on the heap.
@@ -34,6 +36,8 @@ pub struct Begin {
 pub enum Record {
     /// An episode begins; one that is open ends without an outcome.
     Begin(Begin),
+    /// What the step that comes next was given.
+    Inputs(Inputs),
     /// A step of the open episode.
     Step(Step),
     /// The open episode ends.
@@ -83,6 +87,16 @@ impl LogSender {
         let room = self.ring.capacity() - self.ring.len() > RESERVE;
         self.gap =
             if room && !self.orphaned { !self.send(Record::Step(step)) } else { self.count_lost() };
+    }
+
+    /// Hands over what the step that comes next was given; lost like a step when the ring is full.
+    pub fn inputs(&mut self, inputs: Inputs) {
+        let room = self.ring.capacity() - self.ring.len() > RESERVE;
+        self.gap |= if room && !self.orphaned {
+            !self.send(Record::Inputs(inputs))
+        } else {
+            self.count_lost()
+        };
     }
 
     /// Ends the episode.

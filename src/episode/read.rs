@@ -6,14 +6,17 @@ use std::path::Path;
 
 use prost::Message as _;
 
-use super::encode::{EPISODE, OUTCOME, STEP};
+use super::encode::{EPISODE, INPUTS, OUTCOME, STEP};
 use super::header::{EpisodeHeader, Outcome};
-use super::proto::{HeaderMessage, OutcomeMessage, StepMessage};
+use super::proto::{
+    HeaderMessage, InputsMessage, OutcomeMessage, Place, PlaceMessage, Placed as _, ReadStep,
+    StepMessage,
+};
 use super::scan::{
     self, Chunk, OP_CHANNEL, OP_MESSAGE, Scan, Seal, take, take_record, take_u16, take_u32,
 };
 use super::schema::TOPICS;
-use super::{EpisodeError, Events, Step};
+use super::{EpisodeError, Inputs, Step};
 use crate::joints::GoalVec;
 use crate::storage::Storage;
 
@@ -22,8 +25,11 @@ use crate::storage::Storage;
 pub struct Episode {
     /// What was known before the first step.
     pub header: EpisodeHeader,
-    /// The steps, in order; one that follows missing ones carries [`Events::LOG_GAP`].
+    /// The steps, in order; one that follows missing ones carries
+    /// [`Events::LOG_GAP`](super::Events::LOG_GAP).
     pub steps: Vec<Step>,
+    /// What steps were given that differs from the step before, in order.
+    pub inputs: Vec<Inputs>,
     /// How it ended; `None` when the writer did not come that far.
     pub outcome: Option<Outcome>,
     /// What is wrong with the file; `None` when every byte is proven.
@@ -91,13 +97,42 @@ impl Episode {
         wished.or_else(achieved).cloned().unwrap_or_default()
     }
 
+    /// Each step with its inputs, where they differ from those of the step before.
+    pub fn with_inputs(&self) -> impl Iterator<Item = (&Step, Option<&Inputs>)> {
+        let mut inputs = self.inputs.iter().peekable();
+        self.steps.iter().map(move |step| {
+            while inputs.next_if(|inputs| inputs.tick < step.tick).is_some() {}
+            (step, inputs.next_if(|inputs| inputs.tick == step.tick))
+        })
+    }
+
     /// Reads a file's bytes; `None` when no header is left.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let scan = scan::scan(bytes);
-        let mut contents = Contents::default();
-        scan.chunks.iter().for_each(|chunk| contents.chunk(*chunk));
-        contents.episode(&scan)
+        let Proven { header, steps, inputs, outcome, damage } = proven::<StepMessage>(bytes)?;
+        Some(Self { header, steps, inputs, outcome, damage })
     }
+}
+
+/// What is proven of an episode.
+pub(super) struct Proven<S> {
+    pub(super) header: EpisodeHeader,
+    pub(super) steps: Vec<S>,
+    pub(super) inputs: Vec<Inputs>,
+    pub(super) outcome: Option<Outcome>,
+    pub(super) damage: Option<Damage>,
+}
+
+/// Reads a file as [`Episode::read`] does, but of each step only when it was.
+pub(super) fn glance(storage: &dyn Storage, path: &Path) -> Result<Proven<Place>, EpisodeError> {
+    let bytes = read_bytes(storage, path)?;
+    proven::<PlaceMessage>(&bytes).ok_or_else(|| no_episode(path, &bytes))
+}
+
+fn proven<M: ReadStep>(bytes: &[u8]) -> Option<Proven<M::Step>> {
+    let scan = scan::scan(bytes);
+    let mut contents = Contents::<M>::default();
+    scan.chunks.iter().for_each(|chunk| contents.chunk(*chunk));
+    contents.proven(&scan)
 }
 
 /// The longest file that is read, and so held in memory: 1 GiB. A [`Writer`](super::Writer) ends
@@ -123,18 +158,20 @@ pub(super) fn no_episode(path: &Path, bytes: &[u8]) -> EpisodeError {
 
 /// What the proven chunks hold.
 #[derive(Default)]
-pub(super) struct Contents {
+pub(super) struct Contents<M: ReadStep> {
     topics: BTreeMap<u16, usize>,
     pub(super) header: Option<EpisodeHeader>,
     pub(super) outcome: Option<OutcomeMessage>,
     /// Sequence number, episode number, step.
-    steps: Vec<(u32, u64, Step)>,
+    steps: Vec<(u32, u64, M::Step)>,
+    /// Episode number, inputs.
+    inputs: Vec<(u64, Inputs)>,
     unknown: u64,
     /// The message that steps are decoded into, one after the other.
-    step: StepMessage,
+    step: M,
 }
 
-impl Contents {
+impl<M: ReadStep> Contents<M> {
     pub(super) fn chunk(&mut self, chunk: Chunk<'_>) {
         let mut records = chunk.records;
         while let Some((opcode, body)) = take_record(&mut records) {
@@ -168,7 +205,11 @@ impl Contents {
             STEP => {
                 self.step.clear();
                 self.step.merge(body).ok()?;
-                self.steps.push((sequence, self.step.episode, self.step.step()?));
+                self.steps.push((sequence, self.step.episode(), self.step.step()?));
+            }
+            INPUTS => {
+                let message = InputsMessage::decode(body).ok()?;
+                self.inputs.push((message.episode, message.inputs()?));
             }
             EPISODE => self.header = Some(HeaderMessage::decode(body).ok()?.into_header()?),
             OUTCOME => {
@@ -181,8 +222,12 @@ impl Contents {
         Some(())
     }
 
-    fn episode(mut self, scan: &Scan<'_>) -> Option<Episode> {
+    fn proven(mut self, scan: &Scan<'_>) -> Option<Proven<M::Step>> {
         let header = self.header.take()?;
+        self.inputs.retain(|(episode, _)| *episode == header.number);
+        self.inputs.sort_by_key(|(_, inputs)| inputs.tick);
+        self.inputs.dedup_by_key(|(_, inputs)| inputs.tick);
+        let inputs = self.inputs.into_iter().map(|(_, inputs)| inputs).collect();
         let found = self.steps.len();
         self.steps.retain(|(_, episode, _)| *episode == header.number);
         self.steps.sort_by_key(|(sequence, _, _)| *sequence);
@@ -194,15 +239,15 @@ impl Contents {
             ..Damage::none_but(scan.seal)
         };
         let mut next = 0;
-        let mut steps: Vec<Step> = Vec::with_capacity(self.steps.len());
+        let mut steps: Vec<M::Step> = Vec::with_capacity(self.steps.len());
         for (sequence, _, mut step) in self.steps {
             let missing = u64::from(sequence) - next;
             next = u64::from(sequence) + 1;
             if missing > 0 {
-                step.events |= Events::LOG_GAP;
+                step.follows_gap();
             }
             damage.missing_steps += missing;
-            if steps.last().is_some_and(|last| last.tick >= step.tick) {
+            if steps.last().is_some_and(|last| last.tick() >= step.tick()) {
                 damage.misplaced_steps += 1;
             } else {
                 steps.push(step);
@@ -210,9 +255,10 @@ impl Contents {
         }
         let written = self.outcome.as_ref().map_or(0, |outcome| outcome.steps);
         damage.missing_steps += written.saturating_sub(next);
-        Some(Episode {
+        Some(Proven {
             header,
             steps,
+            inputs,
             outcome: self.outcome.and_then(|message| message.outcome()),
             damage: (damage != Damage::none_but(Seal::Whole)).then_some(damage),
         })

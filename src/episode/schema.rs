@@ -167,6 +167,28 @@ fn episode_header() -> DescriptorProto {
         .one("software", Type::String)
         .one("task", Type::String)
         .many("videos", Type::String)
+        .one("config", Type::String)
+        .one("origin", Type::String)
+        .message
+}
+
+fn inputs() -> DescriptorProto {
+    Described::new("Inputs")
+        .one("tick", Type::Uint64)
+        .one("episode", Type::Uint64)
+        .many("orders", Type::String)
+        .maybe("heard_ns", Type::Fixed64)
+        .message("heard", "Joints")
+        .many("answers", Type::Bool)
+        .one("lost", Type::Bool)
+        .one("incomplete", Type::Bool)
+        .message("voltage", "Joints")
+        .many("troubles", Type::Uint32)
+        .many("jumped", Type::Bool)
+        .maybe("answer_age", Type::Uint64)
+        .one("answer_relative", Type::Bool)
+        .one("answer_planned", Type::Bool)
+        .one("answer_spent", Type::Bool)
         .message
 }
 
@@ -191,10 +213,10 @@ pub(super) struct Channel {
 }
 
 /// The channels' topics, in the order of their ids from 1.
-pub(super) const TOPICS: [&str; 3] = ["/episode", "/step", "/outcome"];
+pub(super) const TOPICS: [&str; 4] = ["/episode", "/step", "/outcome", "/inputs"];
 
 /// The channels of an episode with this header, in the order of [`TOPICS`].
-pub(super) fn channels(header: &EpisodeHeader) -> [Channel; 3] {
+pub(super) fn channels(header: &EpisodeHeader) -> [Channel; 4] {
     let joints = joint_names(&header.joints);
     let goal = goal_names(&header.goal_space, &joints);
     let faults: Vec<&str> =
@@ -243,6 +265,12 @@ pub(super) fn channels(header: &EpisodeHeader) -> [Channel; 3] {
             "regoal.Outcome",
             vec![outcome()],
             vec![enumeration("Label", &["UNKNOWN", "SUCCESS", "FAILURE"])],
+        ),
+        channel(
+            TOPICS[3],
+            "regoal.Inputs",
+            vec![inputs(), named("Joints", &joints, Type::Float)],
+            Vec::new(),
         ),
     ]
 }

@@ -71,7 +71,7 @@ impl std::fmt::Display for Fault {
 }
 
 /// What happened in a tick, as bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Events(pub u32);
 
 impl Events {
@@ -119,6 +119,15 @@ pub struct PolicyId(pub [u8; 16]);
 impl std::fmt::Display for PolicyId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+    }
+}
+
+impl PolicyId {
+    /// An id from its 32 hexadecimal digits, as it is displayed.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let digits = text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        let id = digits.then(|| u128::from_str_radix(text, 16).ok()).flatten()?;
+        Some(Self(id.to_be_bytes()))
     }
 }
 

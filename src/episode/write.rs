@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::encode::Encoder;
-use super::{EpisodeError, EpisodeHeader, Outcome, Step};
+use super::{EpisodeError, EpisodeHeader, Inputs, Outcome, Step};
 use crate::clock::Time;
 use crate::storage::{Storage, StorageFile};
 
@@ -112,6 +112,12 @@ impl Writer {
         self.encoder.step(step).map_err(|source| self.encode_error(source))?;
         self.chunk_since.get_or_insert(step.time);
         self.settle(step.time + self.tick)
+    }
+
+    /// Adds what the step that comes next was given.
+    pub fn inputs(&mut self, inputs: &Inputs) -> Result<(), EpisodeError> {
+        self.alive()?;
+        self.encoder.inputs(inputs).map_err(|source| self.encode_error(source))
     }
 
     /// Writes and syncs what is due at `now`; called when no steps come.

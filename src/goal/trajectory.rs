@@ -38,21 +38,17 @@ pub enum TrajectoryError {
 /// `Trajectory<&[f32]>`, looks at those in a [`ReplayBuffer`](super::ReplayBuffer).
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Trajectory<S = Vec<f32>> {
-    /// `[T+1, o]`.
-    observations: S,
-    /// `[T+1, g]`.
-    achieved_goals: S,
-    /// `[T, a]`.
-    actions: S,
+    /// `[T+1, o + g + a]`: what belongs to one time stands together, as it is drawn together. The last
+    /// time's action is zeros.
+    rows: S,
     /// `[g]`.
     desired_goal: S,
     last: usize,
-    o: usize,
-    a: usize,
+    sizes: [usize; 3],
 }
 
 impl Trajectory {
-    /// What [`parts`](Self::parts) are.
+    /// What [`of_parts`](Self::of_parts) takes.
     pub const PARTS: [&str; 4] = ["observations", "achieved_goals", "actions", "desired_goal"];
 
     /// Checks and keeps an episode's rows: `observations [T+1][o]`, `achieved_goals [T+1][g]`,
@@ -74,32 +70,16 @@ impl Trajectory {
         if counts[0] != counts[2] + 1 || counts[1] != counts[0] {
             return Err(shape(counts));
         }
-        let parts = [observations, achieved_goals, actions, desired_goal.to_vec()];
-        Self::of_parts(parts, counts[2])
+        Self::of_parts([&observations, &achieved_goals, &actions, desired_goal], counts[2])
     }
 
-    /// The episode up to the first time after its start at which the desired goal was reached; all
-    /// of it where it never was.
-    #[must_use]
-    pub fn until_reached(mut self, tolerance: f32) -> Self {
-        let reached_at = |t: &usize| reached(self.achieved_goal(*t), &self.desired_goal, tolerance);
-        if let Some(end) = (1..=self.last).find(reached_at) {
-            self.observations.truncate((end + 1) * self.o);
-            self.achieved_goals.truncate((end + 1) * self.desired_goal.len());
-            self.actions.truncate(end * self.a);
-            self.last = end;
-        }
-        self
-    }
-}
-
-impl<S: AsRef<[f32]>> Trajectory<S> {
-    /// Checks and keeps an episode of `last = T` steps, its [`parts`](Self::parts) row-major.
+    /// Checks and keeps an episode of `last = T` steps, each of its [`PARTS`](Self::PARTS) row-major:
+    /// observations `[T+1, o]`, achieved goals `[T+1, g]`, actions `[T, a]`, the desired goal `[g]`.
     ///
     /// # Errors
     /// The counts do not fit, or a number is not finite.
-    pub fn of_parts(parts: [S; 4], last: usize) -> Result<Self, TrajectoryError> {
-        let [observations, achieved_goals, actions, desired_goal] = parts.each_ref().map(S::as_ref);
+    pub fn of_parts(parts: [&[f32]; 4], last: usize) -> Result<Self, TrajectoryError> {
+        let [observations, achieved_goals, actions, desired_goal] = parts;
         let per = |rows: &[f32], count: usize| rows.len().checked_div(count).unwrap_or(0);
         let (o, a, g) = (per(observations, last + 1), per(actions, last), desired_goal.len());
         let sized = [(observations, o), (achieved_goals, g), (actions, a)];
@@ -118,19 +98,50 @@ impl<S: AsRef<[f32]>> Trajectory<S> {
         if let Some(t) = broken {
             return Err(TrajectoryError::NotFinite(t));
         }
-        let [observations, achieved_goals, actions, desired_goal] = parts;
-        Ok(Self { observations, achieved_goals, actions, desired_goal, last, o, a })
+        let mut rows = Vec::with_capacity((last + 1) * (o + g + a));
+        for t in 0..=last {
+            sized
+                .iter()
+                .for_each(|(part, width)| rows.extend(part.iter().skip(t * width).take(*width)));
+        }
+        rows.resize(rows.capacity(), 0.0);
+        Ok(Self { rows, desired_goal: desired_goal.to_vec(), last, sizes: [o, g, a] })
     }
 
-    /// All its numbers: observations `[T+1, o]`, achieved goals `[T+1, g]`, actions `[T, a]`, the
-    /// desired goal `[g]`.
-    pub fn parts(&self) -> [&[f32]; 4] {
-        [&self.observations, &self.achieved_goals, &self.actions, &self.desired_goal].map(S::as_ref)
+    /// The episode up to the first time after its start at which the desired goal was reached; all
+    /// of it where it never was.
+    #[must_use]
+    pub fn until_reached(mut self, tolerance: f32) -> Self {
+        let reached_at = |t: &usize| reached(self.achieved_goal(*t), &self.desired_goal, tolerance);
+        if let Some(end) = (1..self.last).find(reached_at) {
+            let len = (end + 1) * self.width();
+            self.rows.truncate(len);
+            self.rows[len - self.sizes[2]..].fill(0.0);
+            self.last = end;
+        }
+        self
+    }
+}
+
+impl<S: AsRef<[f32]>> Trajectory<S> {
+    /// A look at it.
+    pub fn view(&self) -> Trajectory<&[f32]> {
+        Trajectory {
+            rows: self.rows.as_ref(),
+            desired_goal: self.desired_goal.as_ref(),
+            last: self.last,
+            sizes: self.sizes,
+        }
     }
 
     /// Numbers in an observation, a goal and an action.
     pub fn sizes(&self) -> [usize; 3] {
-        [self.o, self.desired_goal.as_ref().len(), self.a]
+        self.sizes
+    }
+
+    /// Numbers in a row.
+    fn width(&self) -> usize {
+        self.sizes.iter().sum()
     }
 
     /// The last time `T`.
@@ -140,18 +151,19 @@ impl<S: AsRef<[f32]>> Trajectory<S> {
 
     /// The observation at time `t <= T`.
     pub fn observation(&self, t: usize) -> &[f32] {
-        &self.observations.as_ref()[t * self.o..(t + 1) * self.o]
+        &self.rows.as_ref()[t * self.width()..][..self.sizes[0]]
     }
 
     /// The achieved goal at time `t <= T`.
     pub fn achieved_goal(&self, t: usize) -> &[f32] {
-        let g = self.desired_goal.as_ref().len();
-        &self.achieved_goals.as_ref()[t * g..(t + 1) * g]
+        let [o, g, _] = self.sizes;
+        &self.rows.as_ref()[t * self.width() + o..][..g]
     }
 
     /// The action at time `t < T`.
     pub fn action(&self, t: usize) -> &[f32] {
-        &self.actions.as_ref()[t * self.a..(t + 1) * self.a]
+        let [o, g, a] = self.sizes;
+        &self.rows.as_ref()[..self.last * self.width()][t * self.width() + o + g..][..a]
     }
 
     /// The goal wished for.
@@ -162,9 +174,18 @@ impl<S: AsRef<[f32]>> Trajectory<S> {
 
 impl<'a> Trajectory<&'a [f32]> {
     /// A look at an episode that was checked when it was taken in.
-    pub(super) fn looking(parts: [&'a [f32]; 4], last: usize, [o, _, a]: [usize; 3]) -> Self {
-        let [observations, achieved_goals, actions, desired_goal] = parts;
-        Self { observations, achieved_goals, actions, desired_goal, last, o, a }
+    pub(super) fn looking(
+        rows: &'a [f32],
+        desired_goal: &'a [f32],
+        last: usize,
+        sizes: [usize; 3],
+    ) -> Self {
+        Self { rows, desired_goal, last, sizes }
+    }
+
+    /// All its rows, `[T+1, o + g + a]`.
+    pub(super) fn rows(&self) -> &'a [f32] {
+        self.rows
     }
 }
 
@@ -192,7 +213,9 @@ mod tests {
         let episode = |goal| Trajectory::new(&rows, &rows, &rows[..5], &[goal]).unwrap();
         let cut = episode(3.0).until_reached(0.5);
         assert_eq!((cut.last(), cut.achieved_goal(3)), (3, &[3.0][..]));
-        assert_eq!(cut.parts().map(<[f32]>::len), [4, 4, 3, 1]);
+        assert_eq!((cut.observation(3), cut.action(2)), (&[3.0][..], &[2.0][..]));
+        let alone = Trajectory::new(&rows[..4], &rows[..4], &rows[..3], &[3.0]).unwrap();
+        assert_eq!(cut, alone);
         assert_eq!(episode(9.0).until_reached(0.5), episode(9.0));
     }
 
@@ -214,7 +237,7 @@ mod tests {
 
     #[test]
     fn rows_without_numbers_are_an_episode() {
-        let episode = Trajectory::of_parts([vec![0.5; 3], vec![], vec![], vec![]], 2).unwrap();
+        let episode = Trajectory::of_parts([&[0.5; 3], &[], &[], &[]], 2).unwrap();
         assert_eq!((episode.last(), episode.sizes()), (2, [1, 0, 0]));
         assert_eq!((episode.observation(2), episode.action(1)), (&[0.5][..], &[][..]));
     }

@@ -27,8 +27,10 @@ pub struct Transitions {
     pub demonstrated: Vec<f32>,
 }
 
-/// Rows that are drawn, and fetched from memory all at once, before they are copied.
-const BLOCK: usize = 64;
+/// Rows that are fetched from memory while others are copied, and rows copied together: small groups
+/// keep both busy all the time.
+const AHEAD: usize = 16;
+const GROUP: usize = 2;
 
 impl Transitions {
     /// Forgets all rows.
@@ -65,18 +67,21 @@ impl Transitions {
         demonstrated: bool,
         rng: &mut Rng,
     ) {
-        let mut block = [Draw::default(); BLOCK];
-        let mut left = rows;
-        while left > 0 {
-            let mut drawn = 0;
-            for place in &mut block[..left.min(BLOCK)] {
-                let Some(draw) = from.draw(hindsight, rng) else { break };
+        let mut ahead = [Draw::default(); AHEAD];
+        let (mut rows, mut drawn, mut copied) = (rows, 0, 0);
+        while copied < rows {
+            while drawn < rows.min(copied + AHEAD) {
+                let Some(draw) = from.draw(hindsight, rng) else {
+                    rows = drawn;
+                    break;
+                };
                 from.prefetch(&draw);
-                *place = draw;
+                ahead[drawn % AHEAD] = draw;
                 drawn += 1;
             }
-            self.copy(from, &block[..drawn], tolerance);
-            left = if drawn < BLOCK { 0 } else { left - drawn };
+            let group = &ahead[copied % AHEAD..][..GROUP.min(drawn - copied)];
+            self.copy(from, group, tolerance);
+            copied += group.len();
         }
         self.demonstrated.resize(self.len(), f32::from(u8::from(demonstrated)));
     }
@@ -84,59 +89,39 @@ impl Transitions {
     /// Appends what was drawn.
     fn copy(&mut self, from: &ReplayBuffer, draws: &[Draw], tolerance: f32) {
         let [o, g, a] = from.sizes();
-        let [observations, achieved, actions, desired] = from.columns();
-        rows(&mut self.observation, o, draws, |draw| (observations, draw.row()));
-        rows(&mut self.next_observation, o, draws, |draw| (observations, draw.row() + 1));
-        rows(&mut self.achieved_goal, g, draws, |draw| (achieved, draw.row()));
-        rows(&mut self.next_achieved_goal, g, draws, |draw| (achieved, draw.row() + 1));
-        rows(&mut self.action, a, draws, |draw| (actions, draw.transition));
-        rows(&mut self.goal, g, draws, |draw| match draw.achieved {
-            Some(row) => (achieved, row),
-            None => (desired, draw.episode),
-        });
+        let (now, next) = (|draw: &Draw| draw.row(), |draw: &Draw| draw.row() + 1);
+        rows(&mut self.observation, o, draws, |draw| from.from_row(now(draw)));
+        rows(&mut self.next_observation, o, draws, |draw| from.from_row(next(draw)));
+        rows(&mut self.achieved_goal, g, draws, |draw| &from.from_row(now(draw))[o..]);
+        rows(&mut self.next_achieved_goal, g, draws, |draw| &from.from_row(next(draw))[o..]);
+        rows(&mut self.action, a, draws, |draw| &from.from_row(now(draw))[o + g..]);
+        rows(&mut self.goal, g, draws, |draw| from.from_goal(draw));
         let first = self.success.len();
-        let success = (first..first + draws.len()).map(|row| {
-            let [next, goal] =
-                [&self.next_achieved_goal, &self.goal].map(|rows| &rows[row * g..(row + 1) * g]);
-            f32::from(u8::from(reached(next, goal, tolerance)))
-        });
-        self.success.extend(success);
+        let [next, goals] = [&self.next_achieved_goal, &self.goal]
+            .map(|rows| rows[first * g..].chunks_exact(g.max(1)));
+        let success = next.zip(goals).map(|(next, goal)| reached(next, goal, tolerance));
+        self.success.extend(success.map(|success| f32::from(u8::from(success))));
+        // Rows without a goal.
+        self.success.resize(first + draws.len(), 0.0);
     }
 }
 
-/// Appends one row of `width` numbers for each draw: that of this number in this column. Usual widths
-/// are constants to the compiler, which copies such a row in a few moves and without a call.
+/// Appends for each draw the first `width` of the numbers that stand at its place. Usual widths are
+/// constants to the compiler, which copies so few numbers in a few moves and without a call.
 #[inline]
-fn rows<'a>(
-    to: &mut Vec<f32>,
-    width: usize,
-    draws: &[Draw],
-    place: impl Fn(&Draw) -> (&'a [f32], usize),
-) {
-    let start = to.len();
-    to.resize(start + width * draws.len(), 0.0);
+fn rows<'a>(to: &mut Vec<f32>, width: usize, draws: &[Draw], place: impl Fn(&Draw) -> &'a [f32]) {
+    to.reserve(width * draws.len());
     macro_rules! copy {
         ($($usual:literal)*) => {
             match width {
-                0 => {}
-                $($usual => {
-                    let (to, _) = to[start..].as_chunks_mut::<$usual>();
-                    for (to, draw) in to.iter_mut().zip(draws) {
-                        let (column, row) = place(draw);
-                        *to = column.as_chunks().0[row];
-                    }
-                })*
-                _ => {
-                    for (to, draw) in to[start..].chunks_exact_mut(width).zip(draws) {
-                        let (column, row) = place(draw);
-                        to.copy_from_slice(&column[row * width..(row + 1) * width]);
-                    }
-                }
+                $($usual => draws.iter().for_each(|draw| to.extend_from_slice(&place(draw)[..$usual])),)*
+                _ => draws.iter().for_each(|draw| to.extend_from_slice(&place(draw)[..width])),
             }
         };
     }
     copy!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32);
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -34,6 +34,6 @@ pub mod wire;
 
 pub use arm::{Arm, ArmError, ArmState, JointState};
 pub use bus::{Bus, BusError};
-pub use emulator::{Emulator, MemoryPort, PtyServer, SocketServer, Surroundings};
+pub use emulator::{Emulator, Hand, MemoryPort, PtyServer, SocketServer, Surroundings};
 pub use fault::{FaultInjector, FaultSpec};
 pub use port::{Port, PortError, SerialPort};

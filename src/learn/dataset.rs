@@ -14,6 +14,8 @@ use crate::storage::Storage;
 const MAX_GAP: u64 = 3;
 /// Shorter pieces teach nothing.
 const MIN_STEPS: usize = 10;
+/// A hand that holds a leader still moves it by no more than this (rad).
+const STILL: f32 = 0.01;
 
 /// The usable [`pieces`] of an episode, for a policy of this description.
 ///
@@ -25,6 +27,35 @@ const MIN_STEPS: usize = 10;
 /// # Errors
 /// The episode's joints or goals are not the policy's, or a number is not finite.
 pub fn trajectories(episode: &Episode, spec: &PolicySpec) -> Result<Vec<Trajectory>, LearnError> {
+    trajectories_of(episode, spec, pieces(episode))
+}
+
+/// The same of what a person showed to the policy that reached for the goal: the pieces in which they
+/// steered, without the time at their end in which they held still to let go.
+///
+/// # Errors
+/// As [`trajectories`].
+pub fn corrections(episode: &Episode, spec: &PolicySpec) -> Result<Vec<Trajectory>, LearnError> {
+    let by_person =
+        pieces(episode).flat_map(|piece| piece.chunk_by(|a, b| a.intervention == b.intervention));
+    let by_person = by_person.filter(|piece| piece.first().is_some_and(|step| step.intervention));
+    let moved = by_person.map(until_still).filter(|piece| piece.len() >= MIN_STEPS);
+    trajectories_of(episode, spec, moved)
+}
+
+/// A piece up to where the joints were sent at its end.
+fn until_still(piece: &[Step]) -> &[Step] {
+    let Some(last) = piece.last().map(commanded) else { return piece };
+    let away = |step: &Step| commanded(step).iter().zip(last).any(|(a, b)| (a - b).abs() > STILL);
+    let moving = piece.iter().rposition(away).map_or(0, |place| place + 1);
+    piece.get(..=moving).unwrap_or(piece)
+}
+
+fn trajectories_of<'a>(
+    episode: &Episode,
+    spec: &PolicySpec,
+    pieces: impl Iterator<Item = &'a [Step]>,
+) -> Result<Vec<Trajectory>, LearnError> {
     let (expected, found) = (spec.goal_space.name(), &episode.header.goal_space);
     if spec.goal_space != GoalSpace::None && found != expected {
         return Err(LearnError::GoalSpace { expected, found: found.clone() });
@@ -37,7 +68,7 @@ pub fn trajectories(episode: &Episode, spec: &PolicySpec) -> Result<Vec<Trajecto
         robot: format!("`{}` with joints {}", episode.header.robot, joints.join(", ")),
     })?;
     let goal = episode.goal();
-    pieces(episode).map(|piece| trajectory(piece, &goal, spec, &places)).collect()
+    pieces.map(|piece| trajectory(piece, &goal, spec, &places)).collect()
 }
 
 /// The usable pieces of an episode: cut where ticks are missing or torque was off, and long enough to

@@ -28,6 +28,9 @@ pub struct FinetuneReport {
     pub demonstrations: usize,
     /// The robot's own episodes used, failures included.
     pub attempts: usize,
+    /// Those of them in which a person took over: what they showed there counts as a demonstration.
+    #[serde(default)]
+    pub corrections: usize,
     /// Episodes kept aside.
     pub validation: usize,
     /// Training steps.
@@ -55,7 +58,7 @@ pub struct Experience {
     demonstrations: ReplayBuffer,
     attempts: ReplayBuffer,
     validation: ReplayBuffer,
-    counts: [usize; 3],
+    counts: [usize; 4],
 }
 
 /// What learning does with an episode; one of evaluation is left out.
@@ -64,6 +67,8 @@ enum Use {
     Demonstration,
     Attempt,
     Validation,
+    /// What a person showed in an attempt.
+    Correction,
 }
 
 impl Use {
@@ -115,9 +120,20 @@ impl Experience {
 
     /// Adds one of about so many episodes.
     fn add(&mut self, usable: Usable, episodes: usize) -> Result<(), LearnError> {
-        let Some((kind, pieces)) = usable? else { return Ok(()) };
+        for (kind, pieces) in usable? {
+            self.add_pieces(kind, &pieces, episodes)?;
+        }
+        Ok(())
+    }
+
+    fn add_pieces(
+        &mut self,
+        kind: Use,
+        pieces: &[Trajectory],
+        episodes: usize,
+    ) -> Result<(), LearnError> {
         let buffer = match kind {
-            Use::Demonstration => &mut self.demonstrations,
+            Use::Demonstration | Use::Correction => &mut self.demonstrations,
             Use::Attempt => &mut self.attempts,
             Use::Validation => &mut self.validation,
         };
@@ -145,11 +161,15 @@ impl Experience {
 }
 
 /// An episode's pieces and what they are for; nothing where it is left out.
-type Usable = Result<Option<(Use, Vec<Trajectory>)>, LearnError>;
+type Usable = Result<Vec<(Use, Vec<Trajectory>)>, LearnError>;
 
 fn usable(episode: &Episode, spec: &PolicySpec) -> Usable {
-    let pieces = |kind| Ok((kind, dataset::trajectories(episode, spec)?));
-    Use::of(&episode.header).map(pieces).transpose()
+    let Some(kind) = Use::of(&episode.header) else { return Ok(Vec::new()) };
+    let mut usable = vec![(kind, dataset::trajectories(episode, spec)?)];
+    if matches!(kind, Use::Attempt) {
+        usable.push((Use::Correction, dataset::corrections(episode, spec)?));
+    }
+    Ok(usable)
 }
 
 /// Fine-tunes a policy file. The candidate is the same architecture with better parameters; its
@@ -170,7 +190,7 @@ pub fn finetune(
     let mut rng = stream(seed, Stream::Training);
     let Fit { parameters, losses, report } =
         method.fit(engine, &graph, experience.training(), &mut rng, on_progress)?;
-    let [demonstrations, attempts, validation] = experience.counts;
+    let [demonstrations, attempts, validation, corrections] = experience.counts;
     spec.provenance.insert("base".into(), id_of(base).to_string().into());
     spec.provenance.insert("finetune_seed".into(), seed.into());
     spec.provenance.insert("finetune_attempts".into(), attempts.into());
@@ -186,6 +206,7 @@ pub fn finetune(
         engine: engine.to_string(),
         demonstrations,
         attempts,
+        corrections,
         validation,
         steps: method.steps,
         loss: method.loss(&spec).to_string(),

@@ -115,9 +115,8 @@ mod tests {
 
     fn label(t: usize, achieved_at: Option<usize>, k: usize) -> f32 {
         let whole = trajectory();
-        let trajectory = Trajectory::of_parts(whole.parts(), whole.last()).unwrap();
         let layout = Layout { joints: 1, measured: 0, sent: 1, wish: None };
-        let sample = Sample { trajectory, t, achieved_at, goal: &[0.0] };
+        let sample = Sample { trajectory: whole.view(), t, achieved_at, goal: &[0.0] };
         let reach = Reach { horizon: k, max_delta: 0.02, kind: ActionKind::JointDelta };
         let mut out = [0.0];
         reach.write(&layout, &sample, &mut out);

@@ -4,8 +4,9 @@
 mod act;
 mod bundle;
 mod chunk;
+pub mod signature;
 mod spec;
-mod store;
+pub mod store;
 pub(crate) mod tensors;
 mod times;
 
@@ -19,6 +20,7 @@ use crate::onnx::OnnxError;
 pub use act::{MAX_AHEAD, Plan, Policy};
 pub use bundle::with_spec;
 pub use chunk::{Chunk, ChunkMode, MAX_HORIZON};
+pub use signature::{Claims, SignatureError, Trust};
 pub use spec::{ActionKind, METADATA_KEY, ObservationTerm, PolicySpec, VERSION, tensor};
 pub use store::{Store, StoreError};
 pub use tensors::{StateTensor, Tensors};

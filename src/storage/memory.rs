@@ -268,6 +268,9 @@ impl Storage for Memory {
         Ok(())
     }
 
+    fn free(&self, _folder: &Path) -> io::Result<u64> {
+        Ok(if self.state().is_full() { 0 } else { u64::MAX })
+    }
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
         let mut state = self.state();
         state.call()?;

@@ -1,5 +1,6 @@
 //! What can go wrong with a device.
 
+use super::Track;
 use crate::hal::arm::ArmError;
 use crate::joints::GoalSpace;
 use crate::kinematics::KinematicsError;
@@ -26,9 +27,28 @@ pub enum TeleopError {
     /// The leader arm fails.
     #[error("the leader: {0}")]
     Arm(#[from] ArmError),
+    /// Its port was lost.
+    #[error("the leader is unplugged: looking for it")]
+    Gone,
+    /// The gamepad fails.
+    #[error("the gamepad: {0}; plug it in and start again: the arm holds")]
+    Gamepad(String),
     /// The robot's goals cannot be drawn.
     #[error("expected goals that a script can draw and reach, found `{}`", .0.name())]
     Goals(GoalSpace),
+    /// An episode has no positions to play.
+    #[error(
+        "expected steps with {} positions in this part of the episode, found none: {}",
+        match track { Track::Sent => "sent", Track::Measured => "measured" },
+        match track {
+            Track::Sent => "torque was off, so play what was --measured",
+            Track::Measured => "choose another part with --from and --to",
+        }
+    )]
+    NoCourse {
+        /// What was to be played.
+        track: Track,
+    },
     /// The geometry is missing or does not lead there.
     #[error(transparent)]
     Kinematics(#[from] KinematicsError),

@@ -3,9 +3,14 @@
 //! `dq = Jᵀ(JJᵀ + λ²I)⁻¹ v` (damped least squares; Nakamura and Hanafusa 1986) for the tip's velocity
 //! and the hand's pitch; roll and gripper have joints of their own.
 
+use std::time::Duration;
+
 use nalgebra::{Matrix4, Vector3, Vector4};
 
+use super::Follower;
+use crate::clock::Time;
 use crate::config::RobotConfig;
+use crate::control::TeleopAction;
 use crate::joints::JointVec;
 use crate::kinematics::{Chain, KinematicsError};
 
@@ -26,6 +31,12 @@ pub struct Twist {
 const LEVER: f64 = 0.1;
 /// The damping λ (m): near a stretched arm it moves slowly instead of fast.
 const DAMPING: f64 = 0.01;
+
+/// The tip's speed at most (m/s), and that of everything that turns (rad/s), with keys and sticks.
+pub(super) const SPEED: f64 = 0.08;
+pub(super) const TURN: f64 = 0.8;
+/// Who was not polled for longer moves no further (s).
+const LONGEST: Duration = Duration::from_millis(120);
 
 /// Joint positions that follow a wished velocity.
 #[derive(Debug, Clone)]
@@ -88,6 +99,43 @@ fn cartesian(chain: &Chain, q: &[f64], twist: &Twist) -> JointVec<f64> {
         *roll += twist.roll;
     }
     velocity
+}
+
+/// Where a device that tells velocities wants the joints: from where the arm is when it is engaged.
+#[derive(Debug, Clone)]
+pub(super) struct Pointer {
+    jog: Jog,
+    /// (rad); none while it is not engaged.
+    target: Option<JointVec<f64>>,
+    last: Time,
+}
+
+impl Pointer {
+    /// For a robot.
+    ///
+    /// # Errors
+    /// Its geometry is wrong.
+    pub(super) fn new(robot: &RobotConfig) -> Result<Self, KinematicsError> {
+        Ok(Self { jog: Jog::new(robot)?, target: None, last: Time::ZERO })
+    }
+
+    pub(super) fn engage(&mut self, engaged: bool, follower: &Follower) {
+        self.target = engaged.then(|| follower.place().clone());
+    }
+
+    /// The wish after it moved like this since the last call; where the arm is while nothing is engaged.
+    pub(super) fn wish(&mut self, twist: &Twist, follower: &Follower) -> TeleopAction {
+        let dt = follower.now.since(self.last).min(LONGEST).as_secs_f64();
+        self.last = follower.now;
+        let position = match &mut self.target {
+            Some(target) => {
+                self.jog.step(target, twist, dt);
+                target.clone()
+            }
+            None => follower.place().clone(),
+        };
+        TeleopAction { stamp: follower.now, position }
+    }
 }
 
 #[cfg(test)]

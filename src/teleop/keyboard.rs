@@ -7,17 +7,14 @@ use std::time::Duration;
 use nalgebra::Vector3;
 use ratatui::crossterm::event::KeyCode;
 
-use super::{Follower, Jog, TeleopError, Teleoperator, Twist};
+use super::jog::{Pointer, SPEED, TURN};
+use super::{Follower, TeleopError, Teleoperator, Twist};
 use crate::clock::Time;
 use crate::config::RobotConfig;
 use crate::control::TeleopAction;
-use crate::joints::JointVec;
 
 /// A press moves for so long: longer than the pause between a held key's repeats.
 const PRESS: Duration = Duration::from_millis(120);
-/// The tip's speed (m/s), and that of everything that turns (rad/s).
-const SPEED: f64 = 0.08;
-const TURN: f64 = 0.8;
 
 /// What the keys do, for people.
 pub const KEYS: &str =
@@ -42,13 +39,10 @@ impl Keys {
 /// The keyboard as a device.
 #[derive(Debug)]
 pub struct Keyboard {
-    jog: Jog,
+    pointer: Pointer,
     keys: Receiver<KeyCode>,
     /// The keys that are down, as far as one can tell, and until when.
     down: Vec<(KeyCode, Time)>,
-    /// Where it wants the joints (rad); none while it is not engaged.
-    target: Option<JointVec<f64>>,
-    last: Time,
 }
 
 /// A keyboard for a robot, and where its keys come from.
@@ -57,9 +51,8 @@ pub struct Keyboard {
 /// The robot's geometry is wrong.
 pub fn keyboard(robot: &RobotConfig) -> Result<(Keyboard, Keys), TeleopError> {
     let (sender, keys) = channel();
-    let jog = Jog::new(robot)?;
-    let keyboard = Keyboard { jog, keys, down: Vec::new(), target: None, last: Time::ZERO };
-    Ok((keyboard, Keys(sender)))
+    let pointer = Pointer::new(robot)?;
+    Ok((Keyboard { pointer, keys, down: Vec::new() }, Keys(sender)))
 }
 
 /// What a key moves. The SO arms point along -y of their base frame.
@@ -104,20 +97,11 @@ impl Keyboard {
 impl Teleoperator for Keyboard {
     fn poll(&mut self, follower: &Follower) -> Result<Option<TeleopAction>, TeleopError> {
         let twist = self.twist(follower.now);
-        let dt = follower.now.since(self.last).min(PRESS).as_secs_f64();
-        self.last = follower.now;
-        let position = match &mut self.target {
-            Some(target) => {
-                self.jog.step(target, &twist, dt);
-                target.clone()
-            }
-            None => follower.place().clone(),
-        };
-        Ok(Some(TeleopAction { stamp: follower.now, position }))
+        Ok(Some(self.pointer.wish(&twist, follower)))
     }
 
     fn engage(&mut self, engaged: bool, follower: &Follower) {
-        self.target = engaged.then(|| follower.place().clone());
+        self.pointer.engage(engaged, follower);
         self.down.clear();
     }
 }
@@ -125,6 +109,7 @@ impl Teleoperator for Keyboard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::joints::JointVec;
     use crate::storage::Disk;
     use std::path::Path;
 

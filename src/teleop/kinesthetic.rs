@@ -5,7 +5,10 @@ use crate::control::{Lead, TeleopAction};
 
 /// Hands on the arm. The action of a step is the position that was measured in the same step.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Kinesthetic;
+pub struct Kinesthetic {
+    /// The motors brake meanwhile, where they can.
+    pub damped: bool,
+}
 
 impl Teleoperator for Kinesthetic {
     fn poll(&mut self, follower: &Follower) -> Result<Option<TeleopAction>, TeleopError> {
@@ -14,6 +17,6 @@ impl Teleoperator for Kinesthetic {
     }
 
     fn lead(&self) -> Lead {
-        Lead::ByHand
+        if self.damped { Lead::Damped } else { Lead::ByHand }
     }
 }

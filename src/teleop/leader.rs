@@ -57,8 +57,11 @@ pub struct Leader {
     /// For each joint of the arm: the leader's joint and the scale.
     places: JointVec<(usize, f64)>,
     read_by: Duration,
+    /// Where its joints would have the arm's be (rad); none when one did not answer.
+    hand: Option<JointVec<f64>>,
     /// It moves the arm by as much as it is moved itself; else the arm goes where it is.
     relative: bool,
+    engaged: bool,
     /// Added to where it is, while it is engaged (rad).
     offset: Option<JointVec<f64>>,
 }
@@ -82,13 +85,16 @@ impl Leader {
             state: ArmState::default(),
             places,
             read_by: robot.period().mul_f64(READ_BY),
+            hand: None,
             relative: false,
+            engaged: false,
             offset: None,
         })
     }
 
     /// The same leader, which moves the arm by as much as it is moved itself, from where both are
-    /// when it takes over: for one that was left behind while a policy steered.
+    /// when it takes over: for one that was left behind while a policy steered. Until then it wishes
+    /// the arm where it is.
     #[must_use]
     pub fn relative(self) -> Self {
         Self { relative: true, ..self }
@@ -97,23 +103,26 @@ impl Leader {
     /// Where its joints would have the arm's be (rad), and the oldest time that one was measured.
     fn mirrored(&mut self, now: Time) -> Result<Option<TeleopAction>, TeleopError> {
         let Some(arm) = &mut self.arm else {
-            if now >= self.search_at {
-                self.search_at = now + SEARCH;
-                self.arm = Some((self.open)()?);
+            if now < self.search_at {
+                return Err(TeleopError::Gone);
             }
+            self.search_at = now + SEARCH;
+            self.arm = Some((self.open)()?);
             return Ok(None);
         };
-        if let Err(error) = arm.read(&mut self.state, now + self.read_by) {
+        self.hand = None;
+        let fresh = arm.read(&mut self.state, now + self.read_by).inspect_err(|error| {
             if error.lost() {
-                self.arm = None;
+                // It may be found again elsewhere.
+                (self.arm, self.offset) = (None, None);
             }
-            return Err(error.into());
-        }
+        })?;
         let joints = &self.state.joints;
         let stamp = joints.iter().map(|joint| joint.stamp).min().unwrap_or_default();
         let mirror = |(place, scale): &(usize, f64)| Some(joints.get(*place)?.position * scale);
         let position: JointVec<f64> = self.places.iter().filter_map(mirror).collect();
         let known = stamp != Time::ZERO && !joints.iter().any(|joint| joint.jumped);
+        self.hand = (known && fresh == joints.len()).then(|| position.clone());
         Ok(known.then_some(TeleopAction { stamp, position }))
     }
 }
@@ -122,6 +131,7 @@ impl Teleoperator for Leader {
     fn poll(&mut self, follower: &Follower) -> Result<Option<TeleopAction>, TeleopError> {
         let Some(mut action) = self.mirrored(follower.now)? else { return Ok(None) };
         if self.relative {
+            self.offset = self.offset.take().filter(|_| self.engaged);
             let place = follower.place();
             let offset = self.offset.get_or_insert_with(|| difference(place, &action.position));
             action.position.iter_mut().zip(offset.iter()).for_each(|(q, by)| *q += by);
@@ -129,9 +139,13 @@ impl Teleoperator for Leader {
         Ok(Some(action))
     }
 
-    fn engage(&mut self, _engaged: bool, _follower: &Follower) {
+    fn engage(&mut self, engaged: bool, _follower: &Follower) {
         // Told anew with the next measurement.
-        self.offset = None;
+        (self.engaged, self.offset) = (engaged, None);
+    }
+
+    fn hand(&self) -> Option<&JointVec<f64>> {
+        self.hand.as_ref()
     }
 }
 

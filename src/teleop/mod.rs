@@ -1,7 +1,11 @@
 //! How a person steers an arm: devices behind one trait, polled in a thread of their own, and the
 //! session in which demonstrations are recorded.
 
+mod course;
 mod error;
+#[cfg(any(test, feature = "gamepad"))]
+mod gamepad;
+mod intervention;
 mod jog;
 mod keyboard;
 mod kinesthetic;
@@ -10,7 +14,11 @@ mod scripted;
 mod session;
 mod thread;
 
+pub use course::{Course, Recorded, Track};
 pub use error::TeleopError;
+#[cfg(any(test, feature = "gamepad"))]
+pub use gamepad::{CONTROLS, Gamepad};
+pub use intervention::{Intervention, InterventionConfig};
 pub use jog::{Jog, Twist};
 pub use keyboard::{KEYS, Keyboard, Keys, keyboard};
 pub use kinesthetic::Kinesthetic;
@@ -53,6 +61,12 @@ pub trait Teleoperator: Send {
     /// The person takes over, or lets go. Who steers relative to where the arm is starts from there.
     fn engage(&mut self, _engaged: bool, _follower: &Follower) {}
 
+    /// Where a person has the device's own joints now (rad, in the arm's order); none where it has none,
+    /// or they did not all answer.
+    fn hand(&self) -> Option<&JointVec<f64>> {
+        None
+    }
+
     /// What it steers with.
     fn lead(&self) -> Lead {
         Lead::Device
@@ -61,6 +75,11 @@ pub trait Teleoperator: Send {
     /// Whether it needs nobody who says when a demonstration begins and ends.
     fn autonomous(&self) -> bool {
         false
+    }
+
+    /// What its buttons said since the last call.
+    fn words(&mut self) -> Vec<Word> {
+        Vec::new()
     }
 
     /// The goal of the demonstration that begins, in the robot's goal space; none where that is the

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use regoal::clock::{Clock, ManualClock, Time};
 use regoal::config::{Protocol, RobotConfig};
-use regoal::control::{Command, ControlLoop, Inline, Reconnect};
+use regoal::control::{Command, ControlLoop, Hardware, Inline, Reconnect};
 use regoal::episode::Mode;
 use regoal::hal::calibration::Calibration;
 use regoal::hal::servo::{Model, RAD_PER_TICK};
@@ -107,11 +107,11 @@ impl Port for Tap {
 struct Replug(Box<dyn FnMut() -> Option<Arm> + Send>);
 
 impl Reconnect for Replug {
-    fn lost(&mut self, arm: Box<Arm>) {
+    fn lost(&mut self, arm: Box<dyn Hardware>) {
         drop(arm);
     }
-    fn found(&mut self) -> Option<Box<Arm>> {
-        (self.0)().map(Box::new)
+    fn found(&mut self) -> Option<Box<dyn Hardware>> {
+        (self.0)().map(|arm| Box::new(arm) as Box<dyn Hardware>)
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use regoal::clock::{Clock, ManualClock, Time};
 use regoal::config::RobotConfig;
 use regoal::control::{
-    Actor, Command, ControlLoop, GoalRequest, GoalResult, Inline, Pilot, Reconnect,
+    Actor, Command, ControlLoop, GoalRequest, GoalResult, Hardware, Inline, Pilot, Reconnect,
 };
 use regoal::episode::{LogSender, PolicyId, Source, Split};
 use regoal::hal::{Arm, Emulator, MemoryPort, Port, PortError};
@@ -168,11 +168,11 @@ pub fn drift(by: f32) -> Box<dyn Pilot> {
 struct Replug(Box<dyn FnMut() -> Option<Arm> + Send>);
 
 impl Reconnect for Replug {
-    fn lost(&mut self, arm: Box<Arm>) {
+    fn lost(&mut self, arm: Box<dyn Hardware>) {
         drop(arm);
     }
-    fn found(&mut self) -> Option<Box<Arm>> {
-        (self.0)().map(Box::new)
+    fn found(&mut self) -> Option<Box<dyn Hardware>> {
+        (self.0)().map(|arm| Box::new(arm) as Box<dyn Hardware>)
     }
 }
 

@@ -44,8 +44,67 @@ pub fn header() -> EpisodeHeader {
         seed: Some(1),
         started: ManualClock::EPOCH,
         software: "regoal".into(),
+        config: r#"{"name":"so101"}"#.into(),
+        origin: Some(origin()),
         ..EpisodeHeader::default()
     }
+}
+
+/// What a loop remembers that is in motion, with what JSON cannot say.
+pub fn origin() -> Origin {
+    let wish = TeleopAction { stamp: Time(900_000_000), position: stack([0.1, -0.2]) };
+    Origin {
+        tick: 41,
+        stamps: stack([Time(999_990_000); 6]),
+        position: stack([0.1; 6]),
+        achieved_goal: stack([0.2, 0.0, 0.1]),
+        mode: Mode::Teleop,
+        powered: true,
+        armed_at: Time(17),
+        pending: Events::GOAL_SET,
+        motions: stack([[0.1, -0.3, 1.0 / 3.0]; 6]),
+        strains: stack(
+            [Strain { load: 0.1 / 3.0, off_track: Some(Time(5)), ..Strain::default() }; 6],
+        ),
+        heard: wish,
+        lead: Lead::Device,
+        together: Some(Time(950_000_000)),
+        object: Some((stack([0.1, 0.2, 0.3]), Time(7))),
+    }
+}
+
+/// The inputs of one tick, of which there are some every fifth one.
+pub fn inputs(tick: u64) -> Option<Inputs> {
+    let time = step(tick).time;
+    let wish = TeleopAction { stamp: time, position: stack([0.25, -0.5]) };
+    let request = GoalRequest {
+        id: tick,
+        goal: stack([0.25, 0.05, 0.1]),
+        tolerance: 0.02,
+        timeout: Duration::from_millis(2500),
+        stream: Some(Duration::from_millis(200)),
+        end_when_reached: true,
+        source: Source::Attempt,
+        split: Split::Training,
+        seed: Some(u64::MAX),
+    };
+    let orders = [Command::Reach(request), Command::Move(stack([0.1, 1.0 / 3.0])), Command::LetGo];
+    let order = |command| Order {
+        command,
+        times: stack([time]),
+        heard: Some(wish.clone()),
+        answers: stack([true, false]),
+    };
+    tick.is_multiple_of(5).then(|| Inputs {
+        tick,
+        orders: orders.into_iter().map(order).collect(),
+        heard: Some(wish.clone()),
+        answers: stack([false]),
+        lost: tick == 5,
+        incomplete: false,
+        supplies: stack([Supply { voltage: 7.4, troubles: 0x80, jumped: tick == 0 }; 6]),
+        answered: Some(Answered { age: 2, relative: true, planned: true, spent: false }),
+    })
 }
 
 pub fn outcome() -> Outcome {
@@ -157,6 +216,7 @@ pub fn write(storage: &Arc<dyn Storage>, steps: u64, end: bool) -> (PathBuf, Vec
     let mut writer = create(storage).unwrap();
     let mut written = vec![writer.bytes()];
     for tick in 0..steps {
+        inputs(tick).iter().for_each(|inputs| writer.inputs(inputs).unwrap());
         writer.push(&step(tick)).unwrap();
         written.push(writer.bytes());
     }

@@ -119,7 +119,7 @@ fn other_mcap_readers_read_it() {
     }
     let topics: Vec<(&str, i32)> =
         topics.iter().map(|(topic, count)| (topic.as_str(), *count)).collect();
-    assert_eq!(topics, [("/episode", 2), ("/outcome", 1), ("/step", 10)]);
+    assert_eq!(topics, [("/episode", 2), ("/inputs", 2), ("/outcome", 1), ("/step", 10)]);
     let summary = mcap::Summary::read(&bytes).unwrap().unwrap();
     assert_eq!((summary.metadata_indexes.len(), summary.chunk_indexes.len()), (2, 7));
 }

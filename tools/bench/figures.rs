@@ -27,7 +27,7 @@ use regoal::storage::Disk;
 /// How the names of a benchmark's figures begin, and what measures them.
 type Benchmark = (&'static str, fn(&Setup) -> Vec<Figure>);
 
-const BENCHMARKS: [Benchmark; 27] = [
+const BENCHMARKS: [Benchmark; 28] = [
     ("train_step/mlp/32/", |setup| learning::mlp_steps(setup, 32, 1)),
     ("train_step/mlp/256/", |setup| learning::mlp_steps(setup, 256, 1)),
     ("train_step/mlp/256/2_threads/", |setup| learning::mlp_steps(setup, 256, 2)),
@@ -51,6 +51,7 @@ const BENCHMARKS: [Benchmark; 27] = [
     ("env/four_rooms/raster", |_| envs::raster()),
     ("tick/arm_reach", arm::tick),
     ("log/handover/", log::handover),
+    ("log/re", log::recovery),
     ("update/ddpg_her/256", |setup| updates::ddpg_her(setup, 256)),
     ("update/ddpg_her/64", |setup| updates::ddpg_her(setup, 64)),
     ("update/goalgail/256", updates::goalgail),

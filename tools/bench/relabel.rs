@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rand::RngExt as _;
-use regoal::clock::{Clock as _, SystemClock, Time};
+use regoal::clock::{Clock as _, SystemClock, Time, processor_time};
 use regoal::episode::{EpisodeHeader, Outcome, Source, Step, Writer, WriterConfig};
 use regoal::goal::{Hindsight, ReplayBuffer, Trajectory, Transitions};
 use regoal::joints::stack;
@@ -54,22 +54,24 @@ fn fetch(rng: &mut Rng) -> ReplayBuffer {
     for _ in 0..EPISODES {
         let sizes = [(STEPS + 1) * o, (STEPS + 1) * g, STEPS * a, g];
         let parts = sizes.map(|size| (0..size).map(|_| rng.random()).collect::<Vec<f32>>());
+        let parts = parts.each_ref().map(Vec::as_slice);
         buffer.push(&Trajectory::of_parts(parts, STEPS).unwrap()).unwrap();
     }
     buffer
 }
 
 /// A million transitions from episodes as a robot writes them, files that the system has in its
-/// memory: the seconds, and by how much more than the numbers' own size the process then holds.
+/// memory: the seconds, those of the processors, and by how much more than the numbers' own size the process then holds.
 pub fn load(setup: &Setup) -> Vec<Figure> {
     let folder = tempfile::tempdir().unwrap();
     let spec = PolicySpec::of(&Verified::from_bytes(&setup.policy).unwrap()).unwrap();
-    let folders = written(setup, folder.path());
+    let folders = written(setup, &spec, folder.path());
     let before = kib("VmRSS");
     forget_peak();
-    let start = SystemClock.now();
+    let (start, busy) = (SystemClock.now(), processor_time());
     let experience = Experience::load(&Disk, &folders, &spec).unwrap();
     let seconds = SystemClock.now().since(start).as_secs_f64();
+    let busy = (processor_time() - busy).as_secs_f64();
     let (after, peak) = (kib("VmRSS"), kib("VmHWM"));
     let buffer = experience.training().demonstrations;
     let [o, g, a] = buffer.sizes();
@@ -79,6 +81,7 @@ pub fn load(setup: &Setup) -> Vec<Figure> {
     let sizes = |kib: f64| (kib - before) * 1024.0 / raw;
     vec![
         Figure::new("load/episodes", seconds, Unit::Seconds).against("limit", Some(3.0)),
+        Figure::new("load/episodes/cpu", busy, Unit::Seconds).against("limit", Some(6.0)),
         Figure::new("load/episodes/memory", sizes(after), Unit::RawSizes)
             .against("limit", Some(1.5)),
         Figure::new("load/episodes/peak", sizes(peak), Unit::RawSizes).against("limit", Some(1.5)),
@@ -87,7 +90,7 @@ pub fn load(setup: &Setup) -> Vec<Figure> {
 }
 
 /// Folders of episodes, `STEPS` transitions each: the first and the last tick only bound them.
-fn written(setup: &Setup, folder: &Path) -> Vec<PathBuf> {
+fn written(setup: &Setup, spec: &PolicySpec, folder: &Path) -> Vec<PathBuf> {
     const FOLDERS: usize = 100;
     let storage: Arc<dyn Storage> = Arc::new(Disk);
     let mut rng = stream(3, Stream::Weights);
@@ -97,6 +100,7 @@ fn written(setup: &Setup, folder: &Path) -> Vec<PathBuf> {
         for _ in 0..EPISODES / FOLDERS {
             let header = EpisodeHeader {
                 joints: joints.clone(),
+                goal_space: spec.goal_space.name().into(),
                 rate_hz: 50.0,
                 source: Source::Demonstration,
                 ..EpisodeHeader::default()

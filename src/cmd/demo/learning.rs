@@ -143,9 +143,11 @@ impl Demo<'_> {
 
     /// Makes a policy the active one of the demo's store.
     pub(super) fn commit(&self, policy: &[u8]) -> Result<()> {
-        let store = Store::open(Arc::clone(&self.context.storage), &self.args.out.join("store"))?;
-        store.stage(policy)?;
-        store.commit()?;
+        let (storage, clock) = (&self.context.storage, &self.context.clock);
+        let folder = self.args.out.join("store");
+        let store = Store::open(Arc::clone(storage), Arc::clone(clock), &folder)?;
+        store.stage(policy, "the demo")?;
+        store.commit("it passed the demo's validation")?;
         Ok(())
     }
 

@@ -135,7 +135,7 @@ fn trajectories(episode: &Episode) -> Result<Vec<Trajectory>, LearnError> {
     let of = |piece: &[crate::episode::Step]| {
         let goals: Vec<f32> =
             piece[1..].iter().flat_map(|step| step.achieved_goal.iter().copied()).collect();
-        let parts = [Vec::new(), goals, Vec::new(), piece[0].desired_goal.to_vec()];
+        let parts = [&[], goals.as_slice(), &[], &piece[0].desired_goal];
         Ok(Trajectory::of_parts(parts, piece.len() - 2)?)
     };
     dataset::pieces(episode).filter(wishing).map(of).collect()

@@ -1,13 +1,20 @@
-//! `regoal policy`: looks at policy files and makes foreign ones usable.
+//! `regoal policy`: looks at policy files, makes foreign ones usable, signs and deploys them.
 
 pub mod bench;
 pub mod describe;
+pub mod diff;
 mod facts;
 mod finetunable;
 mod graph;
 pub mod inspect;
+pub mod install;
+pub mod keygen;
+pub mod list;
 mod operators;
 mod print;
+pub mod rollback;
+pub mod sign;
+mod signed;
 mod trial;
 pub mod verify;
 

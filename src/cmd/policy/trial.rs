@@ -39,6 +39,8 @@ pub(super) struct Trial {
     /// The largest difference between two engines, as a share of 1 + the value; on zeros and on
     /// random inputs.
     pub(super) largest_difference: Option<f64>,
+    /// All that came out then was finite.
+    pub(super) finite: bool,
 }
 
 /// Runs before the clock counts.
@@ -58,7 +60,7 @@ pub(super) fn trial(
     let random = sizes.iter().map(|n| (0..*n).map(|_| normal(&mut rng) as f32).collect()).collect();
     let samples: [Vec<Vec<f32>>; 2] = [zeros, random];
     let mut first: Option<Vec<f32>> = None;
-    let mut largest = None;
+    let (mut largest, mut finite) = (None, true);
     let mut facts = Vec::new();
     for engine in engines {
         let start = clock.now();
@@ -70,6 +72,7 @@ pub(super) fn trial(
         });
         let (reason, ticks) = match ran {
             Ok((values, cost)) => {
+                finite &= values.iter().all(|x| x.is_finite());
                 match &first {
                     Some(first) => {
                         largest = Some(difference(first, &values).max(largest.unwrap_or(0.0)))
@@ -88,7 +91,7 @@ pub(super) fn trial(
             ticks,
         });
     }
-    Ok(Trial { engines: facts, largest_difference: largest })
+    Ok(Trial { engines: facts, largest_difference: largest, finite })
 }
 
 /// All outputs for all samples.

@@ -1,6 +1,6 @@
 //! What a session's effects do: the loop, the device and the log behind it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::config::RobotConfig;
 use crate::control::{Command, GoalRequest, Handle, Lead, Status};
 use crate::episode::{LogStatus, Mode, Source};
 use crate::joints::{GoalVec, JointVec};
-use crate::teleop::{Effect, Follower, Observed, Seat, Session, Word};
+use crate::teleop::{Effect, Follower, Observed, Seat, Session, State, Word};
 
 /// Nearer than this to home is there, and nearer than this to a wish is together (rad).
 const NEAR: f64 = 0.06;
@@ -100,6 +100,11 @@ impl<'a> Booth<'a> {
         }
         let effects = session.observe(&self.observed(now));
         self.apply(session, effects);
+        for word in self.seat.with(|device| device.words()) {
+            // One button starts and stops.
+            let stops = word == Word::Start && session.state() == State::Recording;
+            self.say(session, if stops { Word::Stop } else { word });
+        }
         Ok(())
     }
 
@@ -201,7 +206,7 @@ impl<'a> Booth<'a> {
     }
 
     fn request(&mut self) -> Result<GoalRequest> {
-        check_room(self.args)?;
+        check_room(self.context.storage.as_ref(), &self.args.episodes)?;
         check_heat(&self.robot, &self.handle)?;
         let drawn = self.seat.with(|device| device.next_goal())?;
         let goal = self.goal.clone().or(drawn).unwrap_or_default();
@@ -225,6 +230,11 @@ impl<'a> Booth<'a> {
         std::mem::take(&mut self.filed)
     }
 
+    /// The program is to end, or its supervisor wants it to.
+    pub fn is_to_end(&self) -> bool {
+        self.context.check().is_err() || self.running.asked_to_stop()
+    }
+
     /// Ticks per second.
     pub fn rate(&self) -> f64 {
         self.rate.2
@@ -232,17 +242,11 @@ impl<'a> Booth<'a> {
 
     /// Bytes that are free for episodes.
     pub fn free(&self) -> Option<u64> {
-        free(&self.args.episodes)
+        self.context.storage.free(&self.args.episodes).ok()
     }
 
     /// What the episodes show.
     pub fn task(&self) -> &str {
         &self.args.task
     }
-}
-
-/// Bytes that are free on a folder's disk.
-pub fn free(folder: &Path) -> Option<u64> {
-    let disk = rustix::fs::statvfs(folder).ok()?;
-    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }

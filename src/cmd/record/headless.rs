@@ -37,7 +37,7 @@ pub fn run(session: &mut Session, booth: &mut Booth, json: bool, context: &Conte
             }
             Err(_) => {}
         }
-        if context.check().is_err() || std::mem::take(&mut quit) {
+        if booth.is_to_end() || std::mem::take(&mut quit) {
             booth.say(session, Word::Quit);
         }
         context.clock.sleep_until(context.clock.now() + LOOK);

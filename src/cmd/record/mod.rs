@@ -5,21 +5,23 @@ mod device;
 mod headless;
 mod screen;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use self::booth::{Booth, free};
+use self::booth::Booth;
 use self::device::DeviceArgs;
+pub(super) use self::device::open_leader;
 use super::actors::Nobody;
 use super::robot::{EMULATED, Which, calibrated};
-use super::run::{Crew, Running};
+use super::run::{Crew, Inherited, Link, Running, Supervision, supervise};
 use super::{Context, say};
 use crate::config::RobotConfig;
 use crate::control::{Handle, teleop_queue};
 use crate::joints::{GoalVec, JointVec, stack};
+use crate::storage::Storage;
 use crate::teleop::{Follower, Session, SessionConfig, TeleopThread};
 
 /// Less room than this on the disk is too little for an episode (bytes).
@@ -28,8 +30,12 @@ const ROOM: u64 = 200 << 20;
 /// Records demonstrations: somebody steers the arm, each episode becomes a file
 ///
 /// With a leader arm the joints mirror its joints; with the keyboard the tip moves along x, y and z;
-/// with --kinesthetic the arm itself is led by hand, its torque off; --scripted needs nobody. All of it
-/// passes the safety gate, slowly at first: until the arm has come to where it is wished.
+/// with a gamepad as long as its left shoulder button is held; with --kinesthetic the arm itself is led by
+/// hand, its torque off; --scripted needs nobody. All of it passes the safety gate, slowly at first: until
+/// the arm has come to where it is wished.
+///
+/// A second process watches over the one that records: if that dies or hangs, it holds the arm where it
+/// is, says so, and ends. What was recorded until then is in the folder; `regoal episodes check` tells.
 ///
 /// An episode's goal is given (--goal X Y Z), marked in the middle of it (the key g), or else what was
 /// achieved at its end: then every demonstration is one of its own goal.
@@ -37,7 +43,8 @@ const ROOM: u64 = 200 << 20;
 #[command(after_help = "\
 Keys: space start/stop, n accept, r again, s success, f failure, g mark the goal, u undo the last
 episode, a arm, q quit, e EMERGENCY STOP (works always). With --headless the same as words on standard
-input: arm start stop accept again success failure mark undo quit estop.
+input: arm start stop accept again success failure mark undo quit estop. A gamepad's start, A, B, X, R1 and
+select: start/stop, success, failure, again, mark, EMERGENCY STOP.
 
 Examples:
   regoal record --scripted --count 3 --headless              see it on an emulated arm
@@ -79,6 +86,9 @@ pub struct Args {
     /// Seed of the script's goals.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// What the control process inherits of its supervisor.
+    #[arg(long, hide = true, value_name = "NUMBERS")]
+    inherited: Option<Inherited>,
 }
 
 /// Runs the verb.
@@ -96,7 +106,27 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     check_calibration(args, &robot)?;
     let goal = goal(args, &robot)?;
     context.storage.create_folder(&args.episodes)?;
-    check_room(args)?;
+    check_room(context.storage.as_ref(), &args.episodes)?;
+    match args.inherited {
+        None => {
+            let supervision = Supervision { arm: false, restart: false, terminal: true };
+            supervise(&robot, supervision, context)
+        }
+        Some(inherited) => {
+            let link = inherited.take(&robot)?;
+            record(args, robot, goal, link, context)
+        }
+    }
+}
+
+/// The control process.
+fn record(
+    args: &Args,
+    robot: RobotConfig,
+    goal: Option<GoalVec>,
+    link: Link,
+    context: &Context,
+) -> Result<()> {
     let (device, keys) = args.device.open(&robot, args.seed, context)?;
     ensure!(keys.is_none() || !args.headless, "--keyboard: expected a terminal, found --headless");
     let config = SessionConfig {
@@ -104,16 +134,16 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         episode: Duration::from_secs_f64(args.episode_time),
         reset: Duration::from_secs_f64(args.reset_time),
         autonomous: device.autonomous(),
-        by_hand: device.lead() == crate::control::Lead::ByHand,
+        by_hand: device.lead().is_by_hand(),
     };
     let (sender, receiver) = teleop_queue();
     let crew = Crew {
         actor: Box::new(Nobody),
         teleop: Some(receiver),
-        episodes: &args.episodes,
+        episodes: Some(&args.episodes),
         task: &args.task,
     };
-    let running = Running::with(&robot, crew, context)?;
+    let running = Running::on(link, &robot, crew, context)?;
     signal_hook::flag::register(signal_hook::consts::SIGUSR1, running.handle().emergency())?;
     running.wait_for_arm();
     check_heat(&robot, &running.handle())?;
@@ -124,7 +154,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let mut session = Session::new(config);
     match args.headless {
         true => headless::run(&mut session, &mut booth, args.json, context)?,
-        false => screen::run(&mut session, &mut booth, keys, context)?,
+        false => screen::run(&mut session, &mut booth, keys)?,
     }
     drop(teleop);
     ensure!(!session.failed(), "{}", session.message());
@@ -136,7 +166,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
 }
 
 /// Where the arm is, for a device.
-fn look(
+pub(super) fn look(
     handle: Handle,
     clock: Arc<dyn crate::clock::Clock>,
 ) -> impl Fn() -> Follower + Send + 'static {
@@ -159,18 +189,21 @@ fn check_calibration(args: &Args, robot: &RobotConfig) -> Result<()> {
     Ok(())
 }
 
-fn check_room(args: &Args) -> Result<()> {
-    let Some(free) = free(&args.episodes).filter(|free| *free < ROOM) else { return Ok(()) };
-    bail!(
+fn check_room(storage: &dyn Storage, folder: &Path) -> Result<()> {
+    // Where it cannot be told, it is found out by writing.
+    let free = storage.free(folder).unwrap_or(u64::MAX);
+    ensure!(
+        free >= ROOM,
         "expected {} MiB of room for episodes in {}, found {}: make room, or name another disk's folder \
          with --episodes",
         ROOM >> 20,
-        args.episodes.display(),
+        folder.display(),
         free >> 20
-    )
+    );
+    Ok(())
 }
 
-fn check_heat(robot: &RobotConfig, handle: &Handle) -> Result<()> {
+pub(super) fn check_heat(robot: &RobotConfig, handle: &Handle) -> Result<()> {
     let warm = robot.safety.warn_temperature;
     let step = handle.status().step;
     let hot = robot.joint.iter().zip(&step.temperature).find(|(_, t)| f64::from(**t) >= warm);
@@ -203,4 +236,22 @@ fn goal(args: &Args, robot: &RobotConfig) -> Result<Option<GoalVec>> {
         args.goal.join(" ")
     );
     Ok(Some(stack(numbers)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{Failure, Memory};
+
+    #[test]
+    fn nothing_is_recorded_where_there_is_no_room_for_it() {
+        let (storage, folder) = (Memory::default(), Path::new("episodes"));
+        check_room(&storage, folder).unwrap();
+        storage.fail(0, Failure::Full);
+        let refused = check_room(&storage, folder).unwrap_err().to_string();
+        assert!(
+            refused.contains("expected 200 MiB") && refused.contains("--episodes"),
+            "{refused}"
+        );
+    }
 }

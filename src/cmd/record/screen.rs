@@ -12,7 +12,6 @@ use ratatui::widgets::Paragraph;
 
 use super::booth::Booth;
 use super::headless::name;
-use crate::cmd::Context;
 use crate::config::RobotConfig;
 use crate::control::Status;
 use crate::teleop::{KEYS, Keys, Session, State, Word};
@@ -26,12 +25,7 @@ const BAR: usize = 31;
 ///
 /// # Errors
 /// There is no terminal, or the loop has ended.
-pub fn run(
-    session: &mut Session,
-    booth: &mut Booth,
-    keys: Option<Keys>,
-    context: &Context,
-) -> Result<()> {
+pub fn run(session: &mut Session, booth: &mut Booth, keys: Option<Keys>) -> Result<()> {
     use std::io::IsTerminal as _;
     let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     ensure!(terminal, "expected a terminal for the screen, found none: --headless does without");
@@ -39,7 +33,7 @@ pub fn run(
     let level = log::max_level();
     log::set_max_level(log::LevelFilter::Off);
     let mut terminal = ratatui::try_init()?;
-    let shown = show(&mut terminal, session, booth, keys, context);
+    let shown = show(&mut terminal, session, booth, keys);
     ratatui::restore();
     log::set_max_level(level);
     shown
@@ -50,7 +44,6 @@ fn show(
     session: &mut Session,
     booth: &mut Booth,
     keys: Option<Keys>,
-    context: &Context,
 ) -> Result<()> {
     while session.state() != State::Finished {
         booth.look(session)?;
@@ -74,7 +67,7 @@ fn show(
                 }
             }
         }
-        if context.check().is_err() {
+        if booth.is_to_end() {
             booth.say(session, Word::Quit);
         }
     }

@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result};
 use super::{Context, emulate};
 use crate::config::RobotConfig;
 use crate::hal::calibration::ArmCalibration;
-use crate::hal::{Bus, FaultSpec, PtyServer, SerialPort};
+use crate::hal::{Bus, PtyServer, SerialPort};
 
 /// The port of the built-in emulator.
 pub(super) const EMULATED: &str = "emulated";
@@ -89,7 +89,7 @@ impl Line {
     /// A servo is not emulated, or the system gives no pseudo terminal.
     pub fn of(robot: &RobotConfig, context: &Context) -> Result<Self> {
         let emulator = match robot.bus.port.as_str() {
-            EMULATED => Some(emulate::serve(robot, 0, &FaultSpec::default(), None, context)?),
+            EMULATED => Some(emulate::serve(robot, context)?),
             _ => None,
         };
         let path = match &emulator {

@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use ratatui::crossterm;
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use super::Link;
 use crate::cmd::robot::Line;
@@ -29,7 +31,7 @@ const PERIODS: u32 = 4;
 
 /// The numbers of the descriptors of the port and of the shared page, and of the supervisor.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Inherited {
+pub(in crate::cmd) struct Inherited {
     port: i32,
     page: i32,
     parent: i32,
@@ -47,7 +49,7 @@ impl FromStr for Inherited {
 
 impl Inherited {
     /// The arm's port and the shared page, in the control process.
-    pub(super) fn take(self, robot: &RobotConfig) -> Result<Link> {
+    pub(in crate::cmd) fn take(self, robot: &RobotConfig) -> Result<Link> {
         ensure!(crate::os::end_with_parent(self.parent)?, "the supervisor has ended");
         let port = crate::os::inherited(self.port).context("the port was not inherited")?;
         let page = crate::os::inherited(self.page).context("no page was inherited")?;
@@ -62,11 +64,26 @@ impl Inherited {
     }
 }
 
+/// What is special about a control process.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::cmd) struct Supervision {
+    /// It powers up at once.
+    pub arm: bool,
+    /// It is started again after it died.
+    pub restart: bool,
+    /// It reads the terminal: it must be in our group, and gets Ctrl-C, too.
+    pub terminal: bool,
+}
+
 /// Opens the arm's port and runs the control process until it is told to end.
 ///
 /// # Errors
 /// The port or the control process cannot be started; it died too often, and the arm is held.
-pub(super) fn supervise(robot: &RobotConfig, arm: bool, context: &Context) -> Result<()> {
+pub(in crate::cmd) fn supervise(
+    robot: &RobotConfig,
+    supervision: Supervision,
+    context: &Context,
+) -> Result<()> {
     let line = Line::of(robot, context)?;
     let emergency = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(signal_hook::consts::SIGUSR1, Arc::clone(&emergency))?;
@@ -75,8 +92,9 @@ pub(super) fn supervise(robot: &RobotConfig, arm: bool, context: &Context) -> Re
     crate::os::hand_on(&pulse)?;
     // So that it is there when it is needed; the control process says what is missing.
     crate::os::lock_memory();
-    Supervisor { robot, context, line, port, pulse, emergency }
-        .run(Start { arm, ..Start::default() })
+    let settings = tcgetattr(rustix::stdio::stdin()).ok().filter(|_| supervision.terminal);
+    Supervisor { robot, context, line, port, pulse, emergency, supervision, settings }
+        .run(Start { arm: supervision.arm, ..Start::default() })
 }
 
 struct Supervisor<'a> {
@@ -87,6 +105,9 @@ struct Supervisor<'a> {
     port: Option<SerialPort>,
     pulse: Pulse,
     emergency: Arc<AtomicBool>,
+    supervision: Supervision,
+    /// The terminal's, before the control process changed them.
+    settings: Option<Termios>,
 }
 
 /// How a control process came to its end.
@@ -112,8 +133,14 @@ impl Supervisor<'_> {
             }
             let active = self.pulse.active();
             let rescued = self.hold(&end);
+            self.restore_terminal();
             if self.pulse.asked_to_stop() {
                 bail!("the arm was to be parked, but its process died: it is held where it is");
+            }
+            if !self.supervision.restart {
+                bail!(
+                    "the arm is left as said above; what was finished is in its folder: start again"
+                );
             }
             let arm = active && rescued.is_some_and(|rescued| rescued.holds());
             start = Start { arm, again: true, fault: self.pulse.fault() };
@@ -133,13 +160,26 @@ impl Supervisor<'_> {
         crate::os::hand_on(&port)?;
         let (bus, page) = (port.as_fd().as_raw_fd(), self.pulse.as_fd().as_raw_fd());
         self.port = Some(port);
-        // Ctrl-C in a terminal is for us: its own group does not get it.
-        Command::new("/proc/self/exe")
-            .args(std::env::args_os().skip(1))
-            .arg(format!("--inherited={bus},{page},{}", std::process::id()))
-            .process_group(0)
-            .spawn()
-            .context("starting the control process")
+        let mut command = Command::new("/proc/self/exe");
+        command.args(std::env::args_os().skip(1));
+        command.arg(format!("--inherited={bus},{page},{}", std::process::id()));
+        if !self.supervision.terminal {
+            // Ctrl-C in a terminal is for us: its own group does not get it.
+            command.process_group(0);
+        }
+        command.spawn().context("starting the control process")
+    }
+
+    /// A control process that died may have left its screen behind.
+    fn restore_terminal(&self) {
+        let Some(settings) = &self.settings else { return };
+        // Where it fails there is no terminal any more.
+        let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, settings);
+        let _ = crossterm::execute!(
+            std::io::stdout(),
+            crossterm::terminal::LeaveAlternateScreen,
+            crossterm::cursor::Show
+        );
     }
 
     /// Waits for a port that is gone.

@@ -86,6 +86,20 @@ impl SafetyGate {
         }
     }
 
+    /// Each joint's position (rad), velocity (rad/s) and acceleration (rad/s²).
+    pub fn motions(&self) -> JointVec<[f64; 3]> {
+        self.motions.iter().map(|motion| [motion.q, motion.v, motion.a]).collect()
+    }
+
+    /// Goes on from these motions, as they were told by [`motions`](Self::motions).
+    pub fn resume(&mut self, motions: &[[f64; 3]]) {
+        for ((motion, sent), [q, v, a]) in self.motions.iter_mut().zip(&mut self.sent).zip(motions)
+        {
+            *motion = Motion { q: *q, v: *v, a: *a };
+            *sent = *q;
+        }
+    }
+
     /// The positions sent last (rad).
     pub fn sent(&self) -> &JointVec<f64> {
         &self.sent

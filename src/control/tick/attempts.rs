@@ -1,11 +1,13 @@
 //! How goals begin and end, and what else an operator may ask for.
 
-use super::super::command::{Command, Ending, GoalRequest, GoalResult, GoalUpdate};
+use super::super::command::{Ending, GoalResult};
 use super::super::modes::{self, Event, Refusal};
 use super::goals::check;
 use super::{ControlLoop, distance};
 use crate::clock::Time;
-use crate::episode::{Begin, Events, Fault, Mode, Outcome, Step, reason};
+use crate::episode::{
+    Begin, Command, Events, Fault, GoalRequest, GoalUpdate, Mode, Origin, Outcome, Step, reason,
+};
 use crate::joints::{GoalVec, JointVec};
 
 /// A goal being reached.
@@ -38,6 +40,8 @@ pub(super) struct Attempt {
     pub(super) ending: Option<Ending>,
     /// None where a policy reaches for the goal.
     pub(super) demonstration: Option<Demonstration>,
+    /// What the loop remembered before it was asked for.
+    pub(super) origin: Option<Origin>,
 }
 
 /// What a person shows.
@@ -81,6 +85,7 @@ impl Attempt {
             policy: step.policy,
             seed: self.request.seed,
             started: step.wall,
+            origin: self.origin.clone(),
         }
     }
 
@@ -115,11 +120,7 @@ impl Attempt {
 }
 
 impl ControlLoop {
-    /// Takes over a command.
-    ///
-    /// # Errors
-    /// The command is refused in this mode; nothing changes.
-    pub fn command(&mut self, command: &Command) -> Result<(), Refusal> {
+    pub(super) fn obey(&mut self, command: &Command) -> Result<(), Refusal> {
         // Whatever is asked for now, it is not to be parked; to be told of an object is no wish.
         let parks_on = matches!(command, Command::EmergencyStop | Command::Object(_));
         self.release_by = self.release_by.filter(|_| parks_on);
@@ -195,6 +196,7 @@ impl ControlLoop {
             logged: false,
             ending: None,
             demonstration: None,
+            origin: None,
         }
     }
 

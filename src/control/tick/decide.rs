@@ -4,7 +4,7 @@ use super::super::actor::Decision;
 use super::super::gate::Wish;
 use super::ControlLoop;
 use crate::clock::Time;
-use crate::episode::{Events, Fault, Mode};
+use crate::episode::{Answered, Events, Fault, Mode};
 use crate::hal::JointState;
 use crate::joints::stack;
 use crate::policy::{ActionKind, Observation};
@@ -76,7 +76,15 @@ impl ControlLoop {
         if decision.tick != self.step.tick {
             self.late();
         }
-        if !decision.advance_to(self.step.tick, MAX_ACTION_AGE) {
+        let usable = decision.advance_to(self.step.tick, MAX_ACTION_AGE);
+        let planned = !decision.ahead.is_empty();
+        self.witness.now.answered = Some(Answered {
+            age: self.step.tick.saturating_sub(decision.tick),
+            relative: decision.kind == ActionKind::JointDelta,
+            planned,
+            spent: planned && !usable,
+        });
+        if !usable {
             self.check_patience(start);
             return;
         }

@@ -13,7 +13,7 @@ pub(super) struct Goals {
     /// None in a space that needs no geometry.
     chain: Option<Chain>,
     /// Where the object is, and when that was told.
-    object: Option<(GoalVec, Time)>,
+    pub(super) object: Option<(GoalVec, Time)>,
     /// An object that was told of longer ago may be anywhere (s).
     object_timeout: f64,
 }

@@ -4,10 +4,10 @@ use std::ops::RangeInclusive;
 
 use crate::clock::Time;
 use crate::config::{JointConfig, RobotConfig, SafetyConfig};
-use crate::episode::{Events, Fault};
+use crate::episode::{Events, Fault, Strain};
 use crate::hal::JointState;
 use crate::hal::servo::Model;
-use crate::joints::{JointVec, MAX_JOINTS};
+use crate::joints::{JointVec, MAX_JOINTS, stack};
 
 /// A value that may be a damaged byte must show this many ticks in a row.
 const AGREEING_TICKS: u32 = 3;
@@ -48,24 +48,13 @@ impl Limits {
     }
 }
 
-/// What is remembered of one joint.
-#[derive(Debug, Clone, Copy, Default)]
-struct Past {
-    load: f64,
-    bad_status: u32,
-    bad_voltage: u32,
-    off_track: Option<Time>,
-    stalled: Option<Time>,
-    overcurrent: Option<Time>,
-}
-
 /// The joints' health over time.
 #[derive(Debug, Clone)]
 pub(super) struct Health {
     config: SafetyConfig,
     dt: f64,
     limits: JointVec<Limits>,
-    joints: [Past; MAX_JOINTS],
+    joints: [Strain; MAX_JOINTS],
 }
 
 impl Health {
@@ -81,6 +70,17 @@ impl Health {
     /// Forgets everything, as after arming.
     pub(super) fn reset(&mut self) {
         self.joints = Default::default();
+    }
+
+    /// What is remembered of each joint.
+    pub(super) fn strains(&self) -> JointVec<Strain> {
+        stack(self.joints)
+    }
+
+    /// Remembers that of each joint instead.
+    pub(super) fn resume(&mut self, strains: &JointVec<Strain>) {
+        self.reset();
+        self.joints.iter_mut().zip(strains).for_each(|(joint, strain)| *joint = *strain);
     }
 
     /// Looks at what was measured; `sent` is where the joints were sent, empty without torque.
@@ -105,7 +105,7 @@ impl Health {
     }
 }
 
-impl Past {
+impl Strain {
     /// Remembers what the servo bears badly.
     fn judge(&mut self, joint: &JointState, limits: &Limits, now: Time) {
         let count = |bad: bool, before: u32| if bad { before.saturating_add(1) } else { 0 };

@@ -5,6 +5,7 @@ mod checks;
 mod decide;
 mod goals;
 mod health;
+mod inputs;
 mod stops;
 mod teleop;
 
@@ -15,10 +16,12 @@ use self::attempts::Attempt;
 use self::decide::Pace;
 use self::goals::Goals;
 use self::health::{Health, positions};
+use self::inputs::{Watch, Witness};
 use self::teleop::Teleop;
 use super::actor::Pilot;
 use super::command::{Ending, GoalResult, LoopCounters};
 use super::gate::{Bounds, SafetyGate, Wish};
+use super::hardware::{Hardware, Witnessed};
 use super::modes::{self, Event};
 use super::pulse::Pulse;
 use super::reconnect::Reconnect;
@@ -44,7 +47,7 @@ pub struct ControlLoop {
     period: Duration,
     goals: Goals,
     /// None while its port is gone.
-    arm: Option<Box<Arm>>,
+    arm: Option<Witnessed>,
     reconnect: Option<Box<dyn Reconnect>>,
     bus: Counters,
     state: ArmState,
@@ -52,7 +55,9 @@ pub struct ControlLoop {
     pilot: Box<dyn Pilot>,
     teleop: Teleop,
     log: Option<LogSender>,
-    clock: Arc<dyn Clock>,
+    clock: Watch,
+    /// What is given from outside.
+    witness: Witness,
     /// Whoever watches over this process.
     pulse: Option<Arc<Pulse>>,
     mode: Mode,
@@ -90,6 +95,20 @@ impl ControlLoop {
         log: Option<LogSender>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, KinematicsError> {
+        Self::over(robot, Box::new(arm), pilot, log, clock)
+    }
+
+    /// The same over any hardware.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn over(
+        robot: &RobotConfig,
+        arm: Box<dyn Hardware>,
+        pilot: Box<dyn Pilot>,
+        log: Option<LogSender>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, KinematicsError> {
         Ok(Self {
             config: robot.control.clone(),
             safety: robot.safety.clone(),
@@ -97,13 +116,14 @@ impl ControlLoop {
             goals: Goals::of(robot)?,
             state: ArmState::default(),
             gate: SafetyGate::new(robot),
-            arm: Some(Box::new(arm)),
+            arm: Some(Witnessed::new(arm)),
             reconnect: None,
             bus: Counters::default(),
             pilot,
             teleop: Teleop::default(),
             log,
-            clock,
+            clock: Watch::new(clock),
+            witness: Witness::default(),
             pulse: None,
             mode: Mode::Disarmed,
             powered: false,
@@ -223,15 +243,18 @@ impl ControlLoop {
 
     fn read_bus(&mut self, start: Time) {
         let deadline = self.by(start, READ_BY);
+        let mut lost = false;
         match &mut self.arm {
             Some(arm) => {
-                let lost = arm.read(&mut self.state, deadline).is_err_and(|e| e.lost());
-                self.bus = arm.counters();
-                if lost {
-                    self.lose_port(start);
-                }
+                lost = arm.hardware.read(&mut self.state, deadline).is_err_and(|e| e.lost());
+                self.bus = arm.hardware.counters();
+                inputs::round(&mut self.state);
             }
             None => self.find_arm(),
+        }
+        self.witness_state(lost);
+        if lost {
+            self.lose_port(start);
         }
         let joints = &self.state.joints;
         self.step.stamps = stack(joints.iter().map(|j| j.stamp));
@@ -254,13 +277,15 @@ impl ControlLoop {
         if let Some(reconnect) = &mut self.reconnect
             && let Some(arm) = self.arm.take()
         {
-            reconnect.lost(arm);
+            self.witness.now.answers = arm.answers;
+            reconnect.lost(arm.hardware);
         }
     }
 
     /// An arm that was opened again holds where it is, if it holds; it moves when it was armed.
     fn find_arm(&mut self) {
-        self.arm = self.reconnect.as_mut().and_then(|reconnect| reconnect.found());
+        let found = self.reconnect.as_mut().and_then(|reconnect| reconnect.found());
+        self.arm = found.map(Witnessed::new);
     }
 
     fn next_mode(&mut self, start: Time) {
@@ -335,7 +360,7 @@ impl ControlLoop {
             return;
         }
         let deadline = self.by(start, WRITE_BY);
-        let sent = self.arm.as_mut().map(|arm| arm.write(self.gate.sent(), deadline));
+        let sent = self.arm.as_mut().map(|arm| arm.hardware.write(self.gate.sent(), deadline));
         if !matches!(sent, Some(Ok(()))) {
             self.counters.failed_writes += 1;
         }
@@ -348,17 +373,23 @@ impl ControlLoop {
         }
         self.step.desired_goal =
             self.attempt.as_ref().map_or_else(GoalVec::new, |a| a.request.goal.clone());
-        let Some(attempt) = &mut self.attempt else { return };
-        if !attempt.is_cut() {
+        let answers = self.take_answers();
+        self.witness.now.answers.extend(answers);
+        let attempt = self.attempt.as_mut().filter(|attempt| !attempt.is_cut());
+        if let Some(attempt) = attempt {
             if let Some(log) = &mut self.log {
                 if !attempt.logged {
                     log.begin(attempt.begin(&self.step));
+                }
+                if let Some(inputs) = self.witness.tell(!attempt.logged) {
+                    log.inputs(inputs);
                 }
                 log.step(self.step.clone());
             }
             attempt.keep(&self.step);
         }
-        if let Some(ending) = attempt.ending {
+        self.witness.clear();
+        if let Some(ending) = self.attempt.as_ref().and_then(|attempt| attempt.ending) {
             self.end_attempt(ending);
         }
     }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::super::command::{Command, Ending};
+use super::super::command::Ending;
 use super::super::modes::{self, Event, Refusal};
 use super::ControlLoop;
 use super::health::positions;
 use crate::clock::Time;
 use crate::config::{Exit, StopCategory};
-use crate::episode::{Fault, Mode};
+use crate::episode::{Command, Fault, Mode};
 
 /// A joint this near to its parking position is parked (rad): servos hold with play.
 const PARKED: f64 = 0.06;
@@ -65,12 +65,16 @@ impl ControlLoop {
     }
 
     fn damp(&mut self, now: Time) {
-        let damped = self.arm.as_mut().is_some_and(|arm| arm.damp().is_ok_and(|all| all));
-        if damped {
-            self.powered = false;
-        } else {
+        if !self.brake() {
             self.release_by = Some(now + self.park_timeout());
         }
+    }
+
+    /// Whether every servo brakes without torque now.
+    pub(super) fn brake(&mut self) -> bool {
+        let brakes = self.arm.as_mut().is_some_and(|arm| arm.damp().is_ok_and(|all| all));
+        self.powered &= !brakes;
+        brakes
     }
 
     fn park(&mut self, now: Time) {

@@ -3,11 +3,11 @@
 use super::super::command::Ending;
 use super::super::gate::Wish;
 use super::super::modes::{self, Event, Refusal};
-use super::super::teleop::{Lead, TeleopAction, TeleopReceiver};
+use super::super::teleop::TeleopReceiver;
 use super::ControlLoop;
 use super::health::positions;
 use crate::clock::Time;
-use crate::episode::{Events, Fault};
+use crate::episode::{Events, Fault, Lead, TeleopAction};
 use crate::joints::{JointVec, stack};
 
 /// Nearer than this to where the person wishes it, a joint follows (rad).
@@ -17,10 +17,10 @@ const TOGETHER: f64 = 0.05;
 #[derive(Default)]
 pub(super) struct Teleop {
     pub(super) source: Option<TeleopReceiver>,
-    newest: TeleopAction,
-    lead: Lead,
+    pub(super) newest: TeleopAction,
+    pub(super) lead: Lead,
     /// Since when the arm is where it is wished to be; none on the way there.
-    together: Option<Time>,
+    pub(super) together: Option<Time>,
 }
 
 impl Teleop {
@@ -36,7 +36,8 @@ impl ControlLoop {
     /// Takes what came of the person, in any mode: what waits in the ring grows old.
     pub(super) fn hear_person(&mut self) {
         if let Some(action) = self.teleop.source.as_mut().and_then(TeleopReceiver::newest) {
-            self.teleop.newest = action;
+            self.teleop.newest.clone_from(&action);
+            self.witness.now.heard = Some(action);
         }
     }
 
@@ -49,7 +50,7 @@ impl ControlLoop {
     /// The wishes of this tick from the person's; to hold where there is none to follow.
     pub(super) fn follow_person(&mut self, start: Time) {
         self.step.intervention = true;
-        if self.teleop.lead == Lead::ByHand {
+        if self.teleop.lead.is_by_hand() {
             self.step.action = self.step.position.clone();
             return;
         }
@@ -90,7 +91,12 @@ impl ControlLoop {
         self.stay();
         self.mode = mode;
         (self.teleop.lead, self.teleop.together) = (lead, None);
-        if lead == Lead::ByHand && !self.power_off() {
+        let freed = match lead {
+            Lead::Device => true,
+            Lead::ByHand => self.power_off(),
+            Lead::Damped => self.brake(),
+        };
+        if !freed {
             self.fault(Fault::Servo, now);
         }
         Ok(())
@@ -122,7 +128,7 @@ impl ControlLoop {
         if self.attempt.as_ref().is_some_and(|attempt| attempt.demonstration.is_some()) {
             self.end_attempt(Ending::Stopped);
         }
-        if self.teleop.lead == Lead::ByHand {
+        if self.teleop.lead.is_by_hand() {
             self.hold_here(now);
         }
         if let Some(attempt) = self.attempt.as_mut().filter(|attempt| attempt.ending.is_none()) {

@@ -172,7 +172,7 @@ impl<'a> Import<'a> {
         };
         if ours {
             let (header, outcome) = self.described(i)?;
-            return Ok(Episode { header, steps, outcome, damage: None });
+            return Ok(Episode { header, steps, inputs: Vec::new(), outcome, damage: None });
         }
         let last = (from + length).saturating_sub(1);
         let task = frames.int("task_index", from).unwrap_or(0);
@@ -196,7 +196,7 @@ impl<'a> Import<'a> {
             },
             ..foreign.header.clone()
         };
-        Ok(Episode { header, steps, outcome: Some(outcome), damage: None })
+        Ok(Episode { header, steps, inputs: Vec::new(), outcome: Some(outcome), damage: None })
     }
 
     /// The header and outcome of an export of ours.

@@ -4,7 +4,7 @@ use prost::Message;
 
 use super::policy_id;
 use crate::clock::WallTime;
-use crate::episode::{EpisodeHeader, Outcome, Source, Split, reason};
+use crate::episode::{EpisodeHeader, Origin, Outcome, Source, Split, reason};
 
 /// `regoal.EpisodeHeader`.
 #[derive(Clone, PartialEq, Message)]
@@ -39,6 +39,14 @@ pub(in crate::episode) struct HeaderMessage {
     task: String,
     #[prost(string, repeated, tag = "15")]
     videos: Vec<String>,
+    #[prost(string, tag = "16")]
+    config: String,
+    #[prost(string, tag = "17")]
+    origin: String,
+}
+
+fn text(origin: &Origin) -> Option<String> {
+    serde_json::to_string(origin).ok()
 }
 
 impl From<&EpisodeHeader> for HeaderMessage {
@@ -67,6 +75,8 @@ impl From<&EpisodeHeader> for HeaderMessage {
             software: header.software.clone(),
             task: header.task.clone(),
             videos: header.videos.clone(),
+            config: header.config.clone(),
+            origin: header.origin.as_ref().and_then(text).unwrap_or_default(),
         }
     }
 }
@@ -99,6 +109,9 @@ impl HeaderMessage {
             software: self.software,
             task: self.task,
             videos: self.videos,
+            config: self.config,
+            // One of another version is of no use, but no reason to refuse the episode.
+            origin: serde_json::from_str(&self.origin).ok(),
         })
     }
 }

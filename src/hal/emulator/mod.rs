@@ -8,6 +8,7 @@
 
 mod dynamixel;
 mod feetech;
+mod hand;
 mod lies;
 mod motion;
 mod port;
@@ -22,6 +23,7 @@ mod x_series;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+pub use hand::Hand;
 pub use lies::Defects;
 pub use port::MemoryPort;
 pub use server::{PtyServer, SocketServer};
@@ -59,6 +61,8 @@ pub struct Emulator {
     /// The supply without load, as a fraction of what it should be.
     supply: f64,
     surroundings: Option<Arc<Mutex<dyn Surroundings>>>,
+    /// Who leads it, and the grid point at which that began.
+    hand: Option<(Hand, Option<u64>)>,
     lies: Lies,
 }
 
@@ -79,6 +83,7 @@ impl Emulator {
             turnaround: Duration::from_secs_f64(config.emulator.turnaround_us * 1e-6),
             supply: 1.0,
             surroundings: None,
+            hand: None,
             lies: Lies::default(),
         }
     }
@@ -86,6 +91,11 @@ impl Emulator {
     /// Puts the arm into a world, which others may look at meanwhile.
     pub fn surround(&mut self, world: Arc<Mutex<dyn Surroundings>>) {
         self.surroundings = Some(world);
+    }
+
+    /// Has a hand lead it, from the first request on.
+    pub fn lead(&mut self, hand: Hand) {
+        self.hand = Some((hand, None));
     }
 
     /// Lets the servos have the faults of a specification, whose times count from `start`.
@@ -146,14 +156,18 @@ impl Emulator {
         self.supply - SAG * load
     }
 
-    /// Lets the surroundings have their say, on their own grid.
+    /// Lets a hand and the surroundings have their say, on their own grid.
     fn meet(&mut self) {
-        let Some(world) = self.surroundings.as_ref().filter(|_| self.step.is_multiple_of(MEETING))
-        else {
+        if !self.step.is_multiple_of(MEETING) {
             return;
-        };
-        let mut angles: JointVec<f64> = self.servos.iter().map(Servo::driven).collect();
+        }
         let step = MEETING as f64 * STEP.as_secs_f64();
+        if let Some((hand, Some(begun))) = &self.hand {
+            let time = (self.step - begun) as f64 * STEP.as_secs_f64();
+            hand.lead(&mut self.servos, time, step);
+        }
+        let Some(world) = &self.surroundings else { return };
+        let mut angles: JointVec<f64> = self.servos.iter().map(Servo::driven).collect();
         world.lock().unwrap_or_else(PoisonError::into_inner).step(&mut angles, step);
         self.servos.iter_mut().zip(&angles).for_each(|(servo, angle)| servo.hold_back(*angle));
     }
@@ -161,6 +175,9 @@ impl Emulator {
     /// Feeds bytes of a host, in any cuts. Each answer is handed to `answer` with the time from the
     /// request's end to the answer's end.
     pub fn request(&mut self, bytes: &[u8], mut answer: impl FnMut(Duration, &[u8])) {
+        if let Some((_, begun)) = &mut self.hand {
+            begun.get_or_insert(self.step);
+        }
         let conditions = Conditions { seed: self.seed, step: self.step, supply: self.supply_now() };
         let now = Time(self.step * STEP.as_nanos() as u64);
         let byte = self.wire_time(1);

@@ -163,6 +163,11 @@ impl Servo {
         self.motion.held_off = 0.0;
     }
 
+    /// Nothing but friction holds it.
+    pub(super) fn is_free(&self) -> bool {
+        matches!(self.plan.drive, Drive::Off | Drive::Damping)
+    }
+
     /// Pushes the joint from now on with this fraction of the motor's torque, signed as its angle.
     pub fn push(&mut self, torque: f64) {
         self.motion.push = self.body.direction * torque;

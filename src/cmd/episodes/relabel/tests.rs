@@ -4,9 +4,8 @@ use crate::storage::Memory;
 /// One episode that goes on by 0.1 a step and wishes for what it reaches at its end.
 fn buffer(last: usize) -> ReplayBuffer {
     let goals: Vec<f32> = (0..=last).map(|t| t as f32 * 0.1).collect();
-    let wish = vec![last as f32 * 0.1];
     let mut buffer = ReplayBuffer::default();
-    let parts = [Vec::new(), goals, Vec::new(), wish];
+    let parts = [&[], goals.as_slice(), &[], &[last as f32 * 0.1]];
     buffer.push(&Trajectory::of_parts(parts, last).unwrap()).unwrap();
     buffer
 }

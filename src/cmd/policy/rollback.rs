@@ -1,0 +1,38 @@
+//! `regoal policy rollback`: back to the policy before.
+
+use anyhow::Result;
+use clap::Args as ClapArgs;
+use serde_json::json;
+
+use super::install::{Place, person};
+use crate::cmd::{Context, say, say_json};
+
+/// Goes back: a policy that is staged or on trial is dropped, else the policy before is the active one
+/// again. A robot that runs takes it at its next start.
+///
+/// Example: regoal policy rollback --store policies --why "drops the cup"
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    /// Which store
+    #[command(flatten)]
+    pub place: Place,
+    /// Why, for those who ask `regoal policy list`
+    #[arg(long, value_name = "TEXT", default_value = "no reason given")]
+    pub why: String,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// There is nothing to go back to.
+pub fn run(args: &Args, context: &Context) -> Result<()> {
+    let store = args.place.open(context)?;
+    let active = store.roll_back(&format!("{} by {}", args.why, person()))?.to_string();
+    match args.json {
+        true => say_json(&json!({ "active": active })),
+        false => Ok(say(format!("policy {active} is the active one"))?),
+    }
+}
