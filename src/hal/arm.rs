@@ -38,6 +38,8 @@ pub struct Arm {
     joints: JointVec<Joint>,
     /// All servos hold; a hand cannot move them fast.
     held: bool,
+    /// Some servo has torque, for all that is known.
+    energised: bool,
     /// Whose turn it is to tell its supply and temperature.
     turn: usize,
     rounds: Rounds,
@@ -91,6 +93,7 @@ impl Arm {
             bus: Bus::new(port, clock, config.bus.protocol, config.bus.baud),
             joints: config.joint.iter().map(Joint::new).collect(),
             held: false,
+            energised: false,
             turn: 0,
             rounds: Rounds::default(),
             watchdog: dynamixel::watchdog(config.bus.watchdog_ms),
@@ -106,6 +109,11 @@ impl Arm {
     /// All servos were found holding or made to hold.
     pub fn held(&self) -> bool {
         self.held
+    }
+
+    /// Some servo was found with torque or got it, and not all have confirmed that it is off.
+    pub fn energised(&self) -> bool {
+        self.energised
     }
 
     /// The faults so far.
@@ -234,6 +242,7 @@ impl Arm {
             let present = joint.goal_to_present(&mut self.bus)?;
             joint.check_limits(present)?;
         }
+        self.energised = true;
         for joint in &mut self.joints {
             joint.keep(&mut self.bus, &joint.model.torque, 1)?;
             joint.limp = 0;
@@ -266,7 +275,10 @@ impl Arm {
             });
         }
         match lost {
-            _ if open.is_empty() => Ok(()),
+            _ if open.is_empty() => {
+                self.energised = false;
+                Ok(())
+            }
             Some(error) => Err(error.into()),
             None => {
                 let ids = open.iter().map(|joint| joint.config.id).collect();
@@ -293,6 +305,7 @@ impl Arm {
             fast &= joint.answers_fast(&mut self.bus)?;
         }
         self.held = holding == self.joints.len();
+        self.energised = holding > 0;
         if holding > 0 {
             log::warn!("{holding} of {} servos hold, as they were found", self.joints.len());
         }

@@ -27,6 +27,7 @@ impl Arm {
         for joint in &self.joints {
             joint.keep(&mut self.bus, &joint.model.torque, DAMPING)?;
         }
+        self.energised = false;
         Ok(true)
     }
 }
