@@ -558,3 +558,44 @@ fn a_servo_that_is_not_emulated_is_refused_by_every_verb() {
         assert!(!succeeded && said.contains("an SCS0009, which is not emulated"), "{said}");
     }
 }
+
+#[test]
+fn a_monitor_that_nobody_answers_says_what_to_look_at_and_fails() {
+    let text = include_str!("../firmware-config/emulated.toml");
+    let feetech = RobotConfig::parse(text, Path::new("emulated.toml")).unwrap();
+    let emulator = Arc::new(Mutex::new(Emulator::new(&feetech, 1)));
+    let clock = Arc::new(regoal::clock::SystemClock);
+    let server =
+        regoal::hal::PtyServer::start(emulator, &regoal::hal::FaultSpec::default(), clock).unwrap();
+    let port = server.path();
+    let which = ["--robot", "firmware-config/koch-follower.toml", "--port", port.to_str().unwrap()];
+    let (succeeded, said) = robot_verb(&[&["monitor", "--once"][..], &which].concat());
+    assert!(!succeeded && said.contains("bus.protocol (dynamixel)"), "{said}");
+    assert_eq!(said.matches("no answer").count(), 6, "{said}");
+}
+
+#[test]
+fn a_monitor_without_a_terminal_prints_its_table_again_and_again() {
+    use std::process::{Command, Stdio};
+    let mut child = Command::new(env!("CARGO_BIN_EXE_regoal"))
+        .args(["robot", "monitor", "--port", "emulated"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let out = std::io::BufReader::new(child.stdout.take().unwrap());
+    let heads = std::io::BufRead::lines(out).map_while(Result::ok);
+    assert_eq!(heads.filter(|line| line.starts_with("joint")).take(2).count(), 2);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn all_ports_are_listed_and_where_no_arm_can_be_it_is_said() {
+    let (succeeded, said) = robot_verb(&["find-port", "--list"]);
+    let usb =
+        find_port::ports(Path::new("/dev/serial")).iter().any(|port| !port.adapter.is_empty());
+    assert!(succeeded && usb != said.contains("no USB adapter"), "{said}");
+    for port in find_port::ports(Path::new("/dev/serial")) {
+        assert!(said.contains(&port.port), "{said}");
+    }
+}
