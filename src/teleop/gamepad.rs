@@ -329,7 +329,7 @@ mod tests {
             let bytes = wire.0.lock().unwrap().0.clone();
             bytes
         };
-        let press = |events| wait_for_key(&mut stream(events).as_slice());
+        let press = |events: &[(u16, u16, i32)]| wait_for_key(&mut stream(events).as_slice());
         // Turned, let go, held on; then any key.
         let others = [(EV_ABS, 1, 1), REPORT, (EV_KEY, 0x30, 0), (EV_KEY, 0x30, 2)];
         assert_eq!(press(&others).unwrap_err().kind(), ErrorKind::UnexpectedEof);
