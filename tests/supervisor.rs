@@ -1,5 +1,8 @@
 //! The two processes of `regoal run` on an emulated arm behind a pseudo terminal: what becomes of the
-//! arm when either is killed or stopped. Times are printed, never judged.
+//! arm when either is killed or stopped. Times are printed, and judged only in the larger sizes of S9.
+
+#[path = "common/bench.rs"]
+mod bench;
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
@@ -33,10 +36,12 @@ fn koch() -> String {
 }
 
 /// A robot for a computer that is so busy with tests that ticks take longer than they should.
-fn patient(robot: &str) -> String {
-    let safety = "[safety]\nheartbeat_s = 0.5\nmax_tracking_error = 0.5\ntracking_time_s = 60.0\n\
-                  stall_time_s = 60.0\n\n[control]\nhold_after_ticks = 100\nfault_after_ticks = 200\n";
-    robot.replace("[control]\n", safety)
+fn patient(robot: &str, heartbeat_s: f64) -> String {
+    let safety = format!(
+        "[safety]\nheartbeat_s = {heartbeat_s}\nmax_tracking_error = 0.5\ntracking_time_s = 60.0\n\
+                  stall_time_s = 60.0\n\n[control]\nhold_after_ticks = 100\nfault_after_ticks = 200\n"
+    );
+    robot.replace("[control]\n", &safety)
 }
 
 /// The same with servos so slow that they lag well behind their goals, and take long to reach them.
@@ -85,10 +90,18 @@ impl Drop for Rig {
 
 impl Rig {
     fn start(robot: &str, arguments: &[&str]) -> Self {
+        Self::found(&patient(robot, 0.5), arguments, 0)
+    }
+
+    /// The same on an arm that is found with this torque.
+    fn found(text: &str, arguments: &[&str], torque: i32) -> Self {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = patient(robot);
-        let config = RobotConfig::parse(&text, Path::new("arm.toml")).unwrap();
+        let config = RobotConfig::parse(text, Path::new("arm.toml")).unwrap();
         let emulator = Arc::new(Mutex::new(Emulator::new(&config, 1)));
+        for joint in &config.joint {
+            let mut emulator = emulator.lock().unwrap();
+            emulator.servo(joint.id).unwrap().set(&Model::of(joint.servo).torque, torque);
+        }
         let clock = Arc::new(SystemClock);
         let server = PtyServer::start(Arc::clone(&emulator), &FaultSpec::default(), clock).unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -104,7 +117,13 @@ impl Rig {
 
     /// The same in motion: one of its servos is this far behind its goal (rad).
     fn moving(robot: &str, lag: f64) -> Self {
-        let mut rig = Self::start(robot, &["--policy", "models/reach/policy.onnx", "--arm"]);
+        Self::watched(robot, lag, 0.5)
+    }
+
+    /// The same, counted as hung after so long without a tick.
+    fn watched(robot: &str, lag: f64, heartbeat_s: f64) -> Self {
+        let arguments = ["--policy", "models/reach/policy.onnx", "--arm"];
+        let mut rig = Self::found(&patient(robot, heartbeat_s), &arguments, 0);
         rig.wait_for_api();
         rig.set_out(lag);
         rig
@@ -191,15 +210,21 @@ fn furthest(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
 }
 
+/// Does something to the control process of a moving arm; which it was, and after how long all
+/// servos hold.
+fn strike(rig: &mut Rig, signal: Signal) -> (Pid, Duration) {
+    let (struck, was) = (now(), rig.control().unwrap());
+    kill_process(was, signal).unwrap();
+    wait_until("its goals are where it is", || rig.lag() < CLOSE);
+    (was, now().since(struck))
+}
+
 /// Does something to the control process of a moving arm: the arm is held where it is, and a new
 /// control process holds it there and takes goals.
 fn held_after(signal: Signal, robot: &str, what: &str) {
     let mut rig = Rig::moving(&slow(robot), 0.15);
-    let dead = rig.control().unwrap();
-    let ((last, before), struck) = (rig.goals_and_positions(), now());
-    kill_process(dead, signal).unwrap();
-    wait_until("its goals are where it is", || rig.lag() < CLOSE);
-    let took = now().since(struck);
+    let (last, before) = rig.goals_and_positions();
+    let (dead, took) = strike(&mut rig, signal);
     let (held, _) = rig.goals_and_positions();
     println!(
         "{what}: held {took:?} after {signal:?}; {:.3} rad behind its goals before, moved by {:.3} rad",
@@ -222,6 +247,54 @@ fn held_after(signal: Signal, robot: &str, what: &str) {
     let told = said.lines().find(|line| line.contains("THE CONTROL PROCESS")).unwrap_or_default();
     println!("{told}");
     assert!(told.contains("servos [1, 2, 3, 4, 5, 6] were told to hold"), "{said}");
+}
+
+/// S9: from the death or the hanging of the control process to the moment in which all servos hold,
+/// with the heartbeat that an arm has by default. Times are judged where nothing else runs: in the
+/// sizes that set `REGOAL_JUDGE_TIME`.
+#[test]
+fn s9_a_control_process_that_dies_or_hangs_costs_the_arm_a_moment() {
+    const LIMIT: Duration = Duration::from_millis(200);
+    let heartbeat_s = regoal::config::SafetyConfig::default().heartbeat_s;
+    let cases = bench::number("REGOAL_CASES", 1);
+    let judged = bench::times_count();
+    let (mut figures, mut late) = (serde_json::Map::new(), 0);
+    for (name, robot) in [("feetech", FEETECH.to_owned()), ("dynamixel", koch())] {
+        for (how, signal) in [("killed", Signal::KILL), ("stopped", Signal::STOP)] {
+            let held = (0..cases).map(|_| {
+                let mut rig = Rig::watched(&slow(&robot), 0.15, heartbeat_s);
+                strike(&mut rig, signal).1
+            });
+            let mut held: Vec<Duration> = held.collect();
+            held.sort_unstable();
+            late += held.iter().filter(|held| **held > LIMIT).count() as u64;
+            let ms = |held: Option<&Duration>| held.map(|held| held.as_secs_f64() * 1e3);
+            let figure = serde_json::json!({
+                "median_ms": ms(held.get(held.len() / 2)), "longest_ms": ms(held.last()),
+            });
+            figures.insert(format!("{name}_{how}"), figure);
+        }
+    }
+    figures.insert("over_200_ms".into(), late.into());
+    figures.insert("judged".into(), judged.into());
+    let failures = if judged { late } else { 0 };
+    bench::report("S9", bench::number("REGOAL_SEED", 1), 4 * cases, failures, figures.into());
+    assert_eq!(failures, 0);
+}
+
+#[test]
+fn an_arm_that_is_found_with_torque_keeps_it_and_its_user_is_told_before_and_after() {
+    for (torque, told) in [(1, true), (0, false)] {
+        let mut rig = Rig::found(&patient(FEETECH, 0.5), &[], torque);
+        wait_until("it runs", || rig.status().is_some_and(|s| s.tick > 20));
+        kill_process(Pid::from_child(&rig.supervisor), Signal::TERM).unwrap();
+        let mut said = String::new();
+        rig.supervisor.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!(rig.end().0, Some(130));
+        assert_eq!(said.contains("TORQUE IS ON, as it was found"), told, "{said}");
+        assert_eq!(said.contains("TORQUE IS STILL ON"), told, "{said}");
+        assert_eq!(rig.torques(), [torque; 6]);
+    }
 }
 
 #[test]

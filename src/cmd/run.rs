@@ -3,6 +3,7 @@
 
 mod deployment;
 mod intervene;
+mod pedal;
 mod supervise;
 
 use std::path::{Path, PathBuf};
@@ -67,6 +68,9 @@ pub struct Args {
     /// Who may take over
     #[command(flatten)]
     person: PersonArgs,
+    /// Any key of this input device is an e-stop: a pedal, a button; so is its loss
+    #[arg(long, value_name = "/dev/input/eventN")]
+    estop_device: Option<PathBuf>,
     /// Power up at once: torque on, hold
     #[arg(long)]
     pub arm: bool,
@@ -110,6 +114,9 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
     let crew = Crew { actor, teleop, episodes: Some(&args.episodes), task: "" };
     let running = Running::on(link, robot, crew, context)?;
     signal_hook::flag::register(signal_hook::consts::SIGUSR1, running.handle().emergency())?;
+    if let Some(path) = &args.estop_device {
+        pedal::watch(path, running.handle().emergency())?;
+    }
     running.wait_for_arm();
     let socket = args.socket.clone().unwrap_or_else(|| daemon::default_socket(&robot.name));
     let served = daemon::Served::new(running.handle(), running.facts())?;
@@ -121,7 +128,7 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
         clock: Arc::clone(&context.clock),
         episodes: Some(episodes),
     };
-    let _server = daemon::Server::start(&socket, service, storage)?;
+    let server = daemon::Server::start(&socket, service, storage)?;
     println!("{} on {}, API at {}", robot.name, running.port, socket.display());
     match &mut deployment {
         Some(deployment) => deployment.seat(&running)?,
@@ -132,11 +139,20 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
         running.arm()?;
     } else if let Mode::Faulted(fault) = running.handle().status().step.mode {
         println!("stopped by a fault before ({fault}): `regoal arm` clears it");
+    } else if running.handle().status().energised {
+        println!(
+            "TORQUE IS ON, as it was found, and Ctrl-C leaves it on: `regoal arm` takes the arm over, \
+             `regoal arm --off` switches it off (hold the arm, it may sink)"
+        );
     } else {
         println!("disarmed: `regoal arm` powers it up, Ctrl-C parks it and ends");
     }
     let desk = person.map(|person| Desk::start(person, &running, robot, context));
-    attend(&running, deployment, desk.transpose()?, context)
+    let ended = attend(&running, deployment, desk.transpose()?, context);
+    // Nobody commands an arm that is being parked.
+    drop(server);
+    running.leave();
+    ended
 }
 
 /// Between two looks at the loop and at whoever may take over.
@@ -315,6 +331,18 @@ impl Running {
         }
         let (robot, clock) = (robot.clone(), Arc::clone(clock));
         Ok(Self { runtime, log, _line: None, port, pulse, robot, clock })
+    }
+
+    /// Ends the loop, the arm left as configured, and says so where its torque stays on.
+    pub(super) fn leave(self) {
+        let handle = self.handle();
+        drop(self);
+        if handle.status().energised {
+            println!(
+                "THE ARM'S TORQUE IS STILL ON: it holds until it is without power; `regoal run`, then \
+                 `regoal arm --off` switches it off (hold the arm, it may sink)"
+            );
+        }
     }
 
     /// Whoever watches over this process wants it to end.

@@ -17,7 +17,7 @@ mod thread;
 pub use course::{Course, Recorded, Track};
 pub use error::TeleopError;
 #[cfg(any(test, feature = "gamepad"))]
-pub use gamepad::{CONTROLS, Gamepad};
+pub use gamepad::{CONTROLS, Gamepad, wait_for_key};
 pub use intervention::{Intervention, InterventionConfig};
 pub use jog::{Jog, Twist};
 pub use keyboard::{KEYS, Keyboard, Keys, keyboard};

@@ -25,6 +25,8 @@ pub struct Lie {
     pub load: Option<i16>,
     /// In 0.1 V.
     pub voltage: Option<u8>,
+    /// All it says of itself: registers 56 to 63.
+    pub block: Option<[u8; 8]>,
 }
 
 /// What a test sees of the wire and does to it.
@@ -81,6 +83,9 @@ impl Wire {
                     packet[9..11].copy_from_slice(&raw.to_le_bytes());
                 }
                 packet[11] = lie.voltage.unwrap_or(packet[11]);
+                if let Some(block) = lie.block {
+                    packet[5..13].copy_from_slice(&block);
+                }
                 let sum = packet[2..size - 1].iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte));
                 packet[size - 1] = !sum;
             }
@@ -319,4 +324,14 @@ pub fn report(id: &str, seed: u64, runs: u64, failures: u64, figures: serde_json
             "pass": pass,
         })
     );
+}
+
+/// Whether times count: in the sizes of campaigns that have the computer to themselves.
+pub fn times_count() -> bool {
+    number("REGOAL_JUDGE_TIME", 0) != 0
+}
+
+/// The size of a campaign without another one given: small where the compiler has not optimised.
+pub fn sized(debug: u64, release: u64) -> u64 {
+    number("REGOAL_CASES", if cfg!(debug_assertions) { debug } else { release })
 }
