@@ -9,6 +9,7 @@ mod processes;
 mod systemd;
 
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
@@ -51,8 +52,11 @@ fn it_is_ready_when_clients_are_served_feeds_the_watchdog_and_says_how_it_is_and
     kill_process(Pid::from_child(&service.rig.supervisor), Signal::TERM).unwrap();
     service.wait_until("it has ended", |s| s.down);
     let at = |line: &str| service.told.iter().position(|told| told == line).expect(line);
-    let order = ["READY=1", "STATUS=disarmed", "STATUS=powered", stopped, "STOPPING=1"];
-    assert!(order.map(at).is_sorted(), "{:?}", service.told);
+    for order in
+        [["READY=1", "STATUS=powered", "STOPPING=1"], ["STATUS=disarmed", stopped, "STOPPING=1"]]
+    {
+        assert!(order.map(at).is_sorted(), "{:?}", service.told);
+    }
     assert_eq!(service.starts.len(), 1, "who is told to end is not started again");
 }
 
@@ -77,6 +81,24 @@ fn while_no_tick_is_done_nobody_feeds_the_watchdog() {
     service.wait_until("it is back", again);
 }
 
+#[test]
+fn what_is_said_to_the_journal_has_priorities_and_elsewhere_it_has_none() {
+    let said = |stream: fn(u64, u64) -> String| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let metadata = file.as_file().metadata().unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_regoal"));
+        command.args(["policy", "inspect", "/nowhere.onnx"]).stderr(file.reopen().unwrap());
+        command.env("JOURNAL_STREAM", stream(metadata.dev(), metadata.ino()));
+        assert!(!command.status().unwrap().success());
+        std::fs::read_to_string(file.path()).unwrap()
+    };
+    let journal = said(|device, inode| format!("{device}:{inode}"));
+    assert!(journal.contains("/nowhere.onnx"), "{journal}");
+    assert!(journal.lines().all(|line| line.starts_with("<3>")), "{journal}");
+    let file = said(|device, inode| format!("{device}:{}", inode + 1));
+    assert!(file.starts_with("error: "), "{file}");
+}
+
 /// Who is struck.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Process {
@@ -84,8 +106,8 @@ enum Process {
     Supervisor,
 }
 
-/// Strikes a process of a moving arm; what is wrong about what comes of it.
-fn struck(process: Process, signal: Signal) -> Vec<&'static str> {
+/// Strikes a process of a moving arm; what is wrong about what comes of it, and when it is back.
+fn struck(process: Process, signal: Signal) -> (Vec<&'static str>, Duration) {
     let mut service = Service::start(&slow(FEETECH), None);
     service.wait_until("it is ready", |s| s.times_ready() == 1);
     service.rig.set_out(0.15);
@@ -111,7 +133,6 @@ fn struck(process: Process, signal: Signal) -> Vec<&'static str> {
     service.wait_until("ticks go on", |s| s.rig.status().is_some_and(|s| s.tick > later));
     let (_, positions) = service.rig.goals_and_positions();
     let mode = service.rig.status().unwrap().mode;
-    println!("{process:?} {signal:?}: back after {took:?}, {mode:?}");
     let expected = match process {
         // The arm was powered, so it holds again.
         Process::Control => Mode::Holding,
@@ -125,9 +146,9 @@ fn struck(process: Process, signal: Signal) -> Vec<&'static str> {
     check(!service.dropped && service.rig.torques() == [1; 6], "it dropped");
     check(mode == expected, "its mode");
     check(restarted, "the wrong process was started again");
-    // Raises its hand only when somebody says so.
+    // It moves when somebody says so.
     service.rig.set_out(0.05);
-    wrong
+    (wrong, took)
 }
 
 /// A service whose control process, or supervisor, dies again and again.
@@ -295,7 +316,7 @@ fn api_hangs() -> Vec<&'static str> {
 #[test]
 fn a7_whatever_hangs_the_arm_is_held_the_service_is_back_and_nothing_moves_by_itself() {
     let (seed, rounds) = (number("REGOAL_SEED", 1), number("REGOAL_CASES", 1).max(1));
-    let (mut runs, mut failures) = (0, 0);
+    let (mut runs, mut failures, mut back) = (0, 0, Vec::new());
     let mut count = |what: String, wrong: Vec<&'static str>| {
         runs += 1;
         failures += u64::from(!wrong.is_empty());
@@ -304,7 +325,10 @@ fn a7_whatever_hangs_the_arm_is_held_the_service_is_back_and_nothing_moves_by_it
     for _ in 0..rounds {
         for process in [Process::Control, Process::Supervisor] {
             for signal in [Signal::STOP, Signal::KILL] {
-                count(format!("{process:?} {signal:?}"), struck(process, signal));
+                let (wrong, took) = struck(process, signal);
+                let what = format!("{process:?} {signal:?}");
+                back.push(json!([what, took.as_secs_f64()]));
+                count(what, wrong);
             }
             count(format!("{process:?} dies again and again"), crash_loop(process));
         }
@@ -317,6 +341,7 @@ fn a7_whatever_hangs_the_arm_is_held_the_service_is_back_and_nothing_moves_by_it
         "watchdog_s": systemd::setting("WatchdogSec")[0],
         "restart_s": systemd::setting("RestartSec")[0],
         "starts": systemd::setting("StartLimitBurst")[0],
+        "back_s": back,
     });
     report("A7", seed, runs, failures, figures);
     assert_eq!(failures, 0);
