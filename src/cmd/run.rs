@@ -42,6 +42,11 @@ use crate::policy::Policy;
 ///
 /// Two processes: if the one that controls the arm dies or hangs, the other one holds the arm where
 /// it is, says so, and starts it again, up to three times a minute. It then holds and waits for goals.
+/// As a systemd service (firmware-config/linux/regoal@.service) the other one tells systemd how it is and
+/// feeds its watchdog as long as ticks are done.
+///
+/// Exit codes: 0 and 130 the arm was left as configured (130: told to end), 1 an error, 2 wrong
+/// arguments, 3 the process that controls the arm died too often and the arm is held: look at it.
 ///
 /// A person may take over in mid-episode, by moving a leader arm (--leader), with a key (--keyboard) or by
 /// `regoal takeover`, and give it back: the episode goes on, and what they did in it is marked as an
@@ -83,7 +88,7 @@ pub struct Args {
 ///
 /// # Errors
 /// The configuration, port, arm, policy, folder or socket cannot be used: nothing has moved then.
-/// The control process died too often: the arm is held.
+/// The control process died too often: the arm is held ([`GaveUp`](super::GaveUp)).
 pub fn run(args: &Args, context: &Context) -> Result<()> {
     let robot = calibrated(&args.which, context)?;
     match args.inherited {
@@ -129,6 +134,7 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
         episodes: Some(episodes),
     };
     let server = daemon::Server::start(&socket, service, storage)?;
+    running.serve();
     println!("{} on {}, API at {}", robot.name, running.port, socket.display());
     match &mut deployment {
         Some(deployment) => deployment.seat(&running)?,
@@ -348,6 +354,13 @@ impl Running {
     /// Whoever watches over this process wants it to end.
     pub(super) fn asked_to_stop(&self) -> bool {
         self.pulse.as_ref().is_some_and(|pulse| pulse.asked_to_stop())
+    }
+
+    /// Tells whoever watches over this process that clients are served.
+    fn serve(&self) {
+        if let Some(pulse) = &self.pulse {
+            pulse.serve();
+        }
     }
 
     /// Talks to the loop.

@@ -1,5 +1,5 @@
 //! The API of a running robot, defined once, its server on a Unix socket and its client; and when a
-//! robot's process counts as hung ([`supervisor`]).
+//! robot's process counts as hung ([`supervisor`]), and what systemd is told of it ([`systemd`]).
 //!
 //! HTTP/1 with JSON and WebSockets, SI units. All operations stand in one table, [`operations`]; from
 //! it come the router and the OpenAPI document ([`document`], `regoal api`). What is not done is
@@ -28,6 +28,7 @@ mod shared;
 mod socket;
 mod stream;
 pub mod supervisor;
+pub mod systemd;
 mod telemetry;
 mod text;
 mod websocket;

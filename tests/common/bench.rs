@@ -13,7 +13,7 @@ use regoal::control::{
     Actor, Command, ControlLoop, GoalRequest, GoalResult, Hardware, Inline, Pilot, Reconnect,
 };
 use regoal::episode::{LogSender, PolicyId, Source, Split};
-use regoal::hal::{Arm, Emulator, MemoryPort, Port, PortError};
+use regoal::hal::{Arm, Emulator, FaultSpec, MemoryPort, Port, PortError};
 use regoal::joints::{JointVec, stack};
 use regoal::policy::{ActionKind, Observation, PolicyError};
 use regoal::storage::Disk;
@@ -55,15 +55,15 @@ impl Line {
 
 /// The host's end of the wire.
 pub struct Wire {
-    pub inner: MemoryPort,
+    pub inner: Box<dyn Port>,
     pub line: Arc<Line>,
     raw: VecDeque<u8>,
     told: VecDeque<u8>,
 }
 
 impl Wire {
-    pub fn new(inner: MemoryPort, line: Arc<Line>) -> Self {
-        Self { inner, line, raw: VecDeque::new(), told: VecDeque::new() }
+    pub fn new(inner: impl Port + 'static, line: Arc<Line>) -> Self {
+        Self { inner: Box::new(inner), line, raw: VecDeque::new(), told: VecDeque::new() }
     }
 
     fn plugged(&self) -> Result<(), PortError> {
@@ -218,13 +218,25 @@ impl Bench {
         clock: ManualClock,
         seen: Arc<dyn Clock>,
     ) -> Self {
+        Self::with_faults(robot, pilot, log, &FaultSpec::default(), clock, seen)
+    }
+
+    /// With faults of the bus, too.
+    pub fn with_faults(
+        robot: RobotConfig,
+        pilot: Box<dyn Pilot>,
+        log: Option<LogSender>,
+        faults: &FaultSpec,
+        clock: ManualClock,
+        seen: Arc<dyn Clock>,
+    ) -> Self {
         let emulator = Arc::new(Mutex::new(Emulator::new(&robot, 3)));
         let line = Arc::<Line>::default();
         let open = {
             let (robot, emulator) = (robot.clone(), emulator.clone());
-            let (line, seen) = (line.clone(), seen.clone());
+            let (line, seen, faults) = (line.clone(), seen.clone(), faults.clone());
             move || {
-                let inner = MemoryPort::new(emulator.clone(), seen.clone());
+                let inner = MemoryPort::new(emulator.clone(), seen.clone()).with_faults(&faults);
                 let wire = Wire::new(inner, line.clone());
                 Arm::open(&robot, Box::new(wire), seen.clone()).ok()
             }
