@@ -57,7 +57,7 @@ export class Scene {
     const out = [ce * ca, ce * sa, se];
     const right = [-sa, ca, 0];
     const centre = [0, -0.3 * this.size, 0.28 * this.size];
-    const eye = centre.map((x, i) => x + (out[i] * 2.6 * this.size) / zoom);
+    const eye = centre.map((x, i) => x + (out[i] * 2.1 * this.size) / zoom);
     return { eye, right, up: cross(out, right), forward: out.map((x) => -x) };
   }
 
