@@ -127,7 +127,7 @@ async function steer(page) {
   await fingers.move(button, [lift[0], lift[1] - 60]);
   await until("the arm to rise by 2 cm", async () => (await tip())[2] - before[2] > 0.02);
   assert.equal((await robot.ask("GET", "/v1/lease")).holder, "the page");
-  await picture(page, "tablet-steer-light");
+  await picture(page, "tablet-steering-light");
   await fingers.up();
   await sleep(400);
   const released = await tip();

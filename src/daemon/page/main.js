@@ -50,6 +50,7 @@ function allow(mode) {
 
 function connected(here) {
   element("offline").hidden = here;
+  if (!here) element("fault").hidden = true;
   document.body.classList.toggle("old", !here);
   if (!here) {
     element("mode").textContent = "No contact";
@@ -97,6 +98,7 @@ function select(name) {
     tab.tabIndex = chosen ? 0 : -1;
     element(tab.getAttribute("aria-controls")).hidden = !chosen;
   }
+  scene.drafting = name === "goal";
   if (name === "episodes") episodes.showAll();
 }
 

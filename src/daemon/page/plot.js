@@ -38,7 +38,7 @@ function range(lines, floor) {
 }
 
 /** Lines `{x, y, colour, dashed}` from `from` to `to` (s); y begins at `floor` where one is given. */
-export function plot(canvas, lines, { from, to, floor, digits }) {
+export function plot(canvas, lines, { from, to, floor }) {
   const { pen, width, height } = sheet(canvas);
   if (width < 80 || !(to > from)) return;
   const [low, high] = range(lines, floor);
@@ -50,14 +50,15 @@ export function plot(canvas, lines, { from, to, floor, digits }) {
   pen.strokeStyle = colour("grid");
   pen.lineWidth = 1;
   pen.beginPath();
-  const rise = step(high - low, Math.max(2, (bottom - MARGIN.top) / 40));
-  const places = digits ?? Math.max(0, Math.ceil(-Math.log10(rise)));
+  const rise = step(high - low, Math.max(3, (bottom - MARGIN.top) / 36));
+  const places = Math.max(0, Math.ceil(-Math.log10(rise)));
   pen.textAlign = "right";
   pen.textBaseline = "middle";
-  for (let y = Math.ceil(low / rise) * rise; y <= high; y += rise) {
+  for (let n = Math.ceil(low / rise); n * rise <= high; n++) {
+    const y = n * rise;
     pen.moveTo(MARGIN.left, py(y));
     pen.lineTo(right, py(y));
-    pen.fillText((y || 0).toFixed(places).replace("-0", Number(y.toFixed(places)) ? "-0" : "0"), MARGIN.left - 6, py(y));
+    pen.fillText((n ? y : 0).toFixed(places), MARGIN.left - 6, py(y));
   }
   pen.textAlign = "center";
   pen.textBaseline = "top";

@@ -22,6 +22,8 @@ export class Scene {
     this.view = { azimuth: -2.5, elevation: 0.42, zoom: 1 };
     this.size = 0.4;
     this.points = [];
+    /** Whether the goal that is being chosen is shown: where, in `draft` (m). */
+    this.drafting = true;
     this.trail = [];
     this.fingers = new Map();
     this.listen();
@@ -73,7 +75,7 @@ export class Scene {
     canvas.addEventListener("pointerdown", (event) => {
       canvas.setPointerCapture(event.pointerId);
       const at = this.at(event);
-      const draft = this.draft && this.project(this.draft);
+      const draft = this.drafting && this.draft && this.project(this.draft);
       const grabs = Boolean(draft) && Math.hypot(draft[0] - at[0], draft[1] - at[1]) < GRAB_PX;
       this.fingers.set(event.pointerId, { at, from: at, moved: false, grabs });
     });
@@ -167,7 +169,7 @@ export class Scene {
     this.line(this.trail, colour("trail"), 0.003);
     this.drawArm();
     if (this.object) this.ball(this.object, "object", 0.016, "object");
-    if (this.draft) this.target(this.draft, "draft", true);
+    if (this.drafting && this.draft) this.target(this.draft, "draft", true);
     if (this.goal) this.target(this.goal, "goal", false);
   }
 
