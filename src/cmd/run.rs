@@ -23,7 +23,7 @@ use crate::clock::{Clock, Time};
 use crate::config::RobotConfig;
 use crate::control::{
     Actor, Command, CommandError, ControlLoop, Handle, Pulse, Refusal, Runtime, Searcher, Start,
-    Swapped, TeleopReceiver, connect, search,
+    Swapped, TeleopReceiver, connect, search, teleop_queue,
 };
 use crate::daemon;
 use crate::episode::{
@@ -116,7 +116,15 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
             (None, None) => (None, Box::new(Reacher::new(robot)?)),
         };
     let (person, teleop) = args.person.open(robot, context)?.unzip();
-    let crew = Crew { actor, teleop, episodes: Some(&args.episodes), task: "" };
+    // Without a device of its own, the arm is steered over the API.
+    let (sender, teleop) = match teleop {
+        Some(teleop) => (None, teleop),
+        None => {
+            let (sender, teleop) = teleop_queue();
+            (Some(sender), teleop)
+        }
+    };
+    let crew = Crew { actor, teleop: Some(teleop), episodes: Some(&args.episodes), task: "" };
     let running = Running::on(link, robot, crew, context)?;
     signal_hook::flag::register(signal_hook::consts::SIGUSR1, running.handle().emergency())?;
     if let Some(path) = &args.estop_device {
@@ -124,7 +132,10 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
     }
     running.wait_for_arm();
     let socket = args.socket.clone().unwrap_or_else(|| daemon::default_socket(&robot.name));
-    let served = daemon::Served::new(running.handle(), running.facts())?;
+    let mut served = daemon::Served::new(running.handle(), running.facts())?;
+    if let Some(sender) = sender {
+        served = served.steered(sender)?;
+    }
     let storage = Arc::clone(&context.storage);
     let episodes =
         daemon::Episodes { storage: Arc::clone(&storage), folder: args.episodes.clone() };
