@@ -3,6 +3,7 @@
 
 mod deployment;
 mod intervene;
+mod learning;
 mod supervise;
 
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use clap::Args as ClapArgs;
 
 use self::deployment::Deployment;
 use self::intervene::{Desk, PersonArgs};
+use self::learning::Learning;
 pub(super) use self::supervise::{Inherited, Supervision, supervise};
 use super::actors::Reacher;
 use super::robot::{Line, Which, calibrated};
@@ -95,17 +97,17 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
 /// The control process.
 fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> Result<()> {
     let start = link.start();
-    let (mut deployment, actor): (_, Box<dyn Actor>) =
-        match (&args.policy, args.store.as_ref().or(robot.policy.store.as_ref())) {
-            (Some(path), _) => {
-                (None, load(&finetune::read(context, path)?, robot, context.clock.as_ref())?)
-            }
-            (None, Some(store)) => {
-                let (deployment, actor) = Deployment::start(store, robot, context)?;
-                (Some(deployment), actor)
-            }
-            (None, None) => (None, Box::new(Reacher::new(robot)?)),
-        };
+    let store = args.store.as_ref().or(robot.policy.store.as_ref());
+    let (mut deployment, actor): (_, Box<dyn Actor>) = match (&args.policy, store) {
+        (Some(path), _) => {
+            (None, load(&finetune::read(context, path)?, robot, context.clock.as_ref())?)
+        }
+        (None, Some(store)) => {
+            let (deployment, actor) = Deployment::start(store, robot, context)?;
+            (Some(deployment), actor)
+        }
+        (None, None) => (None, Box::new(Reacher::new(robot)?)),
+    };
     let (person, teleop) = args.person.open(robot, context)?.unzip();
     let crew = Crew { actor, teleop, episodes: Some(&args.episodes), task: "" };
     let running = Running::on(link, robot, crew, context)?;
@@ -136,7 +138,12 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
         println!("disarmed: `regoal arm` powers it up, Ctrl-C parks it and ends");
     }
     let desk = person.map(|person| Desk::start(person, &running, robot, context));
-    attend(&running, deployment, desk.transpose()?, context)
+    let how = (&robot.finetune, args.which.robot.as_path());
+    let learning = match store.filter(|_| deployment.is_some()) {
+        Some(store) => Learning::new(how, store, &args.episodes, context)?,
+        None => None,
+    };
+    attend(&running, (deployment, learning), desk.transpose()?, context)
 }
 
 /// Between two looks at the loop and at whoever may take over.
@@ -145,7 +152,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Waits until somebody ends the loop.
 fn attend(
     running: &Running,
-    mut deployment: Option<Deployment>,
+    (mut deployment, mut learning): (Option<Deployment>, Option<Learning>),
     mut desk: Option<Desk>,
     context: &Context,
 ) -> Result<()> {
@@ -154,6 +161,11 @@ fn attend(
         anyhow::ensure!(!running.handle().status().ended, "the control loop has ended");
         if let Some(deployment) = &mut deployment {
             deployment.watch(running);
+            if learning.as_mut().is_some_and(Learning::look)
+                && let Err(error) = deployment.take_up(running)
+            {
+                log::error!("the candidate waits for the next start: {error:#}");
+            }
         }
         if let Some(desk) = &mut desk
             && !desk.look()?

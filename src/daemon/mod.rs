@@ -16,6 +16,7 @@ mod episodes;
 mod goals;
 mod handlers;
 mod health;
+mod jobs;
 mod lease;
 mod metrics;
 mod openapi;
@@ -39,6 +40,7 @@ pub use api::{
 pub use client::{Client, ClientError};
 pub use episodes::{EpisodeCurves, EpisodePage, EpisodeSummary, Episodes, Label, Verdict};
 pub use health::Health;
+pub use jobs::{JobOrder, JobReport, Jobs};
 pub use lease::{LeaseReply, LeaseRequest};
 pub use openapi::document;
 pub use operation::{Operation, Role};

@@ -173,9 +173,10 @@ impl Experience {
         Ok(())
     }
 
-    /// Keeps a share of the episodes aside, to judge by: which ones, a generator of this seed says of
-    /// each episode by itself, so that an episode that was kept aside once always is. Nothing changes
-    /// where the recording has kept some aside, or there are fewer than two.
+    /// Keeps a share of the episodes aside, to judge by, of the robot's own where it has any to spare:
+    /// which ones, a generator of this seed says of each episode by itself, so that an episode that was
+    /// kept aside once always is. Nothing changes where the recording has kept some aside, or there are
+    /// fewer than two.
     ///
     /// # Errors
     /// None that a buffer with episodes of one robot could have.
@@ -184,7 +185,11 @@ impl Experience {
             return Ok(self);
         }
         let draw = |episode: u64| rng::item(seed, Stream::Validation, episode).random::<f64>();
-        let all = &self.demonstrations.distinct() | &self.attempts.distinct();
+        // The base may have been made of the demonstrations: it would be judged by what it has seen.
+        let all = match self.attempts.distinct() {
+            attempts if attempts.len() > 1 => attempts,
+            attempts => &self.demonstrations.distinct() | &attempts,
+        };
         let mut drawn: Vec<(f64, u64)> = all.into_iter().map(|e| (draw(e), e)).collect();
         drawn.sort_by(|a, b| a.0.total_cmp(&b.0));
         let most = drawn.len().saturating_sub(1);

@@ -45,8 +45,8 @@ impl LossTest {
         let passed = batches > 0 && f64::from(after - before) <= SIGMAS * f64::from(sigma);
         (!passed).then(|| {
             format!(
-                "on the episodes kept aside its loss is {after:.4}, the base's is {before:.4}: worse by \
-                 more than {SIGMAS} sigma ({:.4})",
+                "on the episodes kept aside its loss is {after:.3e}, the base's is {before:.3e}: worse by \
+                 more than {SIGMAS} sigma ({:.3e})",
                 SIGMAS as f32 * sigma
             )
         })
@@ -155,7 +155,7 @@ impl std::fmt::Display for Gate {
         }
         f.write_str("passed")?;
         if let Some(LossTest { before, after, .. }) = self.loss {
-            write!(f, ": loss on episodes kept aside {before:.4} -> {after:.4}")?;
+            write!(f, ": loss on episodes kept aside {before:.3e} -> {after:.3e}")?;
         }
         if let Some(SuccessTest { before, after, .. }) = self.success {
             write!(f, ", success in the emulator {before} -> {after}")?;
