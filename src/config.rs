@@ -1,6 +1,7 @@
 //! TOML files to checked types: an unknown key, a missing key or a value out of range is an error
 //! that names the file, the line and what would be right.
 
+mod finetune;
 mod policies;
 mod safety;
 mod schema;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use finetune::FinetuneConfig;
 pub use policies::PolicyConfig;
 pub use safety::{Exit, SafetyConfig, StopCategory};
 pub use schema::schema;
@@ -88,6 +90,9 @@ pub struct RobotConfig {
     /// The policies.
     #[serde(default)]
     pub policy: PolicyConfig,
+    /// Learning from what it did.
+    #[serde(default)]
+    pub finetune: FinetuneConfig,
 }
 
 /// How the servos are reached.
@@ -277,6 +282,9 @@ impl RobotConfig {
         let mut config = Self::parse(&read_text(storage, path)?, path)?;
         let beside = path.parent().unwrap_or(Path::new(""));
         config.policy.store = config.policy.store.map(|folder| beside.join(folder));
+        for folder in &mut config.finetune.demonstrations {
+            *folder = beside.join(&folder);
+        }
         if config.model.ends_with(".urdf") {
             let file = beside.join(&config.model);
             config.urdf = Some(read_text(storage, &file)?);
@@ -346,6 +354,7 @@ impl RobotConfig {
         in_range("control.teleop_timeout_s", control.teleop_timeout_s, 0.01, 10.0)?;
         self.safety.check()?;
         self.policy.check()?;
+        self.finetune.check()?;
         if control.hold_after_ticks == 0 || control.fault_after_ticks < control.hold_after_ticks {
             return Err(format!(
                 "expected 1 <= control.hold_after_ticks <= control.fault_after_ticks, found {} and {}",

@@ -12,8 +12,9 @@ use rustix::io::FdFlags;
 use rustix::ioctl::{Opcode, Updater, ioctl};
 use rustix::mm::{Advice, MapFlags, MlockAllFlags, ProtFlags, madvise};
 use rustix::process::{Resource, Signal, getrlimit};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use thread_priority::{
-    RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
+    NormalThreadSchedulePolicy, RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
     set_thread_priority_and_policy, thread_native_id,
 };
 
@@ -199,6 +200,40 @@ pub fn limit_memory(bytes: u64) -> std::io::Result<()> {
 /// Lets everything else come first: for training beside a control loop.
 pub fn become_nice() {
     let _ = rustix::process::setpriority_process(None, 19);
+}
+
+/// Puts the calling thread, and those that it starts from now on, behind everything else and out of the
+/// way: they run when nothing else wants to (`SCHED_IDLE`), on `cores`, or where none is named on all
+/// that they may use but the first, which is left to a control loop.
+///
+/// # Errors
+/// The system refuses: none of the cores may be used.
+pub fn step_back(cores: &[usize]) -> io::Result<()> {
+    become_nice();
+    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+    let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle);
+    let allowed = sched_getaffinity(None)?;
+    let mut chosen = CpuSet::new();
+    let named = cores.iter().copied().filter(|core| *core < CpuSet::MAX_CPU);
+    named.for_each(|core| chosen.set(core));
+    if cores.is_empty() {
+        let allowed = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
+        allowed.skip(1).for_each(|core| chosen.set(core));
+        if chosen.count() == 0 {
+            return Ok(());
+        }
+    }
+    Ok(sched_setaffinity(None, &chosen)?)
+}
+
+/// Asks a process to end (`SIGTERM`).
+///
+/// # Errors
+/// There is none of this number, or it is somebody else's.
+pub fn ask_to_end(pid: u32) -> io::Result<()> {
+    let none = || io::Error::from(io::ErrorKind::NotFound);
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).ok_or_else(none)?;
+    Ok(rustix::process::kill_process(pid, Signal::TERM)?)
 }
 
 /// The descriptor of a configured serial port, which keeps its settings and its exclusive lock.

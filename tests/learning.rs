@@ -104,7 +104,7 @@ fn validation_and_evaluation_episodes_are_never_trained_on() {
         finetune(&method, &Engine::tract(), &base, &experience, 0, &mut |_| true).unwrap();
     // Of 20: 3 demonstrations and 6 attempts to train on, 4 attempts kept aside, the rest unused.
     assert_eq!((report.demonstrations, report.attempts, report.validation), (3, 6, 4));
-    assert!(report.validation_loss.is_some());
+    assert!(report.held_out.is_some());
 }
 
 #[test]

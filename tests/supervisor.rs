@@ -7,11 +7,14 @@ mod bench;
 #[path = "common/processes.rs"]
 mod processes;
 
+use std::io::Read as _;
+use std::time::Duration;
+
 use regoal::daemon::{Client, Goal};
 use regoal::episode::{Fault, Mode};
 use rustix::process::{Pid, Signal, kill_process};
 
-use processes::{CLOSE, FEETECH, Rig, furthest, koch, now, slow, wait_until};
+use processes::{CLOSE, FEETECH, Rig, furthest, koch, now, patient, slow, wait_until};
 
 /// Does something to the control process of a moving arm; which it was, and after how long all
 /// servos hold.

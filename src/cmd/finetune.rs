@@ -1,20 +1,21 @@
-//! `regoal finetune`: hindsight on logged episodes, behaviour cloning, a candidate policy.
+//! `regoal finetune`: hindsight on logged episodes, behaviour cloning, a candidate policy that was judged.
+
+mod judge;
+mod work;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args as ClapArgs;
 
+use self::work::Work;
 use super::engine::EngineArgs;
-use super::progress::Bar;
-use super::try_load::isolated;
 use super::tuning::{Descent, Rates, Tuning};
-use super::{Context, train};
-use crate::learn::finetune::{Experience, FinetuneReport, finetune};
-use crate::learn::gcbc::{Gcbc, Progress};
-use crate::onnx::Verified;
-use crate::policy::{PolicySpec, Store};
+use super::{Context, Interrupted};
+use crate::config::FinetuneConfig;
+use crate::learn::finetune::FinetuneReport;
+use crate::learn::job::{Job, JobEnding, JobResult};
 
 /// Fine-tunes a policy on logged episodes, failures included.
 ///
@@ -22,25 +23,45 @@ use crate::policy::{PolicySpec, Store};
 /// goals, mixed with the demonstrations, and cloned. The training step is an ONNX graph that ONNX
 /// Runtime runs, or tract where its library is missing.
 ///
+/// The candidate is judged before anything else may use it: on episodes that were kept aside, and with
+/// --robot in the emulator, on the same goals as the policy it was made from. One that is worse by more
+/// than chance explains is not staged. What was learned from, the curves and the verdict stand in
+/// report.json and report.svg.
+///
+/// A fine-tuning that was stopped or killed goes on with --resume; on a processor its result is the same,
+/// bit by bit. The folder tells how far it is: progress.jsonl, and at the end result.json.
+///
 /// Example: regoal finetune --policy models/reach/policy.onnx --episodes models/reach/demonstrations
 /// --episodes my-robot/episodes --out candidate
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Args {
-    /// The policy to start from
-    #[arg(long, value_name = "FILE")]
-    pub policy: PathBuf,
+    /// The policy to start from; by default the active one of the store
+    #[arg(long, value_name = "FILE", required_unless_present = "store")]
+    pub policy: Option<PathBuf>,
     /// Folders of episodes: demonstrations and the robot's own; may be given several times
     #[arg(long, value_name = "FOLDER", required = true)]
     pub episodes: Vec<PathBuf>,
-    /// Where the candidate (`policy.onnx`) and its report go
+    /// Where the candidate (`policy.onnx`), its report and what a resumption needs go
     #[arg(long, value_name = "FOLDER")]
     pub out: PathBuf,
-    /// Stage the candidate in this policy store too: the next `regoal run` tries it
+    /// Stage the candidate in this policy store too, if it passes: the next `regoal run` tries it
     #[arg(long, value_name = "FOLDER")]
     pub store: Option<PathBuf>,
+    /// Go on with what was begun in the folder; from the beginning where nothing was
+    #[arg(long)]
+    pub resume: bool,
     /// Training steps
     #[arg(long, default_value_t = 4000)]
     pub steps: usize,
+    /// Judge the candidate in the emulator of this robot too
+    #[arg(long, value_name = "FILE")]
+    pub robot: Option<PathBuf>,
+    /// Goals in the emulator
+    #[arg(long, default_value_t = FinetuneConfig::default().goals)]
+    pub goals: usize,
+    /// Keep this share of the episodes aside to judge by, unless their recording has kept some aside
+    #[arg(long, value_name = "SHARE", default_value_t = FinetuneConfig::default().holdout)]
+    pub holdout: f64,
     /// Learning rates
     #[command(flatten)]
     pub rates: Rates,
@@ -50,7 +71,7 @@ pub struct Args {
     /// What is minimised, and over which parameters
     #[command(flatten)]
     pub tuning: Tuning,
-    /// Seed of batches, relabelling and adapters
+    /// Seed of batches, relabelling, adapters and of what is kept aside
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// Learn from the demonstrations alone: the control of an experiment
@@ -59,23 +80,78 @@ pub struct Args {
     /// The engine
     #[command(flatten)]
     pub engine: EngineArgs,
+    /// Stay in the background of a running robot: run only when nothing else wants to, on these cores
+    /// (`1,2`), or on all but the first
+    #[arg(long, value_name = "CORES", num_args = 0..=1, default_missing_value = "", value_parser = cores)]
+    pub background: Option<Cores>,
+    /// The most memory that training may take
+    #[arg(long, value_name = "MIB")]
+    pub memory_mib: Option<u64>,
     /// Print the report as JSON
     #[arg(long)]
     pub json: bool,
 }
 
+/// Cores of the processor, counted from 0.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cores(pub Vec<usize>);
+
+fn cores(text: &str) -> Result<Cores, String> {
+    let core = |word: &str| word.trim().parse().map_err(|e| format!("core {word:?}: {e}"));
+    let words = text.split(',').filter(|word| !word.trim().is_empty());
+    Ok(Cores(words.map(core).collect::<Result<_, _>>()?))
+}
+
 /// Runs the verb.
 ///
 /// # Errors
-/// An unreadable policy or folder, nothing to learn from, or a diverging loss. Nothing is changed then.
+/// An unreadable policy or folder, nothing to learn from, a diverging loss, or a candidate that was to be
+/// staged and did not pass. The store is unchanged then.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
     // Beside a running control loop everything else comes first.
-    crate::os::become_nice();
-    let report = tune(args, context)?;
+    match &args.background {
+        Some(Cores(cores)) => crate::os::step_back(cores)
+            .with_context(|| format!("expected cores to run on, found {cores:?}"))?,
+        None => crate::os::become_nice(),
+    }
+    ensure!(
+        (0.0..=0.5).contains(&args.holdout) && args.goals > 0,
+        "expected --holdout from 0 to 0.5 and --goals from 1 on, found {} and {}",
+        args.holdout,
+        args.goals
+    );
+    let job = Job::new(Arc::clone(&context.storage), &args.out);
+    let _alone = job.begin(std::process::id(), args.resume)?;
+    let made = Work { args, context, job: &job }.done();
+    let result = match &made {
+        Ok((report, ending)) => JobResult {
+            ending: *ending,
+            why: report.gate.as_ref().map(ToString::to_string).unwrap_or_default(),
+            candidate: Some(report.candidate.clone()),
+        },
+        Err(error) => JobResult {
+            ending: match error.is::<Interrupted>() {
+                true => JobEnding::Cancelled,
+                false => JobEnding::Failed,
+            },
+            why: format!("{error:#}"),
+            candidate: None,
+        },
+    };
+    job.end(&result)?;
+    let (report, ending) = made?;
     if args.json {
         println!("{}", serde_json::to_string(&report)?);
-        return Ok(());
+    } else {
+        print(args, &report);
     }
+    if ending == JobEnding::Refused && args.store.is_some() {
+        bail!("the candidate was not staged, the store is as it was: {}", result.why);
+    }
+    Ok(())
+}
+
+fn print(args: &Args, report: &FinetuneReport) {
     report.lost.iter().for_each(|line| eprintln!("note: {line}"));
     report.parameters.iter().for_each(|line| println!("{line}"));
     let ends = (report.losses.first().copied(), report.losses.last().copied());
@@ -84,7 +160,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     }
     println!(
         "{} -> {} ({} attempts, {} of them corrected by a person, {} demonstrations, {} steps, {})",
-        args.policy.display(),
+        report.base,
         args.out.join("policy.onnx").display(),
         report.attempts,
         report.corrections,
@@ -92,46 +168,25 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         report.steps,
         report.engine
     );
-    Ok(())
-}
-
-/// Fine-tunes and writes `policy.onnx`, `report.json` and `losses.csv` into `args.out`.
-///
-/// # Errors
-/// As [`run`].
-pub fn tune(args: &Args, context: &Context) -> Result<FinetuneReport> {
-    let method = Gcbc { steps: args.steps, schedule: args.rates.schedule(), ..Gcbc::default() };
-    let method = args.descent.apply(args.tuning.apply(method, args.seed))?;
-    let base = read(context, &args.policy)?;
-    let spec = PolicySpec::of(&*Verified::from_bytes(&base)?)
-        .with_context(|| format!("{}", args.policy.display()))?;
-    let engine = args.engine.open()?;
-    isolated(&base, &engine)?;
-    let mut experience = Experience::load(context.storage.as_ref(), &args.episodes, &spec)?;
-    if args.demonstrations_only {
-        experience = experience.demonstrations_only();
+    if report.copies > 0 {
+        println!("{} episodes were copies of others and were left out", report.copies);
     }
-    let bar = Bar::new("fine-tuning", args.steps);
-    let mut on_progress = |p: Progress| {
-        bar.set(p.step, &format!("loss {:.4}", p.loss));
-        context.check().is_ok()
-    };
-    let tuned = finetune(&method, &engine, &base, &experience, args.seed, &mut on_progress);
-    bar.finish();
-    context.check()?;
-    let (candidate, report) = tuned?;
-    train::write(context, &args.out.join("policy.onnx"), &candidate)?;
-    train::write(context, &args.out.join("report.json"), &serde_json::to_vec_pretty(&report)?)?;
-    let losses = train::losses_csv(&report.losses);
-    train::write(context, &args.out.join("losses.csv"), losses.as_bytes())?;
-    if let Some(folder) = &args.store {
-        let (storage, clock) = (Arc::clone(&context.storage), Arc::clone(&context.clock));
-        Store::open(storage, clock, folder)?.stage(&candidate, "fine-tuned")?;
-    }
-    Ok(report)
+    report.gate.iter().for_each(|gate| println!("{gate}"));
 }
 
 /// Reads a file, or says which one could not be read.
 pub fn read(context: &Context, path: &Path) -> Result<Vec<u8>> {
     context.storage.read(path).with_context(|| format!("reading {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cores_are_numbers_with_commas_between_them() {
+        assert_eq!(cores(""), Ok(Cores(vec![])));
+        assert_eq!(cores("1, 3"), Ok(Cores(vec![1, 3])));
+        assert!(cores("one").is_err() && cores("-1").is_err());
+    }
 }

@@ -3,6 +3,7 @@
 
 mod deployment;
 mod intervene;
+mod learning;
 mod pedal;
 mod supervise;
 
@@ -15,6 +16,7 @@ use clap::Args as ClapArgs;
 
 use self::deployment::Deployment;
 use self::intervene::{Desk, PersonArgs};
+use self::learning::Learning;
 pub(super) use self::supervise::{Inherited, Supervision, supervise};
 use super::actors::Reacher;
 use super::robot::{Line, Which, calibrated};
@@ -104,17 +106,17 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
 /// The control process.
 fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> Result<()> {
     let start = link.start();
-    let (mut deployment, actor): (_, Box<dyn Actor>) =
-        match (&args.policy, args.store.as_ref().or(robot.policy.store.as_ref())) {
-            (Some(path), _) => {
-                (None, load(&finetune::read(context, path)?, robot, context.clock.as_ref())?)
-            }
-            (None, Some(store)) => {
-                let (deployment, actor) = Deployment::start(store, robot, context)?;
-                (Some(deployment), actor)
-            }
-            (None, None) => (None, Box::new(Reacher::new(robot)?)),
-        };
+    let store = args.store.as_ref().or(robot.policy.store.as_ref());
+    let (mut deployment, actor): (_, Box<dyn Actor>) = match (&args.policy, store) {
+        (Some(path), _) => {
+            (None, load(&finetune::read(context, path)?, robot, context.clock.as_ref())?)
+        }
+        (None, Some(store)) => {
+            let (deployment, actor) = Deployment::start(store, robot, context)?;
+            (Some(deployment), actor)
+        }
+        (None, None) => (None, Box::new(Reacher::new(robot)?)),
+    };
     let (person, teleop) = args.person.open(robot, context)?.unzip();
     // Without a device of its own, the arm is steered over the API.
     let (sender, teleop) = match teleop {
@@ -165,7 +167,12 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
         println!("disarmed: `regoal arm` powers it up, Ctrl-C parks it and ends");
     }
     let desk = person.map(|person| Desk::start(person, &running, robot, context));
-    let ended = attend(&running, deployment, desk.transpose()?, context);
+    let how = (&robot.finetune, args.which.robot.as_path());
+    let learning = match store.filter(|_| deployment.is_some()) {
+        Some(store) => Learning::new(how, store, &args.episodes, context)?,
+        None => None,
+    };
+    let ended = attend(&running, (deployment, learning), desk.transpose()?, context);
     // Nobody commands an arm that is being parked.
     drop(server);
     running.leave();
@@ -178,7 +185,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Waits until somebody ends the loop.
 fn attend(
     running: &Running,
-    mut deployment: Option<Deployment>,
+    (mut deployment, mut learning): (Option<Deployment>, Option<Learning>),
     mut desk: Option<Desk>,
     context: &Context,
 ) -> Result<()> {
@@ -187,6 +194,11 @@ fn attend(
         anyhow::ensure!(!running.handle().status().ended, "the control loop has ended");
         if let Some(deployment) = &mut deployment {
             deployment.watch(running);
+            if learning.as_mut().is_some_and(Learning::look)
+                && let Err(error) = deployment.take_up(running)
+            {
+                log::error!("the candidate waits for the next start: {error:#}");
+            }
         }
         if let Some(desk) = &mut desk
             && !desk.look()?

@@ -184,7 +184,7 @@ impl<'a> Trajectory<&'a [f32]> {
     }
 
     /// All its rows, `[T+1, o + g + a]`.
-    pub(super) fn rows(&self) -> &'a [f32] {
+    pub(crate) fn rows(&self) -> &'a [f32] {
         self.rows
     }
 }

@@ -1,6 +1,6 @@
 //! The rows of a training step: drawn, relabelled and laid out.
 
-use super::gcbc::{Gcbc, max_delta};
+use super::gcbc::{Drawn, Gcbc, max_delta};
 use super::{Layout, LearnError, Reach};
 use crate::goal::{Hindsight, Mix, Sample};
 use crate::onnx::{BcLoss, ValueInfo};
@@ -23,6 +23,8 @@ pub(super) struct Batch {
     /// 1 where a chunk goes on after its end, `[rows, chunk]`; empty without chunks.
     is_pad: Vec<f32>,
     names: Tensors,
+    /// What its rows so far were.
+    pub drawn: Drawn,
 }
 
 impl Batch {
@@ -68,6 +70,7 @@ impl Batch {
             chunk,
             is_pad: vec![0.0; padded],
             names: spec.tensors.clone(),
+            drawn: Drawn::default(),
         })
     }
 
@@ -99,6 +102,12 @@ impl Batch {
             self.achieved_goal.extend_from_slice(sample.trajectory.achieved_goal(sample.t));
             self.desired_goal.extend_from_slice(sample.goal);
             self.label(row, &sample);
+            let drawn = &mut self.drawn;
+            *match (row < demonstrations, sample.relabelled()) {
+                (true, false) => &mut drawn.demonstrated,
+                (true, true) => &mut drawn.demonstrated_in_hindsight,
+                (false, _) => &mut drawn.attempted,
+            } += 1;
         }
         Ok(())
     }

@@ -17,6 +17,12 @@ pub enum CheckpointError {
     /// It is of another training.
     #[error("expected a checkpoint with `{0}`, found none: it belongs to another training")]
     Missing(String),
+    /// It is of a training with another policy, data, engine or settings.
+    #[error(
+        "expected the checkpoint of this training, found one with another policy, data, engine or \
+         settings: go on with what it was begun with, or begin anew without --resume"
+    )]
+    Foreign,
     /// A tensor has another size.
     #[error("checkpoint, `{name}`: expected {expected} numbers, found {found}")]
     Size {

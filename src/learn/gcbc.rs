@@ -8,6 +8,8 @@
 //!                            or another loss of pi_theta's outputs      (BcLoss)
 //! ```
 
+mod training;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -19,10 +21,12 @@ use crate::goal::{Mix, Strategy};
 use crate::joints::GoalSpace;
 use crate::onnx::{
     Adapter, BcLoss, BehaviourCloning, Builder, Dim, Distance, Graph, ParameterReport, Selection,
-    Tensor, TrainStep, Verified,
+    Tensor, Verified,
 };
 use crate::policy::{ActionKind, METADATA_KEY, PolicySpec, tensor};
 use crate::rng::{Rng, normal};
+
+pub use training::{Drawn, Training};
 
 /// Settings of the method; the defaults are the measured ones for reaching.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -91,6 +95,8 @@ pub struct Progress {
     pub steps: usize,
     /// Mean loss of the epoch.
     pub loss: f32,
+    /// The loss on episodes kept aside, where there are any.
+    pub validation: Option<f32>,
 }
 
 /// Asked after each epoch; false stops.
@@ -107,8 +113,6 @@ pub struct Fit {
     pub report: Vec<ParameterReport>,
 }
 
-const EPOCHS: usize = 20;
-
 impl Gcbc {
     /// Trains `policy` on `data`; the policy's architecture, metadata and normaliser stay.
     ///
@@ -120,35 +124,16 @@ impl Gcbc {
         engine: &Engine,
         policy: &Graph,
         data: Mix<'_>,
-        rng: &mut Rng,
+        rng: Rng,
         on_progress: OnProgress<'_>,
     ) -> Result<Fit, LearnError> {
-        let spec = PolicySpec::of(policy)?;
-        let how = self.cloning(policy, &spec)?;
-        let step = TrainStep::behaviour_cloning(policy, &how)?;
-        let mut batch = Batch::new(self, &spec, step.batch_inputs())?;
-        let unit = self.unit(&spec);
-        let mut trainer = engine.train(&step, 1)?;
-        let epoch = self.steps.div_ceil(EPOCHS).max(1);
-        let (mut losses, mut sum, mut count) = (Vec::new(), 0.0, 0);
-        for n in 1..=self.steps {
-            batch.fill(self, data, rng)?;
-            let lr = self.schedule.at(n, self.steps);
-            let loss = trainer.step(&batch.inputs(), lr * self.rule.rate(unit))?.loss / unit;
-            if !loss.is_finite() {
-                return Err(LearnError::Diverged { step: n, loss, lr });
-            }
-            (sum, count) = (sum + loss, count + 1);
-            if n % epoch == 0 || n == self.steps {
-                let loss = sum / count as f32;
-                losses.push(loss);
-                (sum, count) = (0.0, 0);
-                if !on_progress(Progress { step: n, steps: self.steps, loss }) {
-                    return Err(LearnError::Stopped);
-                }
+        let mut training = Training::new(self, engine, policy, data, rng)?;
+        while !training.done() {
+            if training.advance()?.is_some_and(|progress| !on_progress(progress)) {
+                return Err(LearnError::Stopped);
             }
         }
-        Ok(Fit { parameters: trainer.averaged()?, losses, report: step.report().to_vec() })
+        training.fit()
     }
 
     /// How a policy is trained: its own batch if its export fixed one.
@@ -187,25 +172,26 @@ impl Gcbc {
         unit.powi(self.loss(spec).unit_power())
     }
 
-    /// Mean loss of a policy over `rounds` batches, in the unit of [`Fit::losses`].
+    /// The loss of a policy on each of `rounds` batches, in the unit of [`Fit::losses`].
     ///
     /// # Errors
     /// As [`Gcbc::fit`].
-    pub fn loss_of(
+    pub fn losses_of(
         &self,
         engine: &Engine,
         policy: &Graph,
         data: Mix<'_>,
         rounds: usize,
         rng: &mut Rng,
-    ) -> Result<f32, LearnError> {
+    ) -> Result<Vec<f32>, LearnError> {
         let spec = PolicySpec::of(policy)?;
         let loss = Verified::try_from(self.cloning(policy, &spec)?.loss(policy)?)?;
         let inputs = loss.inputs()?;
         let mut batch = Batch::new(self, &spec, &inputs)?;
         let mut session = engine.load(&loss)?;
         let dims: Vec<Vec<usize>> = inputs.iter().map(|input| input.dims_at(1)).collect();
-        let mut sum = 0.0;
+        let unit = self.unit(&spec);
+        let mut losses = Vec::with_capacity(rounds);
         for _ in 0..rounds {
             batch.fill(self, data, rng)?;
             let rows = batch.inputs();
@@ -214,9 +200,10 @@ impl Gcbc {
                 Some((*name, dims.as_slice(), *data))
             });
             let found = session.run(&given.collect::<Vec<_>>())?;
-            sum += found.first().and_then(|loss| loss.data.first()).copied().unwrap_or(f32::NAN);
+            let loss = found.first().and_then(|loss| loss.data.first()).copied();
+            losses.push(loss.unwrap_or(f32::NAN) / unit);
         }
-        Ok(sum / rounds as f32 / self.unit(&spec))
+        Ok(losses)
     }
 }
 

@@ -15,6 +15,7 @@ pub mod gcbc;
 pub mod goal_gail;
 pub mod her;
 pub mod imitation_reward;
+pub mod job;
 pub mod keypoints;
 mod label;
 pub mod learner;

@@ -20,6 +20,8 @@ pub(super) struct Deployment {
     on_trial: bool,
     /// It has steered.
     used: bool,
+    /// The last goal that ended before it did.
+    since: u64,
     /// Not yet written down.
     demotions: Vec<Demotion>,
     /// The store could not be written at the last call.
@@ -52,9 +54,28 @@ impl Deployment {
                 }
             };
             let on_trial = started.trial.is_some();
-            let (used, demotions, troubled) = (false, Vec::new(), false);
-            return Ok((Self { store, started, on_trial, used, demotions, troubled }, first));
+            let (used, since, demotions, troubled) = (false, 0, Vec::new(), false);
+            let deployment = Self { store, started, on_trial, used, since, demotions, troubled };
+            return Ok((deployment, first));
         }
+    }
+
+    /// Begins the trial of a policy that was staged while the loop runs.
+    ///
+    /// # Errors
+    /// The disk failed: what steers goes on.
+    pub(super) fn take_up(&mut self, running: &Running) -> Result<()> {
+        if self.on_trial {
+            return Ok(());
+        }
+        let started = self.store.start()?;
+        if started.trial.is_none() {
+            return Ok(());
+        }
+        self.started = started;
+        (self.on_trial, self.used) = (true, false);
+        self.since = running.handle().results().last().map_or(0, |result| result.id);
+        self.seat(running)
     }
 
     /// Lets a policy on trial steer, and says who does.
@@ -88,7 +109,8 @@ impl Deployment {
         let handle = running.handle();
         self.demotions.extend(handle.swapper().demotions());
         self.used |= handle.status().step.policy == self.started.policy;
-        let reached = self.used && handle.results().iter().any(|result| result.success);
+        let mut results = handle.results().into_iter().filter(|result| result.id > self.since);
+        let reached = self.used && results.any(|result| result.success);
         match self.note(self.on_trial && reached) {
             Ok(()) => self.troubled = false,
             Err(error) if !self.troubled => {

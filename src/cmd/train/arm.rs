@@ -130,8 +130,8 @@ pub(super) fn run(args: &super::Args, context: &Context) -> Result<()> {
         bar.set(p.step, &format!("loss {:.4}", p.loss));
         context.check().is_ok()
     };
-    let mut batches = rng::stream(wish.seed, Stream::Training);
-    let fit = method.fit(&engine, &policy, experience.training(), &mut batches, &mut on_progress);
+    let batches = rng::stream(wish.seed, Stream::Training);
+    let fit = method.fit(&engine, &policy, experience.training(), batches, &mut on_progress);
     bar.finish();
     context.check()?;
     let fit = fit?;
