@@ -82,7 +82,7 @@ pub struct Args {
     pub engine: EngineArgs,
     /// Stay in the background of a running robot: run only when nothing else wants to, on these cores
     /// (`1,2`), or on all but the first
-    #[arg(long, value_name = "CORES", num_args = 0..=1, default_missing_value = "", value_parser = cores)]
+    #[arg(long, value_name = "CORES", num_args = 0..=1, require_equals = true, default_missing_value = "", value_parser = cores)]
     pub background: Option<Cores>,
     /// The most memory that training may take
     #[arg(long, value_name = "MIB")]
