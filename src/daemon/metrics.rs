@@ -210,6 +210,9 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
-        assert!(!text.contains("success_ratio "), "nothing is known before the first goal");
+        assert!(
+            !text.contains("\nregoal_goal_success_ratio "),
+            "nothing is known before the first goal"
+        );
     }
 }
