@@ -9,9 +9,11 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod access;
 mod api;
 mod body;
 mod client;
+mod entrance;
 mod episodes;
 mod goals;
 mod handlers;
@@ -22,6 +24,7 @@ mod openapi;
 mod operation;
 mod operations;
 mod queue;
+mod remote;
 mod served;
 mod server;
 mod shared;
@@ -32,11 +35,13 @@ mod telemetry;
 mod text;
 mod websocket;
 
+pub use access::{Access, AccessError, Digest, Key, Paired, PairingReply, PairingRequest, Proofs};
 pub use api::{
     Code, Command, Ending, ErrorReply, Goal, GoalReply, GoalResult, Joint, Log, Object, Robot,
     Status, Timing,
 };
 pub use client::{Client, ClientError};
+pub use entrance::serve_connection;
 pub use episodes::{EpisodeCurves, EpisodePage, EpisodeSummary, Episodes, Label, Verdict};
 pub use health::Health;
 pub use lease::{LeaseReply, LeaseRequest};
@@ -44,9 +49,10 @@ pub use openapi::document;
 pub use operation::{Operation, Role};
 pub use operations::{operations, router};
 pub use queue::{QueueReply, QueueRequest, Queued};
+pub use remote::{KeyFile, RemoteAddress, pair};
 pub use served::{Facts, Served};
-pub use server::{Server, ServerError, serve_connection};
+pub use server::{Doors, Server, ServerError};
 pub use shared::Service;
-pub use socket::{default_socket, find_sockets};
+pub use socket::{default_access, default_socket, find_sockets};
 pub use telemetry::Telemetry;
 pub use text::printable;
