@@ -1,12 +1,13 @@
 //! Changing an episode's file: mending, relabelling, removing. The file is replaced as a whole.
 
-use std::io;
+use std::io::{self, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::dataset::lock;
 use super::encode::Encoder;
+use super::ending::{Ending, ending};
 use super::read::{Damage, Episode, no_episode, read_bytes};
 use super::{EpisodeError, EpisodeHeader, Outcome, Writer, WriterConfig};
 use crate::storage::Storage;
@@ -19,19 +20,46 @@ pub fn check(storage: &dyn Storage, path: &Path) -> Result<Option<Damage>, Episo
     Ok(Episode::read(storage, path)?.damage)
 }
 
-/// Mends a damaged file: what is whole is written anew and takes the file's place; the original is
-/// kept beside it as `.damaged`. A crash at any moment leaves one of the two in place, and doing it
-/// again finishes it. A dataset that is being recorded into is left alone. Gives the damage that was
-/// mended, `None` when there was none.
+/// Mends a damaged file. One that only breaks off is given its end; what was torn of it is kept beside
+/// it as `.damaged`. Of any other, what is whole is written anew and takes the file's place, and the
+/// original is kept so. A crash at any moment loses nothing that was whole, and doing it again finishes
+/// it. A dataset that is being recorded into is left alone. Gives the damage that was mended, `None`
+/// when there was none.
 pub fn repair(storage: &dyn Storage, path: &Path) -> Result<Option<Damage>, EpisodeError> {
     let _lock = lock(storage, folder_of(path))?;
     let original = read_bytes(storage, path)?;
+    if let Some(ending) = ending(&original) {
+        end(storage, path, &original, &ending)?;
+        return Ok(Some(ending.damage));
+    }
     let episode = Episode::decode(&original).ok_or_else(|| no_episode(path, &original))?;
     if episode.damage.is_some() {
         keep(storage, path, &original)?;
         put(storage, path, &episode)?;
     }
     Ok(episode.damage)
+}
+
+/// Ends an unfinished file where it stands.
+fn end(
+    storage: &dyn Storage,
+    path: &Path,
+    original: &[u8],
+    ending: &Ending,
+) -> Result<(), EpisodeError> {
+    let torn = original.get(ending.keeps..).unwrap_or_default();
+    // What an earlier try wrote of the end is nobody's loss.
+    if !ending.bytes.starts_with(torn) {
+        keep(storage, path, torn)?;
+    }
+    let write = || {
+        let mut file = storage.open(path)?;
+        file.truncate(ending.keeps as u64)?;
+        file.seek(io::SeekFrom::End(0))?;
+        file.write_all(&ending.bytes)?;
+        file.sync()
+    };
+    write().map_err(|e| EpisodeError::io("end", path, e))
 }
 
 /// Changes what is known of an episode: its label, split, task. The steps stay bit for bit, and so

@@ -136,6 +136,22 @@ impl Encoder {
         self.write(INPUTS, self.steps, &message)
     }
 
+    /// Adds a message of a file that is encoded again; `None` when a step is not the next one.
+    pub(super) fn again(
+        &mut self,
+        header: &MessageHeader,
+        message: &[u8],
+    ) -> McapResult<Option<()>> {
+        if header.channel_id == STEP {
+            if header.sequence != self.steps {
+                return Ok(None);
+            }
+            self.steps = self.steps.wrapping_add(1);
+            self.span = Some((Time::ZERO, WallTime(header.log_time), Time::ZERO));
+        }
+        self.mcap.write_to_known_channel(header, message).map(Some)
+    }
+
     /// Ends the open chunk, if there is one.
     pub(super) fn end_chunk(&mut self) -> McapResult<()> {
         self.mcap.flush()

@@ -12,6 +12,7 @@ mod change;
 mod command;
 mod dataset;
 mod encode;
+mod ending;
 mod error;
 mod header;
 mod inputs;

@@ -13,6 +13,9 @@ const DATA_END: usize = RECORD_HEAD + 4;
 /// A chunk's fields before its records, without compression: two times, size, CRC, no name, size.
 const CHUNK_HEAD: usize = 8 + 8 + 8 + 4 + 4 + 8;
 
+/// The longest chunk that is looked for among damaged bytes.
+const LONGEST: usize = RECORD_HEAD + CHUNK_HEAD + MAX_CHUNK;
+
 const OP_FOOTER: u8 = 0x02;
 pub(super) const OP_CHANNEL: u8 = 0x04;
 pub(super) const OP_MESSAGE: u8 = 0x05;
@@ -101,8 +104,7 @@ pub(super) struct Scan<'a> {
 /// Finds every whole chunk, wherever the bytes between them are damaged.
 pub(super) fn scan(bytes: &[u8]) -> Scan<'_> {
     let (seal, data_end) = seal(bytes);
-    let longest =
-        if seal == Seal::Whole { usize::MAX } else { RECORD_HEAD + CHUNK_HEAD + MAX_CHUNK };
+    let longest = if seal == Seal::Whole { usize::MAX } else { LONGEST };
     let data = bytes.get(..data_end).unwrap_or(bytes);
     let mut found = Scan { seal, chunks: Vec::new(), lost_bytes: 0 };
     // The bytes since the last whole chunk.
@@ -125,6 +127,37 @@ pub(super) fn scan(bytes: &[u8]) -> Scan<'_> {
     }
     found.lost_bytes += unexplained(gap, seal);
     found
+}
+
+/// An unfinished file that is whole up to where it breaks off.
+pub(super) struct Unbroken<'a> {
+    /// The records of each chunk; their CRCs were not looked at.
+    pub(super) chunks: Vec<&'a [u8]>,
+    /// Bytes after the last chunk that nothing vouches for.
+    pub(super) lost_bytes: u64,
+}
+
+/// Finds the chunks of an unfinished file that stand side by side from its beginning; `None` when it has
+/// an end, or whole ones stand behind bytes that are not.
+pub(super) fn unbroken(file: &[u8]) -> Option<Unbroken<'_>> {
+    let mut rest = file.strip_prefix(MAGIC).filter(|_| !file.ends_with(MAGIC))?;
+    let (mut chunks, mut gap) = (Vec::new(), rest);
+    while let Some((opcode, body)) = take_record(&mut rest) {
+        match opcode {
+            OP_CHUNK => {
+                chunks.push(body.get(CHUNK_HEAD..)?);
+                gap = rest;
+            }
+            OP_DATA_END => break,
+            _ => {}
+        }
+    }
+    let whole_at = |at| {
+        let candidate = gap.get(at..).unwrap_or(&[]);
+        chunk(candidate.get(..LONGEST.min(candidate.len())).unwrap_or(&[])).is_some()
+    };
+    let none = !(0..gap.len()).any(|at| gap.get(at) == Some(&OP_CHUNK) && whole_at(at));
+    none.then(|| Unbroken { chunks, lost_bytes: unexplained(gap, Seal::Missing) })
 }
 
 fn memchr(needle: u8, bytes: &[u8]) -> Option<usize> {
