@@ -211,7 +211,7 @@ impl Talk {
             async move {
                 let caller = match door.admit(&request).await {
                     Ok(caller) => caller,
-                    Err(answer) => return Ok(answer),
+                    Err(answer) => return Ok(*answer),
                 };
                 request.extensions_mut().insert(caller);
                 let stops = request.uri().path() == ESTOP;

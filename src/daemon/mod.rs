@@ -1,5 +1,5 @@
-//! The API of a running robot, defined once, its server on a Unix socket and its client; and when a
-//! robot's process counts as hung ([`supervisor`]).
+//! The API of a running robot, defined once, its server on a Unix socket and, for clients with a key
+//! ([`Access`]), over TLS, and its client; and when a robot's process counts as hung ([`supervisor`]).
 //!
 //! HTTP/1 with JSON and WebSockets, SI units. All operations stand in one table, [`operations`]; from
 //! it come the router and the OpenAPI document ([`document`], `regoal api`). What is not done is

@@ -75,14 +75,14 @@ impl Door {
     pub(in crate::daemon) async fn admit<B>(
         &self,
         request: &Request<B>,
-    ) -> Result<Caller, Response> {
+    ) -> Result<Caller, Box<Response>> {
         match self {
             Self::Socket => Ok(Caller::owner()),
             Self::Tls(access) => {
                 if request.uri().path() == PAIR && request.method() == Method::POST {
-                    return Err(pair(access, request).await.unwrap_or_else(refused));
+                    return Err(Box::new(pair(access, request).await.unwrap_or_else(refused)));
                 }
-                access.caller(request).map_err(refused)
+                access.caller(request).map_err(|reply| Box::new(refused(reply)))
             }
             Self::Page(access) => access.visitor(request),
         }

@@ -61,8 +61,8 @@ impl Access {
     }
 
     /// Who asks on the page's port.
-    pub(super) fn visitor<B>(&self, request: &Request<B>) -> Result<Caller, Response> {
-        let refuse = |code, error: &str| Err(refused(ErrorReply::new(code, error)));
+    pub(super) fn visitor<B>(&self, request: &Request<B>) -> Result<Caller, Box<Response>> {
+        let refuse = |code, error: &str| Err(Box::new(refused(ErrorReply::new(code, error))));
         let mut page = lock(&self.page);
         let headers = request.headers();
         let host = only(headers, HOST).filter(|host| page.is_here(host));
@@ -70,7 +70,7 @@ impl Access {
             return refuse(Code::Forbidden, "expected this computer's own address as the host");
         };
         if let Some(link) = token(request) {
-            return Err(page.welcome(&link).unwrap_or_else(|e| refused(e.into())));
+            return Err(Box::new(page.welcome(&link).unwrap_or_else(|e| refused(e.into()))));
         }
         let changes = request.method() != Method::GET || headers.contains_key(UPGRADE);
         let from_here = match only(headers, ORIGIN) {
