@@ -211,7 +211,8 @@ pub struct ControlConfig {
     pub stream_timeout_s: f64,
     /// Where a person wishes the joints to be is not followed when it was measured longer ago (s).
     pub teleop_timeout_s: f64,
-    /// What a goal is made of. `object_position` needs somebody who tells where the object is.
+    /// What a goal is made of; without it the tip's position, of an arm with model = "none" its joints'
+    /// positions. `object_position` needs somebody who tells where the object is.
     pub goal_space: GoalSpace,
     /// A goal counts as reached within this distance, in the goal space's unit (m; joints: rad).
     pub goal_tolerance: f64,
@@ -288,7 +289,8 @@ impl RobotConfig {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let config: Self = parse_toml(text, path)?;
+        let mut config: Self = parse_toml(text, path)?;
+        config.choose_goal_space(text);
         config.check().map_err(|message| ConfigError::Value { path: path.into(), message })?;
         Ok(config)
     }
@@ -360,6 +362,15 @@ impl RobotConfig {
 }
 
 impl RobotConfig {
+    /// An arm whose geometry is not known, and of whose goals nothing is said, has goals for its joints.
+    fn choose_goal_space(&mut self, text: &str) {
+        let table = toml::from_str::<toml::Table>(text).unwrap_or_default();
+        let said = table.get("control").and_then(|control| control.get("goal_space")).is_some();
+        if self.model == "none" && !said {
+            self.control.goal_space = GoalSpace::JointPosition;
+        }
+    }
+
     fn check_model(&self) -> Result<(), String> {
         let links = [("base_link", &self.base_link), ("tip_link", &self.tip_link)];
         for (key, link) in links {
@@ -530,6 +541,18 @@ mod tests {
             let error = parse(&EMULATED.replacen(from, to, 1)).unwrap_err().to_string();
             assert!(error.contains(says), "{error}");
         }
+    }
+
+    #[test]
+    fn an_arm_without_geometry_has_goals_for_its_joints_and_is_refused_any_in_space() {
+        let koch = include_str!("../firmware-config/koch-follower.toml");
+        let line = "goal_space = \"joint_position\"\n";
+        let space = |text: &str| parse(text).map(|robot| robot.control.goal_space);
+        assert_eq!(space(&koch.replacen(line, "", 1)).unwrap(), GoalSpace::JointPosition);
+        let asked = koch.replacen("joint_position", "ee_position", 1);
+        let error = space(&asked).unwrap_err().to_string();
+        assert!(error.contains("control.goal_space: expected joint_position"), "{error}");
+        assert_eq!(space(EMULATED).unwrap(), GoalSpace::default());
     }
 
     #[test]

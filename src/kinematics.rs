@@ -127,6 +127,16 @@ impl Chain {
         self.links.get(i).map(|link| (link.min, link.max))
     }
 
+    /// Where joint `i` of the chain is in the frame that the joint before turns (m).
+    pub fn origin(&self, i: usize) -> Option<&Isometry3<f64>> {
+        self.links.get(i).map(|link| &link.origin)
+    }
+
+    /// Where the tip is in the frame that the last joint turns (m).
+    pub fn tip(&self) -> &Isometry3<f64> {
+        &self.tip
+    }
+
     /// The tip's position in the base frame (m) at joint angles `q` (rad). Missing angles count as
     /// zero, surplus ones (a gripper) are ignored.
     pub fn position(&self, q: &[f64]) -> Vector3<f64> {

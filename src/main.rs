@@ -1,10 +1,11 @@
 //! The `regoal` program.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use regoal::cli::{self, Cli};
-use regoal::cmd::{Context, Interrupted, Told};
-use regoal::daemon::printable;
+use regoal::cmd::{Context, GaveUp, Interrupted, Told};
+use regoal::daemon::{printable, systemd};
 
 fn main() -> ExitCode {
     let cli = cli::parse();
@@ -20,7 +21,7 @@ fn main() -> ExitCode {
         Err(e) if is_broken_pipe(&e) => ExitCode::FAILURE,
         Err(e) => {
             print_error(&e);
-            ExitCode::FAILURE
+            if e.is::<GaveUp>() { ExitCode::from(3) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -37,7 +38,15 @@ fn start_log(verbose: u8) {
     };
     // tract warns of every file newer than its own tests; `tests/corpus.rs` covers them.
     let filter = format!("{level},tract_onnx=error");
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(filter)).init();
+    let environment = env_logger::Env::default().default_filter_or(filter);
+    let mut builder = env_logger::Builder::from_env(environment);
+    if systemd::writes_to_journal() {
+        builder.format(|to, record| {
+            let text = format!("{}: {}", record.target(), record.args());
+            write!(to, "{}", systemd::journal_lines(record.level(), &text))
+        });
+    }
+    builder.init();
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -48,14 +57,18 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 fn print_error(error: &anyhow::Error) {
     let mut said = error.to_string();
-    eprintln!("error: {}", clean(&said));
+    let mut text = format!("error: {}\n", clean(&said));
     for cause in error.chain().skip(1).map(ToString::to_string) {
         // Many errors tell their cause themselves.
         if !said.contains(&cause) {
-            eprintln!("  because {}", clean(&cause));
+            text += &format!("  because {}\n", clean(&cause));
             said = cause;
         }
     }
+    if systemd::writes_to_journal() {
+        text = systemd::journal_lines(log::Level::Error, &text);
+    }
+    eprint!("{text}");
 }
 
 /// An error may quote what came from elsewhere; its lines are its own.

@@ -51,6 +51,11 @@ fn the_first_help_lists_every_verb_with_one_line() {
         let listed = help.lines().filter(|l| l.starts_with(&format!("  {name} "))).count();
         assert_eq!(listed, 1, "{name}: {help}");
     }
+    for line in help.lines() {
+        let whole = line.matches('`').count() % 2 == 0
+            && line.matches('(').count() == line.matches(')').count();
+        assert!(whole, "cut in the middle: {line}");
+    }
 }
 
 #[test]
@@ -88,6 +93,11 @@ fn wrong_input_ends_with_its_exit_code_and_says_what_to_do() {
         (&["record", "--leader-port", "/nowhere"], 2, "--leader <FILE>"),
         (&["record", "--leader", "/a.toml", "--keyboard"], 2, "cannot be used with"),
         (&["record", "--headless", "--leader", "/a.toml", "--leader-port", "/b"], 1, "/a.toml"),
+        (
+            &["emulate", "--faults", "tests/data/fault_of_another_servo.toml"],
+            1,
+            "[[fault]] 2: id: expected a servo of `so101-emulated`, one of [1, 2, 3, 4, 5, 6], found 9",
+        ),
         (&["train", "--compare", "/nowhere"], 1, "/nowhere is no folder of `regoal train`"),
     ] {
         let output = regoal(args);

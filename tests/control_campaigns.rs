@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bench::{Act, Bench, Line, drift, goal_positions, number, report, robot};
+use bench::{
+    Act, Bench, Lie, Line, drift, goal_positions, number, report, robot, sized, times_count,
+};
 use rand::RngExt as _;
 use regoal::clock::{Clock, ManualClock, SystemClock, Time, WallTime};
 use regoal::config::RobotConfig;
@@ -34,7 +36,7 @@ fn rng(index: u64) -> Rng {
     item(seed(), Stream::Training, index)
 }
 
-// --- C1: bad actions
+// --- C1: bad actions and observations
 
 /// A number no policy should give.
 const BAD: [u32; 9] = [
@@ -134,11 +136,20 @@ impl Attack {
             return;
         }
         self.bad_in_a_row = 0;
-        self.bench.control.command(&Command::Arm).unwrap();
+        self.bench.line.lies.lock().unwrap().clear();
+        // Refused as long as it is not known where the arm is.
+        while self.bench.control.command(&Command::Arm).is_err() || self.faulted() {
+            self.bench.run(1);
+            self.watch.look(&self.bench.line);
+        }
         self.watch.forget();
         self.bench.line.take();
         let goal = self.bench.goal([0.1, -0.2, 0.2]);
         self.bench.control.command(&Command::Reach(goal)).unwrap();
+    }
+
+    fn faulted(&self) -> bool {
+        matches!(self.bench.control.mode(), Mode::Faulted(_))
     }
 
     fn tick(&mut self, kind: ActionKind, action: JointVec<f32>) {
@@ -175,11 +186,38 @@ fn random_action(rng: &mut Rng) -> JointVec<f32> {
     action
 }
 
+/// What a servo may say of itself, true or not: often with one value at its end.
+fn random_block(rng: &mut Rng) -> [u8; 8] {
+    let mut block: [u8; 8] = rng.random();
+    if rng.random_bool(0.5) {
+        block[rng.random_range(0..8)] = [0x00, 0x7F, 0x80, 0xFF][rng.random_range(0..4)];
+    }
+    block
+}
+
+/// Servos that say anything for some ticks, between ticks in which they say the truth.
+fn bad_observations(attack: &mut Attack, rng: &mut Rng, ticks: u64) {
+    for _ in 0..ticks {
+        attack.ready();
+        for _ in 0..rng.random_range(0..=3) {
+            let lie = Lie { block: Some(random_block(rng)), ..Lie::default() };
+            attack.bench.line.lies.lock().unwrap().insert(rng.random_range(1..=6), lie);
+        }
+        *attack.script.lock().unwrap() = (KINDS[0], stack([rng.random_range(-0.05..0.05); 6]));
+        attack.bench.run(1);
+        attack.watch.look(&attack.bench.line);
+        if rng.random_bool(0.3) {
+            attack.bench.line.lies.lock().unwrap().clear();
+        }
+    }
+    attack.bench.line.lies.lock().unwrap().clear();
+}
+
 const KINDS: [ActionKind; 2] = [ActionKind::JointDelta, ActionKind::JointPosition];
 
 #[test]
-fn c1_no_action_makes_a_byte_leave_the_limits() {
-    let runs = number("REGOAL_CASES", 100_000);
+fn c1_no_action_and_no_observation_makes_a_byte_leave_the_limits() {
+    let runs = sized(20_000, 100_000);
     let mut attack = Attack::new();
     let mut exhaustive = 0;
     for (kind, bits) in KINDS.into_iter().flat_map(|k| BAD.map(|bits| (k, bits))) {
@@ -203,13 +241,15 @@ fn c1_no_action_makes_a_byte_leave_the_limits() {
         let kind = KINDS[usize::from(rng.random_bool(0.3))];
         attack.tick(kind, random_action(&mut rng));
     }
+    let observed = runs / 10;
+    bad_observations(&mut attack, &mut rng, observed);
     let Attack { watch, not_held, not_stopped, .. } = attack;
     let failures = watch.failures + not_held + not_stopped;
     let figures = serde_json::json!({
-        "exhaustive": exhaustive, "goals_on_the_wire": watch.packets,
+        "exhaustive": exhaustive, "bad_observations": observed, "goals_on_the_wire": watch.packets,
         "bytes_out_of_limits": watch.failures, "not_held": not_held, "not_stopped": not_stopped,
     });
-    report("C1", seed(), exhaustive + runs, failures, figures);
+    report("C1", seed(), exhaustive + runs + observed, failures, figures);
     assert_eq!(failures, 0);
 }
 
@@ -250,7 +290,7 @@ fn excess(found: f64, limit: f64, rounding: f64) -> f64 {
 #[test]
 fn c2_no_wish_makes_the_gate_leave_its_limits() {
     const STEPS: u64 = 200;
-    let runs = number("REGOAL_CASES", 200_000);
+    let runs = sized(200_000, 1_000_000);
     let (mut failures, mut properties, mut worst) = (0, 0u64, [0.0f64; 4]);
     for case in 0..runs.div_ceil(STEPS) {
         let mut rng = rng(case);
@@ -368,6 +408,26 @@ fn stream(rng: &mut Rng) -> Result<u64, String> {
     }
 }
 
+/// A goal far out of reach, toward which a policy drives all it can: it ends in its time, with the arm
+/// held inside its limits.
+fn unreachable() -> Option<String> {
+    let mut bench = Bench::armed(robot(), drift(0.05));
+    let mut watch = Watch::new(&bench.robot);
+    bench.line.take();
+    bench.control.command(&Command::Reach(bench.goal([9.0, 9.0, 9.0]))).unwrap();
+    let result = loop {
+        bench.run(1);
+        watch.look(&bench.line);
+        if let Some(result) = bench.control.take_result() {
+            break result;
+        }
+    };
+    let mode = bench.control.mode();
+    let sound = watch.failures == 0 && watch.packets > 1000 && !result.success;
+    (!sound || (result.ending, mode) != (Ending::TimedOut, Mode::Holding))
+        .then(|| format!("a goal out of reach: {result:?}, {mode:?}, {} bad", watch.failures))
+}
+
 #[test]
 fn c3_a_stream_that_dries_up_is_held_and_only_its_own_client_moves_it() {
     let runs = number("REGOAL_CASES", 300);
@@ -385,8 +445,9 @@ fn c3_a_stream_that_dries_up_is_held_and_only_its_own_client_moves_it() {
     if result.ending != Ending::TimedOut || !(199..=202).contains(&result.ticks) {
         failed.push(format!("a standing goal: {result:?}"));
     }
+    failed.extend(unreachable());
     let figures = serde_json::json!({ "updates": updates });
-    report("C3", seed(), runs + 1, failed.len() as u64, figures);
+    report("C3", seed(), runs + 2, failed.len() as u64, figures);
     assert!(failed.is_empty(), "{failed:?}");
 }
 
@@ -429,7 +490,7 @@ struct Sleepy(Rng, SystemClock);
 impl Actor for Sleepy {
     fn act(&mut self, _: &Observation) -> Result<JointVec<f32>, PolicyError> {
         let late = self.0.random_bool(0.05);
-        let pause = Duration::from_millis(if late { self.0.random_range(0..200) } else { 1 });
+        let pause = Duration::from_millis(if late { self.0.random_range(0..=500) } else { 1 });
         self.1.sleep_until(self.1.now() + pause);
         Ok(stack([0.001; 6]))
     }
@@ -469,7 +530,8 @@ impl Drop for Hogs {
     }
 }
 
-/// What time does is measured and printed; what is judged holds at any speed.
+/// What holds at any speed is always judged, lateness in the larger sizes: of 1,000 ticks 999 begin
+/// within 1 ms of their time with real-time priority, within 5 ms without.
 #[test]
 fn c5_late_policies_and_a_busy_processor_never_put_two_commands_into_a_tick() {
     let seconds = number("REGOAL_SECONDS", 2);
@@ -503,12 +565,17 @@ fn c5_late_policies_and_a_busy_processor_never_put_two_commands_into_a_tick() {
     clock.sleep_until(clock.now() + Duration::from_millis(100));
     let status = handle.status();
     drop(runtime);
-    let failures = u64::from(status.ended || goals > status.counters.ticks);
-    let [late, took] = [&status.jitter.lateness, &status.jitter.duration].map(|h| h.quantiles());
+    let late_us = status.jitter.lateness.quantile(0.999);
+    let most_us = if regoal::os::realtime() == Some(true) { 1e3 } else { 5e3 };
+    let late = times_count() && late_us > most_us;
+    let failures = u64::from(status.ended || goals > status.counters.ticks) + u64::from(late);
+    let [lateness, took] =
+        [&status.jitter.lateness, &status.jitter.duration].map(|h| h.quantiles());
     let figures = serde_json::json!({
         "realtime": regoal::os::realtime(), "missed": status.counters.missed,
         "late_actions": status.counters.late_actions, "goals_on_the_wire": goals,
-        "lateness_us": late, "duration_us": took,
+        "lateness_us": lateness, "lateness_p99.9_us": late_us, "duration_us": took,
+        "judged": times_count(),
     });
     report("C5", seed(), status.counters.ticks, failures, figures);
     assert_eq!(failures, 0);
@@ -635,7 +702,7 @@ fn c8_nothing_moves_after_a_stop_without_an_operator() {
         let locked = matches!(mode, Mode::Disarmed | Mode::Faulted(_));
         failures += all_paths(mode, locked, 6, &few, &mut paths);
     }
-    let walks = number("REGOAL_CASES", 1_000_000);
+    let walks = sized(1_000_000, 10_000_000);
     let all: Vec<Event> = events().collect();
     let mut rng = rng(0);
     let (mut mode, mut locked) = (Mode::Disarmed, true);

@@ -122,7 +122,7 @@ fn rng(case: u64) -> Rng {
 }
 
 #[test]
-fn s8_a_dynamixel_arm_stops_by_itself_when_its_host_is_dead() {
+fn s8_an_arm_whose_host_is_dead_stops_by_itself_or_goes_no_further_than_it_was_sent() {
     let runs = number("REGOAL_CASES", 100);
     let (mut failures, mut slowest, mut furthest_on) = (0, Duration::ZERO, 0.0f64);
     for case in 0..runs {
@@ -143,9 +143,58 @@ fn s8_a_dynamixel_arm_stops_by_itself_when_its_host_is_dead() {
         failures += u64::from(stopped > Duration::from_millis(120));
     }
     let ms = slowest.as_secs_f64() * 1e3;
-    let figures = serde_json::json!({ "slowest_ms": ms, "furthest_rad": furthest_on });
-    report("S8", number("REGOAL_SEED", 1), runs, failures, figures);
+    let feetech: Vec<Alone> = (0..runs).map(left_alone).collect();
+    failures += feetech.iter().filter(|alone| !alone.within).count() as u64;
+    let most = |of: fn(&Alone) -> f64| feetech.iter().map(of).fold(0.0, f64::max);
+    let figures = serde_json::json!({
+        "dynamixel": { "slowest_ms": ms, "furthest_rad": furthest_on },
+        "feetech": {
+            "furthest_from_the_last_goal_rad": most(|alone| alone.off),
+            "fastest_of_the_limit": most(|alone| alone.fastest),
+        },
+    });
+    report("S8", number("REGOAL_SEED", 1), 2 * runs, failures, figures);
     assert_eq!(failures, 0, "slowest {ms} ms");
+}
+
+/// What a Feetech arm did without anybody: it has no watchdog.
+struct Alone {
+    /// It stayed between where it was and its last goal, no faster than its limit, with its torque
+    /// limited.
+    within: bool,
+    /// How far it is from its last goal in the end (rad).
+    off: f64,
+    /// The highest speed, as a share of the limit.
+    fastest: f64,
+}
+
+/// A Feetech arm whose host and supervisor die while it is sent far away.
+fn left_alone(case: u64) -> Alone {
+    const STEP: Duration = Duration::from_millis(5);
+    const PLAY: f64 = 0.01;
+    let mut config = feetech();
+    config.emulator.position_noise_ticks = 0.0;
+    let mut rig = Rig::new(config, case);
+    rig.drive(rng(case).random_range(10..40));
+    let (from, limits) = (rig.positions(), rig.config.joint.clone());
+    let (mut last, mut fastest, mut within) = (from.clone(), 0.0f64, true);
+    for _ in 0..400 {
+        rig.wait(STEP);
+        let now = rig.positions();
+        for (i, joint) in limits.iter().enumerate() {
+            let (low, high) = (from[i].min(rig.goal[i]) - PLAY, from[i].max(rig.goal[i]) + PLAY);
+            within &= (low..=high).contains(&now[i]);
+            let speed = (now[i] - last[i]).abs() / STEP.as_secs_f64();
+            fastest = fastest.max(speed / joint.max_velocity);
+        }
+        last = now;
+    }
+    let off = furthest(&last, &rig.goal);
+    let torque = rig.registers(|model| *model.register("Torque_Limit").unwrap());
+    let most = rig.registers(|model| *model.register("Max_Torque_Limit").unwrap());
+    // A register is a whole number of its units.
+    within &= off < PLAY && fastest < 1.02 && torque == most;
+    Alone { within, off, fastest }
 }
 
 /// Drives the arm, lets the host die and a supervisor come a moment later.

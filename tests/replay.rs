@@ -180,7 +180,11 @@ impl Session {
             144..160 => Line::set(&line.silent, false),
             160 => Line::set(&line.gone, true),
             161..164 => {
-                let lie = Lie { load: Some(700), voltage: Some(self.rng.random_range(90..140)) };
+                let lie = Lie {
+                    load: Some(700),
+                    voltage: Some(self.rng.random_range(90..140)),
+                    ..Lie::default()
+                };
                 line.lies.lock().unwrap().insert(self.rng.random_range(1..7), lie);
             }
             164..180 => line.lies.lock().unwrap().clear(),

@@ -510,3 +510,92 @@ fn the_verbs_work_on_an_emulator_behind_a_pseudo_terminal() {
     let json: serde_json::Value = serde_json::from_str(&looks[4].1).unwrap();
     assert_eq!(json["joints"].as_array().unwrap().len(), 6);
 }
+
+/// Runs `regoal robot` with Enter pressed twelve times; whether it succeeded, and what it said.
+fn robot_verb(args: &[&str]) -> (bool, String) {
+    use std::process::{Command, Stdio};
+    let mut command = Command::new(env!("CARGO_BIN_EXE_regoal"));
+    command.env_remove("RUST_LOG").arg("robot").args(args);
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // It may have ended without a question.
+    let _ = std::io::Write::write_all(&mut child.stdin.take().unwrap(), &[b'\n'; 12]);
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.success(), text(&output.stdout) + &text(&output.stderr))
+}
+
+#[test]
+fn every_verb_speaks_with_the_built_in_emulator_whatever_calibration_lies_beside() {
+    let folder = tempfile::tempdir().unwrap();
+    let robot = folder.path().join("arm.toml");
+    std::fs::copy("firmware-config/emulated.toml", &robot).unwrap();
+    let beside = ArmCalibration::path_of(&robot);
+    calibrated(&Rig::new()).unwrap().save(&Disk, &beside).unwrap();
+    let robot = robot.to_str().unwrap();
+    for (args, success, says) in [
+        (&["configure", "--dry-run"][..], true, "12 registers differ; nothing was written"),
+        (&["configure"], true, "12 registers written and read back"),
+        (&["monitor", "--once"], true, "shoulder_pan"),
+        (&["calibrate", "--headless"], false, "start `regoal emulate --link"),
+        (&["setup", "--headless"], false, "expected one servo, found 6"),
+    ] {
+        let which = ["--robot", robot, "--port", "emulated"];
+        let (succeeded, said) = robot_verb(&[args, &which].concat());
+        assert!(succeeded == success && said.contains(says), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn a_servo_that_is_not_emulated_is_refused_by_every_verb() {
+    let folder = tempfile::tempdir().unwrap();
+    let robot = folder.path().join("arm.toml");
+    let text = include_str!("../firmware-config/emulated.toml");
+    std::fs::write(&robot, text.replacen("\"sts3215\"", "\"scs0009\"", 1)).unwrap();
+    let which = ["--robot", robot.to_str().unwrap(), "--port", "emulated"];
+    for args in [&["monitor", "--once"][..], &["configure"], &["setup", "--headless"]] {
+        let (succeeded, said) = robot_verb(&[args, &which].concat());
+        assert!(!succeeded && said.contains("an SCS0009, which is not emulated"), "{said}");
+    }
+}
+
+#[test]
+fn a_monitor_that_nobody_answers_says_what_to_look_at_and_fails() {
+    let text = include_str!("../firmware-config/emulated.toml");
+    let feetech = RobotConfig::parse(text, Path::new("emulated.toml")).unwrap();
+    let emulator = Arc::new(Mutex::new(Emulator::new(&feetech, 1)));
+    let clock = Arc::new(regoal::clock::SystemClock);
+    let server =
+        regoal::hal::PtyServer::start(emulator, &regoal::hal::FaultSpec::default(), clock).unwrap();
+    let port = server.path();
+    let which = ["--robot", "firmware-config/koch-follower.toml", "--port", port.to_str().unwrap()];
+    let (succeeded, said) = robot_verb(&[&["monitor", "--once"][..], &which].concat());
+    assert!(!succeeded && said.contains("bus.protocol (dynamixel)"), "{said}");
+    assert_eq!(said.matches("no answer").count(), 6, "{said}");
+}
+
+#[test]
+fn a_monitor_without_a_terminal_prints_its_table_again_and_again() {
+    use std::process::{Command, Stdio};
+    let mut child = Command::new(env!("CARGO_BIN_EXE_regoal"))
+        .args(["robot", "monitor", "--port", "emulated"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let out = std::io::BufReader::new(child.stdout.take().unwrap());
+    let heads = std::io::BufRead::lines(out).map_while(Result::ok);
+    assert_eq!(heads.filter(|line| line.starts_with("joint")).take(2).count(), 2);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn all_ports_are_listed_and_where_no_arm_can_be_it_is_said() {
+    let (succeeded, said) = robot_verb(&["find-port", "--list"]);
+    let usb =
+        find_port::ports(Path::new("/dev/serial")).iter().any(|port| !port.adapter.is_empty());
+    assert!(succeeded && usb != said.contains("no USB adapter"), "{said}");
+    for port in find_port::ports(Path::new("/dev/serial")) {
+        assert!(said.contains(&port.port), "{said}");
+    }
+}

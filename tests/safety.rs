@@ -5,6 +5,7 @@
 mod bench;
 
 use std::f64::consts::TAU;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use regoal::clock::{Clock as _, Time};
 use regoal::config::{Exit, RobotConfig, StopCategory};
 use regoal::control::{Command, Decision, Ending, GoalUpdate, Inline, Pilot, Refusal};
 use regoal::episode::{Events, Fault, Mode};
+use regoal::hal::servo::{Model, Register};
 use regoal::joints::{JointVec, stack};
 use regoal::policy::{ActionKind, Observation};
 
@@ -157,6 +159,87 @@ fn a_supply_out_of_its_window_stops_the_loop_and_one_bad_reading_does_not() {
         assert_eq!(until_mode_changes(&mut bench, 10), 3);
         assert_eq!(bench.control.mode(), Mode::Faulted(Fault::Voltage));
     }
+}
+
+// --- servos
+
+/// The emulated arm, and the same with the servos of a Koch arm.
+fn of_both_protocols() -> [RobotConfig; 2] {
+    let text = include_str!("../firmware-config/emulated.toml");
+    let koch = text
+        .replace("\"feetech\"", "\"dynamixel\"")
+        .replacen("\"sts3215\"", "\"xl430-w250\"", 2)
+        .replace("\"sts3215\"", "\"xl330-m288\"");
+    [robot(), RobotConfig::parse(&koch, Path::new("koch.toml")).unwrap()]
+}
+
+/// What a register of each servo holds.
+fn registers(bench: &Bench, of: impl Fn(&'static Model) -> Register) -> Vec<i32> {
+    let mut emulator = bench.emulator();
+    let joints = bench.robot.joint.iter();
+    joints.map(|j| emulator.servo(j.id).unwrap().get(&of(Model::of(j.servo)))).collect()
+}
+
+fn brown_out(bench: &Bench, ids: impl IntoIterator<Item = u8>) {
+    let mut emulator = bench.emulator();
+    ids.into_iter().for_each(|id| emulator.servo(id).unwrap().power_cycle());
+}
+
+#[test]
+fn an_arm_whose_supply_broke_down_for_a_moment_is_a_fault_at_once_and_holds_again_when_armed() {
+    for robot in of_both_protocols() {
+        let mut bench = Bench::armed(robot, drift(0.0));
+        // Among them the watchdog and the profile of a Dynamixel servo, which live in RAM.
+        let in_ram = |bench: &Bench| {
+            let names = ["Torque_Limit", "Acceleration", "Profile_Velocity", "Bus_Watchdog"];
+            names.map(|name| registers(bench, |m| *m.register(name).unwrap_or(&m.torque)))
+        };
+        let before = in_ram(&bench);
+        brown_out(&bench, 1..=6);
+        assert_eq!(registers(&bench, |model| model.torque), [0; 6]);
+        let ticks = until_mode_changes(&mut bench, 30);
+        assert!(ticks <= 13, "after {ticks} ticks");
+        assert_eq!(bench.control.mode(), Mode::Faulted(Fault::Servo));
+        bench.run(100);
+        assert_eq!(bench.control.mode(), Mode::Faulted(Fault::Servo), "it stays");
+        bench.control.command(&Command::Arm).unwrap();
+        bench.run(200);
+        assert_eq!(bench.control.mode(), Mode::Holding);
+        assert_eq!(registers(&bench, |model| model.torque), [1; 6]);
+        assert_eq!(in_ram(&bench), before);
+    }
+}
+
+#[test]
+fn any_single_servo_that_restarted_is_found_within_a_round_of_them_all() {
+    for robot in of_both_protocols() {
+        for id in 1..=6 {
+            let mut bench = Bench::armed(robot.clone(), drift(0.0));
+            brown_out(&bench, [id]);
+            let ticks = until_mode_changes(&mut bench, 100);
+            assert!(ticks <= 6 * 8 + 5, "servo {id} after {ticks} ticks");
+            assert_eq!(bench.control.mode(), Mode::Faulted(Fault::Servo));
+            let others = registers(&bench, |model| model.torque).iter().sum::<i32>();
+            assert_eq!(others, 5, "the others hold on");
+        }
+    }
+}
+
+#[test]
+fn a_feetech_servo_tells_its_current_while_it_holds_and_too_much_of_it_is_a_fault() {
+    let limited = with(|robot| robot.joint[ROLL].tuning.max_current = Some(1.0));
+    let mut bench = Bench::armed(limited, drift(0.0));
+    bench.emulator().servo(5).unwrap().push(0.5);
+    bench.run(60);
+    // 2.7 A when it drives with all it has.
+    let current = bench.control.step().current[ROLL].abs();
+    assert!((current - 1.35).abs() < 0.1, "{current} A");
+    let ticks = until_mode_changes(&mut bench, 300);
+    assert!((140..=205).contains(&ticks), "after {ticks} ticks");
+    assert_eq!(bench.control.mode(), Mode::Faulted(Fault::Servo));
+    bench.control.command(&Command::Disarm).unwrap();
+    bench.run(2);
+    assert!(bench.control.step().current.is_empty(), "nobody asks an arm that is off");
 }
 
 // --- stops

@@ -113,19 +113,13 @@ pub struct Args {
 /// The configuration or the faults are wrong, the system gives no pseudo terminal, COMMAND fails.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
     let robot = RobotConfig::load(context.storage.as_ref(), &args.robot)?;
-    for joint in &robot.joint {
-        ensure!(
-            joint.servo != ServoModel::Scs0009,
-            "joint `{}`: expected a servo of the STS or X series, found an SCS0009, which is not emulated",
-            joint.name
-        );
-    }
     let faults = match &args.faults {
         Some(path) => FaultSpec::load(context.storage.as_ref(), path)?,
         None => FaultSpec::default(),
     };
+    check_ids(&faults, &robot)?;
     let world = args.cube.as_deref().map(|cube| table(&robot, cube)).transpose()?;
-    let mut emulator = emulator(&robot, args.seed, world.clone());
+    let mut emulator = emulator(&robot, args.seed, world.clone())?;
     if let Some(path) = &args.hand {
         emulator.lead(match path.to_str() {
             Some("sine") => Hand::sine(&robot),
@@ -147,6 +141,20 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         println!("cube at {x:.3} {y:.3} {z:.3}");
     }
     ended
+}
+
+/// A fault of a servo that is not there would never happen.
+fn check_ids(faults: &FaultSpec, robot: &RobotConfig) -> Result<()> {
+    for (number, id) in (1..).zip(faults.fault.iter().map(|fault| fault.id)) {
+        let Some(id) = id else { continue };
+        let ids: Vec<u8> = robot.joint.iter().map(|joint| joint.id).collect();
+        ensure!(
+            ids.contains(&id),
+            "[[fault]] {number}: id: expected a servo of `{}`, one of {ids:?}, found {id}",
+            robot.name
+        );
+    }
+    Ok(())
 }
 
 /// Prints where the port is, and again when it has moved, until interrupted.
@@ -208,17 +216,24 @@ fn table(robot: &RobotConfig, cube: &[f64]) -> Result<Arc<Mutex<World>>> {
 /// Starts the emulator of a robot on a pseudo terminal.
 ///
 /// # Errors
-/// The system gives no pseudo terminal.
+/// A servo is not emulated, or the system gives no pseudo terminal.
 pub fn serve(robot: &RobotConfig, context: &Context) -> Result<PtyServer> {
-    let emulator = Arc::new(Mutex::new(Emulator::new(robot, 0)));
+    let emulator = Arc::new(Mutex::new(emulator(robot, 0, None)?));
     PtyServer::start(emulator, &FaultSpec::default(), Arc::clone(&context.clock))
         .context("opening a pseudo terminal")
 }
 
-fn emulator(robot: &RobotConfig, seed: u64, world: Option<Arc<Mutex<World>>>) -> Emulator {
+fn emulator(robot: &RobotConfig, seed: u64, world: Option<Arc<Mutex<World>>>) -> Result<Emulator> {
+    for joint in &robot.joint {
+        ensure!(
+            joint.servo != ServoModel::Scs0009,
+            "joint `{}`: expected a servo of the STS or X series, found an SCS0009, which is not emulated",
+            joint.name
+        );
+    }
     let mut emulator = Emulator::new(robot, seed);
     if let Some(world) = world {
         emulator.surround(world);
     }
-    emulator
+    Ok(emulator)
 }

@@ -7,8 +7,9 @@ use anyhow::bail;
 use super::{Context, Daemon, Interrupted, say, say_json, status};
 use crate::daemon::{Client, Command, Ending, Goal, GoalReply, GoalResult};
 
-/// Sends the arm to a goal of its goal space (`control.goal_space` of its configuration)
+/// Sends the arm to a goal: a place, a pose or joint angles, as its goal space is
 ///
+/// The goal space is `control.goal_space` of the arm's configuration.
 /// A place or a pose of the gripper's tip is in metres and radians in the base frame: x is to the
 /// right, y to the back (the SO-101 reaches along -y), z up; the origin is the base. A goal of joints
 /// is in radians, by name or all of them, base first. What the arm cannot reach is refused.

@@ -66,6 +66,13 @@ pub struct Interrupted;
 #[error("failed")]
 pub struct Told;
 
+/// Starting again would not help: a person must look at the arm.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error(
+    "the control process died too often; the arm is left as said above: look at it, then start again"
+)]
+pub struct GaveUp;
+
 impl Context {
     /// The machine's files, clock and signals: the first SIGINT, SIGTERM or SIGHUP sets
     /// [`interrupted`](Self::interrupted), a second one ends the program at once.

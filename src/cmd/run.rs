@@ -4,6 +4,7 @@
 mod deployment;
 mod doors;
 mod intervene;
+mod pedal;
 mod supervise;
 
 use std::path::{Path, PathBuf};
@@ -24,7 +25,7 @@ use crate::clock::{Clock, Time};
 use crate::config::RobotConfig;
 use crate::control::{
     Actor, Command, CommandError, ControlLoop, Handle, Pulse, Refusal, Runtime, Searcher, Start,
-    Swapped, TeleopReceiver, connect, search,
+    Swapped, TeleopReceiver, connect, search, teleop_queue,
 };
 use crate::daemon;
 use crate::episode::{
@@ -43,6 +44,11 @@ use crate::policy::Policy;
 ///
 /// Two processes: if the one that controls the arm dies or hangs, the other one holds the arm where
 /// it is, says so, and starts it again, up to three times a minute. It then holds and waits for goals.
+/// As a systemd service (firmware-config/linux/regoal@.service) the other one tells systemd how it is and
+/// feeds its watchdog as long as ticks are done.
+///
+/// Exit codes: 0 and 130 the arm was left as configured (130: told to end), 1 an error, 2 wrong
+/// arguments, 3 the process that controls the arm died too often and the arm is held: look at it.
 ///
 /// A person may take over in mid-episode, by moving a leader arm (--leader), with a key (--keyboard) or by
 /// `regoal takeover`, and give it back: the episode goes on, and what they did in it is marked as an
@@ -72,6 +78,9 @@ pub struct Args {
     /// Who may take over
     #[command(flatten)]
     person: PersonArgs,
+    /// Any key of this input device is an e-stop: a pedal, a button; so is its loss
+    #[arg(long, value_name = "/dev/input/eventN")]
+    estop_device: Option<PathBuf>,
     /// Power up at once: torque on, hold
     #[arg(long)]
     pub arm: bool,
@@ -84,7 +93,7 @@ pub struct Args {
 ///
 /// # Errors
 /// The configuration, port, arm, policy, folder or socket cannot be used: nothing has moved then.
-/// The control process died too often: the arm is held.
+/// The control process died too often: the arm is held ([`GaveUp`](super::GaveUp)).
 pub fn run(args: &Args, context: &Context) -> Result<()> {
     let robot = calibrated(&args.which, context)?;
     match args.inherited {
@@ -112,12 +121,26 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
             (None, None) => (None, Box::new(Reacher::new(robot)?)),
         };
     let (person, teleop) = args.person.open(robot, context)?.unzip();
-    let crew = Crew { actor, teleop, episodes: Some(&args.episodes), task: "" };
+    // Without a device of its own, the arm is steered over the API.
+    let (sender, teleop) = match teleop {
+        Some(teleop) => (None, teleop),
+        None => {
+            let (sender, teleop) = teleop_queue();
+            (Some(sender), teleop)
+        }
+    };
+    let crew = Crew { actor, teleop: Some(teleop), episodes: Some(&args.episodes), task: "" };
     let running = Running::on(link, robot, crew, context)?;
     signal_hook::flag::register(signal_hook::consts::SIGUSR1, running.handle().emergency())?;
+    if let Some(path) = &args.estop_device {
+        pedal::watch(path, running.handle().emergency())?;
+    }
     running.wait_for_arm();
     let socket = args.socket.clone().unwrap_or_else(|| daemon::default_socket(&robot.name));
-    let served = daemon::Served::new(running.handle(), running.facts())?;
+    let mut served = daemon::Served::new(running.handle(), running.facts())?;
+    if let Some(sender) = sender {
+        served = served.steered(sender)?;
+    }
     let storage = Arc::clone(&context.storage);
     let episodes =
         daemon::Episodes { storage: Arc::clone(&storage), folder: args.episodes.clone() };
@@ -129,6 +152,7 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
     let doors = args.doors.open(robot, context)?;
     let access = doors.as_ref().map(|doors| Arc::clone(&doors.access));
     let server = daemon::Server::start(&socket, service, storage, doors)?;
+    running.serve();
     println!("{} on {}, API at {}", robot.name, running.port, socket.display());
     args.doors.tell(&server, access.as_deref())?;
     match &mut deployment {
@@ -140,11 +164,20 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
         running.arm()?;
     } else if let Mode::Faulted(fault) = running.handle().status().step.mode {
         println!("stopped by a fault before ({fault}): `regoal arm` clears it");
+    } else if running.handle().status().energised {
+        println!(
+            "TORQUE IS ON, as it was found, and Ctrl-C leaves it on: `regoal arm` takes the arm over, \
+             `regoal arm --off` switches it off (hold the arm, it may sink)"
+        );
     } else {
         println!("disarmed: `regoal arm` powers it up, Ctrl-C parks it and ends");
     }
     let desk = person.map(|person| Desk::start(person, &running, robot, context));
-    attend(&running, deployment, desk.transpose()?, context)
+    let ended = attend(&running, deployment, desk.transpose()?, context);
+    // Nobody commands an arm that is being parked.
+    drop(server);
+    running.leave();
+    ended
 }
 
 /// Between two looks at the loop and at whoever may take over.
@@ -325,9 +358,28 @@ impl Running {
         Ok(Self { runtime, log, _line: None, port, pulse, robot, clock })
     }
 
+    /// Ends the loop, the arm left as configured, and says so where its torque stays on.
+    pub(super) fn leave(self) {
+        let handle = self.handle();
+        drop(self);
+        if handle.status().energised {
+            println!(
+                "THE ARM'S TORQUE IS STILL ON: it holds until it is without power; `regoal run`, then \
+                 `regoal arm --off` switches it off (hold the arm, it may sink)"
+            );
+        }
+    }
+
     /// Whoever watches over this process wants it to end.
     pub(super) fn asked_to_stop(&self) -> bool {
         self.pulse.as_ref().is_some_and(|pulse| pulse.asked_to_stop())
+    }
+
+    /// Tells whoever watches over this process that clients are served.
+    fn serve(&self) {
+        if let Some(pulse) = &self.pulse {
+            pulse.serve();
+        }
     }
 
     /// Talks to the loop.

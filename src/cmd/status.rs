@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{Context, Daemon, printable, say, say_json};
 use crate::control::Quantiles;
 use crate::daemon::Status;
+use crate::episode::Mode;
 use crate::joints::GoalSpace;
 use crate::kinematics::goal_pose;
 
@@ -58,15 +59,15 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
 pub(super) fn word(value: &impl serde::Serialize) -> String {
     let json = serde_json::to_value(value).unwrap_or_default();
     let name = json.get("mode").unwrap_or(&json);
-    let mut text = name.as_str().unwrap_or("unknown").replace('_', " ");
-    if let Some(fault) = json.get("fault").and_then(|f| f.as_str()) {
-        let _ = write!(text, " ({}): clear it with `regoal arm`", fault.replace('_', " "));
-    }
-    text
+    name.as_str().unwrap_or("unknown").replace('_', " ")
 }
 
 fn describe(s: &Status) -> String {
-    let mut text = format!("{}: {}\n", printable(&s.robot), word(&s.mode));
+    let mode = match s.mode {
+        Mode::Faulted(fault) => format!("faulted ({fault}): clear it with `regoal arm`"),
+        mode => word(&mode),
+    };
+    let mut text = format!("{}: {mode}\n", printable(&s.robot));
     if !s.alive {
         text.push_str("the control loop has ENDED: what follows is how it was then\n");
     }
@@ -199,7 +200,7 @@ fn quantiles(q: Quantiles) -> String {
 mod tests {
     use super::*;
     use crate::daemon::Joint;
-    use crate::episode::{Fault, Mode};
+    use crate::episode::Fault;
     use crate::kinematics::{pose, pose_goal};
 
     #[test]

@@ -59,9 +59,9 @@ pub struct SafetyConfig {
     pub slow_temperature: f64,
     /// Servos hotter than this stop the loop (°C).
     pub max_temperature: f64,
-    /// A lower supply stops the loop (V).
+    /// A supply lower than this, or than a joint's servo is made for, stops the loop (V).
     pub min_voltage: f64,
-    /// A higher supply stops the loop (V).
+    /// A supply higher than this, or than a joint's servo is made for, stops the loop (V).
     pub max_voltage: f64,
     /// After arming the highest speed grows from a tenth to all of it in this time (s).
     pub startup_s: f64,

@@ -21,7 +21,7 @@ pub struct Tuning {
     /// The most torque, as a share of what the servo can: more than 0, up to 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_torque: Option<f64>,
-    /// More current than this for long is an over-current (A).
+    /// More current than this for long is an over-current, to the servo and to the control loop (A).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_current: Option<f64>,
     /// More load than this for long is an overload, as a share of what the servo can: 0 to 1.

@@ -28,6 +28,8 @@ pub trait Hardware: Send {
     /// # Errors
     /// A joint does not answer.
     fn damp(&mut self) -> Result<bool, ArmError>;
+    /// Some joint has torque, for all that is known.
+    fn energised(&self) -> bool;
     /// The faults so far.
     fn counters(&self) -> Counters;
 }
@@ -44,6 +46,9 @@ impl Hardware for Arm {
     }
     fn damp(&mut self) -> Result<bool, ArmError> {
         Self::damp(self)
+    }
+    fn energised(&self) -> bool {
+        Self::energised(self)
     }
     fn counters(&self) -> Counters {
         Self::counters(self)

@@ -86,7 +86,8 @@ impl Histogram {
         Quantiles { p50: self.quantile(0.5), p99: self.quantile(0.99), max: self.max as f64 * 1e-3 }
     }
 
-    fn quantile(&self, q: f64) -> f64 {
+    /// This share of the durations is no longer than this (µs): to 10 µs, rounded up.
+    pub fn quantile(&self, q: f64) -> f64 {
         let wanted = (q * self.n as f64).ceil() as u64;
         let mut seen = 0;
         for (i, count) in self.counts.iter().enumerate() {

@@ -56,17 +56,17 @@ impl Pulse {
     }
 
     /// Ticks so far, what the loop was in at the last one, whether it has ended as it should; to end,
-    /// to arm, to attach.
-    fn words(&self) -> [&AtomicU64; 6] {
-        let [ticks, active, ended, stop, arm, again, ..] = &*self.page;
-        [ticks, active, ended, stop, arm, again]
+    /// to arm, to attach; whether clients are served.
+    fn words(&self) -> [&AtomicU64; 7] {
+        let [ticks, active, ended, stop, arm, again, serving, ..] = &*self.page;
+        [ticks, active, ended, stop, arm, again, serving]
     }
 
     /// Before a control process is started.
     pub fn begin(&self, start: Start) {
         // What stays latched until the first tick is so from now on.
         let mode = number(start.fault.map_or(Mode::Disarmed, Mode::Faulted));
-        let values = [0, mode, 0, 0, u64::from(start.arm), u64::from(start.again)];
+        let values = [0, mode, 0, 0, u64::from(start.arm), u64::from(start.again), 0];
         for (word, value) in self.words().into_iter().zip(values) {
             word.store(value, Ordering::Release);
         }
@@ -74,13 +74,13 @@ impl Pulse {
 
     /// How to begin.
     pub fn start(&self) -> Start {
-        let [.., arm, again] = self.words().map(|word| word.load(Ordering::Acquire) != 0);
+        let [.., arm, again, _] = self.words().map(|word| word.load(Ordering::Acquire) != 0);
         Start { arm, again, fault: self.fault() }
     }
 
     /// It shall not arm when it begins.
     pub fn do_not_arm(&self) {
-        let [.., arm, _] = self.words();
+        let [.., arm, _, _] = self.words();
         arm.store(0, Ordering::Release);
     }
 
@@ -117,6 +117,16 @@ impl Pulse {
         self.words()[2].load(Ordering::Acquire) != 0
     }
 
+    /// Clients are served from now on.
+    pub fn serve(&self) {
+        self.words()[6].store(1, Ordering::Release);
+    }
+
+    /// Whether they are.
+    pub fn serving(&self) -> bool {
+        self.words()[6].load(Ordering::Acquire) != 0
+    }
+
     /// Asks the control process to leave the arm as configured and to end.
     pub fn ask_to_stop(&self) {
         self.words()[3].store(1, Ordering::Release);
@@ -144,11 +154,13 @@ mod tests {
         pulse.beat(9, Mode::Reaching);
         pulse.end();
         pulse.ask_to_stop();
+        pulse.serve();
         assert!(pulse.ticks() == 9 && pulse.active() && pulse.ended() && pulse.asked_to_stop());
+        assert!(pulse.serving());
         let start = Start { arm: true, again: true, fault: None };
         pulse.begin(start);
         assert!(pulse.ticks() == 0 && !pulse.active());
-        assert!(!pulse.ended() && !pulse.asked_to_stop());
+        assert!(!pulse.ended() && !pulse.asked_to_stop() && !pulse.serving());
         assert_eq!(pulse.start(), start);
         pulse.do_not_arm();
         assert_eq!(pulse.start(), Start { arm: false, ..start });

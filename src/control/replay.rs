@@ -129,6 +129,10 @@ impl Hardware for Record {
         Ok(self.answer())
     }
 
+    fn energised(&self) -> bool {
+        false
+    }
+
     fn counters(&self) -> Counters {
         Counters::default()
     }

@@ -32,6 +32,8 @@ pub struct Status {
     pub jitter: Jitter,
     /// How long the policy's answers take.
     pub policy: Quantiles,
+    /// Some servo has torque, for all that is known, whether this loop gave it to it or not.
+    pub energised: bool,
     /// The loop has ended.
     pub ended: bool,
 }
@@ -57,6 +59,7 @@ struct Report {
     step: Step,
     counters: LoopCounters,
     bus: Counters,
+    energised: bool,
     /// Lateness of this tick (ns), and how long it took (ns).
     lateness: u64,
     took: u64,
@@ -346,6 +349,7 @@ impl Ticker {
             step,
             counters: self.control.counters(),
             bus: self.control.bus(),
+            energised: self.control.energised(),
             lateness: nanos(lateness),
             took: nanos(took),
             answer,
@@ -389,6 +393,7 @@ impl Courier {
             shared.status.counters = report.counters;
             shared.status.bus = report.bus;
             shared.stops = report.stops;
+            shared.status.energised = report.energised;
             if let Some((number, answer)) = report.answer {
                 // Whoever has given up waiting has taken its place away.
                 if let Some(waiting) = shared.answers.get_mut(&number) {

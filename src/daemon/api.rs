@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::geometry::Geometry;
+use super::steer::{Demonstration, Pad};
 use super::telemetry::Telemetry;
 use crate::control::{Jitter, LoopCounters, Quantiles};
 use crate::episode::{Fault, Mode};
@@ -318,6 +320,27 @@ pub trait Robot: Send + Sync + 'static {
     fn goal(&self, id: u64) -> Option<GoalReply>;
     /// The last tick; returns at once.
     fn telemetry(&self) -> Telemetry;
+    /// What the arm looks like; returns at once.
+    fn geometry(&self) -> Geometry {
+        Geometry::default()
+    }
+    /// A person moves the arm so from now until the next call, or has let go; returns at once. It is
+    /// moved only after [`Command::TakeOver`].
+    ///
+    /// # Errors
+    /// Nobody can steer this robot over the API.
+    fn steer(&self, pad: Option<&Pad>) -> Result<(), ErrorReply> {
+        let _ = pad;
+        Err(ErrorReply::new(Code::Refused, "this robot is not steered over the API"))
+    }
+    /// A person who steers begins or ends a demonstration. May wait for a few ticks.
+    ///
+    /// # Errors
+    /// As [`command`](Self::command), or nobody steers.
+    fn demonstrate(&self, demonstration: Demonstration) -> Result<(), ErrorReply> {
+        let _ = demonstration;
+        Err(ErrorReply::new(Code::Refused, "this robot is not shown anything over the API"))
+    }
     /// How punctual the loop is; returns at once.
     fn jitter(&self) -> Jitter;
 }

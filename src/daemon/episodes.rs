@@ -116,6 +116,17 @@ pub enum Verdict {
     Unknown,
 }
 
+impl Verdict {
+    /// Whether the goal was reached, as far as is known.
+    pub(super) fn success(self) -> Option<bool> {
+        match self {
+            Self::Success => Some(true),
+            Self::Failure => Some(false),
+            Self::Unknown => None,
+        }
+    }
+}
+
 /// What a person says of an episode: the body of `POST /v1/episodes/{id}/label`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -179,11 +190,7 @@ impl Episodes {
             }
             if let Some(verdict) = label.outcome {
                 let outcome = outcome.get_or_insert_default();
-                outcome.success = match verdict {
-                    Verdict::Success => Some(true),
-                    Verdict::Failure => Some(false),
-                    Verdict::Unknown => None,
-                };
+                outcome.success = verdict.success();
                 if outcome.reason.is_empty() {
                     outcome.reason = reason("labelled");
                 }

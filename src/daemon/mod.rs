@@ -1,5 +1,6 @@
 //! The API of a running robot, defined once, its server on a Unix socket and, for clients with a key
-//! ([`Access`]), over TLS, and its client; and when a robot's process counts as hung ([`supervisor`]).
+//! ([`Access`]), over TLS, and its client; and when a robot's process counts as hung ([`supervisor`]),
+//! and what systemd is told of it ([`systemd`]).
 //!
 //! HTTP/1 with JSON and WebSockets, SI units. All operations stand in one table, [`operations`]; from
 //! it come the router and the OpenAPI document ([`document`], `regoal api`). What is not done is
@@ -15,6 +16,7 @@ mod body;
 mod client;
 mod entrance;
 mod episodes;
+mod geometry;
 mod goals;
 mod handlers;
 mod health;
@@ -23,14 +25,17 @@ mod metrics;
 mod openapi;
 mod operation;
 mod operations;
+mod page;
 mod queue;
 mod remote;
 mod served;
 mod server;
 mod shared;
 mod socket;
+mod steer;
 mod stream;
 pub mod supervisor;
+pub mod systemd;
 mod telemetry;
 mod text;
 mod websocket;
@@ -43,6 +48,7 @@ pub use api::{
 pub use client::{Client, ClientError};
 pub use entrance::serve_connection;
 pub use episodes::{EpisodeCurves, EpisodePage, EpisodeSummary, Episodes, Label, Verdict};
+pub use geometry::{Frame, Geometry, JointGeometry};
 pub use health::Health;
 pub use lease::{LeaseReply, LeaseRequest};
 pub use openapi::document;
@@ -54,5 +60,6 @@ pub use served::{Facts, Served};
 pub use server::{Doors, Server, ServerError};
 pub use shared::Service;
 pub use socket::{default_access, default_socket, find_sockets};
+pub use steer::{Conclusion, Demonstration, Pad};
 pub use telemetry::Telemetry;
 pub use text::printable;

@@ -11,7 +11,9 @@ use super::access::{Caller, handlers as access};
 use super::api::{Code, ErrorReply};
 use super::handlers as handle;
 use super::operation::{Operation, Role, operation};
+use super::page;
 use super::shared::{Api, Service};
+use super::steer;
 
 /// The emergency stop's path.
 pub(super) const ESTOP: &str = "/v1/estop";
@@ -60,6 +62,16 @@ pub fn operations() -> Vec<Operation> {
             "Gives the arm back", handle::release),
         operation(post("object", "/v1/object"), Role::Goal,
             "Tells where the object is that goals are for", handle::object),
+        operation(get("geometry", "/v1/geometry"), Role::Observe,
+            "The arm as a chain of joints, to draw it", steer::geometry),
+        operation(get("steer", "/v1/steer"), Role::Goal,
+            "A WebSocket: a person steers with a pad while its button is held; the arm holds when not",
+            steer::steer),
+        operation(post("demonstrate", "/v1/demonstration"), Role::Goal,
+            "What the person who steers does from now on is logged as a demonstration",
+            steer::demonstrate),
+        operation(post("conclude", "/v1/demonstration/end"), Role::Goal,
+            "Ends the demonstration, and says how it went", steer::conclude),
         operation(get("telemetry", "/v1/telemetry"), Role::Observe,
             "A WebSocket: the last tick, again and again", handle::telemetry),
         operation(get("episodes", "/v1/episodes"), Role::Observe,
@@ -102,4 +114,5 @@ pub(super) fn routes(api: Arc<Api>) -> Router {
             ErrorReply::new(Code::WrongMethod, "this path is asked with another method")
         })
         .with_state(api)
+        .merge(page::router())
 }

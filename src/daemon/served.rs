@@ -3,18 +3,23 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use nalgebra::Vector3;
+
 use super::api::{
     Code, Command, Ending, ErrorReply, Goal, GoalReply, GoalResult, Joint, Log, Object, Robot,
     Status, Timing, finite,
 };
+use super::geometry::Geometry;
 use super::goals::Goals;
+use super::steer::{Demonstration, Pad};
 use super::telemetry::Telemetry;
 use crate::clock::Clock;
 use crate::config::{JointConfig, RobotConfig};
-use crate::control::{self, CommandError, Handle, Jitter, Refusal};
+use crate::control::{self, CommandError, Handle, Jitter, Refusal, TeleopSender};
 use crate::episode::{LogStatus, PolicyId, Source, Split};
 use crate::joints::{GoalVec, JointVec, stack};
 use crate::kinematics::KinematicsError;
+use crate::teleop::{Follower, Pointer, SPEED, TURN, Twist};
 
 /// What the API tells of a robot besides its loop's status.
 #[derive(Clone)]
@@ -34,6 +39,16 @@ pub struct Served {
     goals: Goals,
     /// The goal accepted last: the only one that may still be on its way.
     last: Mutex<Option<u64>>,
+    geometry: Geometry,
+    /// Whoever steers over the API; none where nobody can.
+    person: Mutex<Option<Person>>,
+}
+
+/// A person at a pad.
+struct Person {
+    sender: TeleopSender,
+    pointer: Pointer,
+    engaged: bool,
 }
 
 impl Served {
@@ -43,7 +58,19 @@ impl Served {
     /// The robot's goals need a geometry that it does not have.
     pub fn new(handle: Handle, facts: Facts) -> Result<Self, KinematicsError> {
         let goals = Goals::of(&facts.robot)?;
-        Ok(Self { handle, facts, goals, last: Mutex::new(None) })
+        let geometry = Geometry::of(&facts.robot);
+        let person = Mutex::new(None);
+        Ok(Self { handle, facts, goals, last: Mutex::new(None), geometry, person })
+    }
+
+    /// Lets people steer over the API: what they wish goes to the loop through `sender`.
+    ///
+    /// # Errors
+    /// The robot's geometry is wrong.
+    pub fn steered(self, sender: TeleopSender) -> Result<Self, KinematicsError> {
+        let pointer = Pointer::new(&self.facts.robot)?;
+        let person = Person { sender, pointer, engaged: false };
+        Ok(Self { person: Mutex::new(Some(person)), ..self })
     }
 }
 
@@ -103,6 +130,39 @@ impl Robot for Served {
         }
     }
 
+    fn geometry(&self) -> Geometry {
+        self.geometry.clone()
+    }
+
+    fn steer(&self, pad: Option<&Pad>) -> Result<(), ErrorReply> {
+        let mut person = self.person.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(person) = person.as_mut() else {
+            let error = "another device steers this arm: start `regoal run` without \
+                --leader and --keyboard";
+            return Err(ErrorReply::new(Code::Refused, error));
+        };
+        if !person.engaged && pad.is_none() {
+            return Ok(());
+        }
+        let follower = self.follower();
+        if person.engaged != pad.is_some() {
+            person.engaged = pad.is_some();
+            person.pointer.engage(person.engaged, &follower);
+        }
+        if let Some(pad) = pad {
+            person.sender.send(person.pointer.wish(&twist(pad), &follower));
+        }
+        Ok(())
+    }
+
+    fn demonstrate(&self, demonstration: Demonstration) -> Result<(), ErrorReply> {
+        let command = match demonstration {
+            Demonstration::Begin => control::Command::Record(self.shown()),
+            Demonstration::End(verdict) => control::Command::Conclude(verdict.success()),
+        };
+        Ok(self.handle.command(command)?)
+    }
+
     fn telemetry(&self) -> Telemetry {
         telemetry(&self.handle.status())
     }
@@ -115,7 +175,38 @@ impl Robot for Served {
 /// The longest that a goal may take (s).
 const LONGEST_S: f64 = 3600.0;
 
+fn twist(pad: &Pad) -> Twist {
+    Twist {
+        linear: Vector3::from(pad.linear) * SPEED,
+        pitch: pad.pitch * TURN,
+        roll: pad.roll * TURN,
+        gripper: pad.gripper * TURN,
+    }
+}
+
 impl Served {
+    fn follower(&self) -> Follower {
+        let step = self.handle.status().step;
+        let wide = |q: &JointVec<f32>| q.iter().map(|q| f64::from(*q)).collect();
+        let now = self.facts.clock.now();
+        Follower { now, position: wide(&step.position), sent: wide(&step.sent) }
+    }
+
+    /// A demonstration whose goal is the one achieved at its end.
+    fn shown(&self) -> control::GoalRequest {
+        control::GoalRequest {
+            id: 0,
+            goal: GoalVec::new(),
+            tolerance: self.facts.robot.control.goal_tolerance as f32,
+            timeout: Duration::from_secs_f64(LONGEST_S),
+            stream: None,
+            end_when_reached: false,
+            source: Source::Demonstration,
+            split: Split::Training,
+            seed: None,
+        }
+    }
+
     fn tolerance(&self, goal: &Goal) -> f32 {
         goal.tolerance.unwrap_or(self.facts.robot.control.goal_tolerance as f32)
     }

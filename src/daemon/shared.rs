@@ -42,6 +42,8 @@ pub(super) struct Api {
     reading: Arc<Semaphore>,
     /// A permit a WebSocket.
     sockets: Arc<Semaphore>,
+    /// One permit: one person steers.
+    seat: Arc<Semaphore>,
     leases: Mutex<Leases>,
     queue: Mutex<Queue>,
     sample: Mutex<Sample>,
@@ -67,6 +69,7 @@ impl Api {
             turn: permits(1),
             reading: permits(1),
             sockets: permits(SOCKETS),
+            seat: permits(1),
             leases: Mutex::default(),
             queue: Mutex::default(),
             sample: Mutex::default(),
@@ -113,6 +116,12 @@ impl Api {
     pub(super) fn socket(&self) -> Result<OwnedSemaphorePermit, ErrorReply> {
         self.sockets.clone().try_acquire_owned().map_err(|_| {
             ErrorReply::new(Code::Busy, format!("expected at most {SOCKETS} WebSockets at once"))
+        })
+    }
+
+    pub(super) fn seat(&self) -> Result<OwnedSemaphorePermit, ErrorReply> {
+        self.seat.clone().try_acquire_owned().map_err(|_| {
+            ErrorReply::new(Code::Busy, "somebody else steers: ask again when they have ended")
         })
     }
 

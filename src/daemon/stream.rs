@@ -29,7 +29,8 @@ pub(super) enum StreamReply {
     Refused(ErrorReply),
 }
 
-type Turn = Pin<Box<dyn Future<Output = Result<u64, ErrorReply>> + Send>>;
+/// The loop is being told something.
+pub(super) type Turn<T> = Pin<Box<dyn Future<Output = Result<T, ErrorReply>> + Send>>;
 
 /// A goal that moves with each message of a client.
 struct Stream {
@@ -41,7 +42,7 @@ struct Stream {
     /// The newest goal that the loop was not told yet; older ones are of no use.
     newest: Option<Goal>,
     /// The loop is being told of one.
-    turn: Option<Turn>,
+    turn: Option<Turn<u64>>,
 }
 
 /// Takes goals until the client, the goal or the server ends it. When nothing comes any more the loop
@@ -72,7 +73,7 @@ pub(super) async fn talk(api: Arc<Api>, mut socket: WebSocket, held: Held) {
 }
 
 /// Waits for the loop if it is being told something, else for ever.
-async fn told(turn: &mut Option<Turn>) -> Result<u64, ErrorReply> {
+pub(super) async fn told<T>(turn: &mut Option<Turn<T>>) -> Result<T, ErrorReply> {
     match turn {
         Some(telling) => {
             let done = telling.await;

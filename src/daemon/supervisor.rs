@@ -41,6 +41,11 @@ impl Watch {
         }
         self.quiet >= if ticks == 0 { FIRST_TICK } else { self.limit }
     }
+
+    /// Whether the last look found that it had grown.
+    pub fn grows(&self) -> bool {
+        self.quiet.is_zero()
+    }
 }
 
 /// Counts starts.
@@ -88,6 +93,7 @@ mod tests {
         let mut watch = Watch::new(LIMIT, Time::ZERO);
         for ms in 0..10_000 {
             assert!(!watch.is_stuck(1 + ms / 99, Time(ms * 1_000_000)), "{ms}");
+            assert_eq!(watch.grows(), ms % 99 == 0, "{ms}");
         }
     }
 

@@ -103,8 +103,11 @@ pub struct Strain {
     pub bad_voltage: u32,
     /// Since when it does not follow,
     pub off_track: Option<Time>,
-    /// and since when it pushes against something.
+    /// since when it pushes against something,
     pub stalled: Option<Time>,
+    /// and since when it draws too much current.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overcurrent: Option<Time>,
 }
 
 /// What the loop remembered when an episode was asked for, before that command.

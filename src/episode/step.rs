@@ -40,7 +40,8 @@ pub enum Fault {
     BadAction,
     /// A servo is too hot.
     Overheat,
-    /// A servo reports overload, over-current, a voltage or encoder error.
+    /// A servo reports overload, over-current, a voltage or encoder error, draws more current than it
+    /// may, or lost its torque: it restarted.
     Servo,
     /// The measured position does not follow the commanded one.
     Tracking,
@@ -61,7 +62,7 @@ impl std::fmt::Display for Fault {
             Self::ImplausibleState => "a joint jumped further than it can move",
             Self::BadAction => "the policy gave no usable action",
             Self::Overheat => "a servo is too hot",
-            Self::Servo => "a servo reports an error",
+            Self::Servo => "a servo reports an error or has restarted: check its supply and load",
             Self::Tracking => "the arm does not follow",
             Self::Stall => "a joint pushed against something",
             Self::Voltage => "the supply voltage is out of range",

@@ -1,6 +1,7 @@
 //! An arm in SI units: opened safely, read and written once a tick, its torque under control. Its
 //! servos may be of several models, as a Koch arm's are.
 
+mod checkup;
 mod damping;
 mod dynamixel;
 mod error;
@@ -14,6 +15,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use self::checkup::Rounds;
 pub use self::error::ArmError;
 use self::joint::{Joint, PATIENCE, patience};
 pub use self::rescue::{Rescued, rescue};
@@ -36,8 +38,11 @@ pub struct Arm {
     joints: JointVec<Joint>,
     /// All servos hold; a hand cannot move them fast.
     held: bool,
+    /// Some servo has torque, for all that is known.
+    energised: bool,
     /// Whose turn it is to tell its supply and temperature.
     turn: usize,
+    rounds: Rounds,
     /// After this long without a word servos that can stop by themselves (20 ms); 0: never.
     watchdog: i32,
     implausible: u64,
@@ -88,7 +93,9 @@ impl Arm {
             bus: Bus::new(port, clock, config.bus.protocol, config.bus.baud),
             joints: config.joint.iter().map(Joint::new).collect(),
             held: false,
+            energised: false,
             turn: 0,
+            rounds: Rounds::default(),
             watchdog: dynamixel::watchdog(config.bus.watchdog_ms),
             implausible: 0,
         }
@@ -104,6 +111,11 @@ impl Arm {
         self.held
     }
 
+    /// Some servo was found with torque or got it, and not all have confirmed that it is off.
+    pub fn energised(&self) -> bool {
+        self.energised
+    }
+
     /// The faults so far.
     pub fn counters(&self) -> Counters {
         Counters { bus: self.bus.counters(), implausible: self.implausible }
@@ -116,7 +128,8 @@ impl Arm {
 
     /// Brings `state` up to date with as few requests as the servos allow; how many joints are
     /// fresh. A joint that does not answer, or whose answer cannot be true, keeps its values and its
-    /// stamp; it is asked again while there is time until `deadline`.
+    /// stamp; it is asked again while there is time until `deadline`. Of an arm that is held one
+    /// servo is asked now and then whether its torque is still on, or what current it draws.
     ///
     /// # Errors
     /// The port fails.
@@ -143,6 +156,9 @@ impl Arm {
             }
         })?;
         self.name_trouble(deadline)?;
+        if self.held && fresh == self.joints.len() {
+            self.check_up(deadline)?;
+        }
         Ok(fresh)
     }
 
@@ -226,8 +242,10 @@ impl Arm {
             let present = joint.goal_to_present(&mut self.bus)?;
             joint.check_limits(present)?;
         }
+        self.energised = true;
         for joint in &mut self.joints {
             joint.keep(&mut self.bus, &joint.model.torque, 1)?;
+            joint.limp = 0;
         }
         // Not before all hold: until then nobody speaks to the first ones for long.
         for joint in &self.joints {
@@ -238,7 +256,7 @@ impl Arm {
     }
 
     fn release(&mut self) -> Result<(), ArmError> {
-        self.held = false;
+        self.let_go();
         let off: JointVec<i32> = self.joints.iter().map(|_| 0).collect();
         for _ in 0..BROADCASTS {
             let deadline = patience(&self.bus);
@@ -257,13 +275,22 @@ impl Arm {
             });
         }
         match lost {
-            _ if open.is_empty() => Ok(()),
+            _ if open.is_empty() => {
+                self.energised = false;
+                Ok(())
+            }
             Some(error) => Err(error.into()),
             None => {
                 let ids = open.iter().map(|joint| joint.config.id).collect();
                 Err(ArmError::TorqueOn { ids })
             }
         }
+    }
+
+    /// Nobody is asked for a current anymore: what was heard last is not true for long.
+    fn let_go(&mut self) {
+        self.held = false;
+        self.joints.iter_mut().for_each(|joint| joint.current = None);
     }
 
     fn set_up(&mut self) -> Result<(), ArmError> {
@@ -278,6 +305,7 @@ impl Arm {
             fast &= joint.answers_fast(&mut self.bus)?;
         }
         self.held = holding == self.joints.len();
+        self.energised = holding > 0;
         if holding > 0 {
             log::warn!("{holding} of {} servos hold, as they were found", self.joints.len());
         }

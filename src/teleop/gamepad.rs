@@ -120,9 +120,7 @@ impl<R: Read + Send> Gamepad<R> {
     }
 
     fn take(&mut self, record: &[u8]) {
-        let Some([t0, t1, c0, c1, value @ ..]) = record.last_chunk::<8>() else { return };
-        let (kind, code) = (u16::from_ne_bytes([*t0, *t1]), u16::from_ne_bytes([*c0, *c1]));
-        let value = i32::from_ne_bytes(*value);
+        let Some((kind, code, value)) = event(record) else { return };
         match (kind, code) {
             (EV_SYN, SYN_DROPPED) => {
                 // What is held now is not known: as if all was let go.
@@ -169,6 +167,27 @@ impl<R: Read + Send> Teleoperator for Gamepad<R> {
     fn words(&mut self) -> Vec<Word> {
         std::mem::take(&mut self.words)
     }
+}
+
+/// Waits until any key or button of an input device is pressed; what it is read from waits.
+///
+/// # Errors
+/// The device is gone.
+pub fn wait_for_key(device: &mut impl Read) -> std::io::Result<()> {
+    let mut record = [0; RECORD];
+    loop {
+        device.read_exact(&mut record)?;
+        if event(&record).is_some_and(|(kind, _, value)| (kind, value) == (EV_KEY, 1)) {
+            return Ok(());
+        }
+    }
+}
+
+/// Type, code and value of a record.
+fn event(record: &[u8]) -> Option<(u16, u16, i32)> {
+    let [t0, t1, c0, c1, value @ ..] = record.last_chunk::<8>()?;
+    let (kind, code) = (u16::from_ne_bytes([*t0, *t1]), u16::from_ne_bytes([*c0, *c1]));
+    Some((kind, code, i32::from_ne_bytes(*value)))
 }
 
 #[cfg(test)]
@@ -300,5 +319,22 @@ mod tests {
         assert_eq!(bench.run(), home);
         assert_eq!(bench.pad.words(), [Word::Start, Word::EmergencyStop]);
         assert_eq!(bench.pad.words(), []);
+    }
+
+    #[test]
+    fn any_key_that_goes_down_is_a_press_and_nothing_else_is() {
+        let stream = |events: &[(u16, u16, i32)]| {
+            let wire = Wire::default();
+            wire.tell(events);
+            let bytes = wire.0.lock().unwrap().0.clone();
+            bytes
+        };
+        let press = |events: &[(u16, u16, i32)]| wait_for_key(&mut stream(events).as_slice());
+        // Turned, let go, held on; then any key.
+        let others = [(EV_ABS, 1, 1), REPORT, (EV_KEY, 0x30, 0), (EV_KEY, 0x30, 2)];
+        assert_eq!(press(&others).unwrap_err().kind(), ErrorKind::UnexpectedEof);
+        for key in [0x1e, 0x110, 0x13a] {
+            assert!(press(&[&others[..], &[(EV_KEY, key, 1)]].concat()).is_ok(), "{key:#x}");
+        }
     }
 }

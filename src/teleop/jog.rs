@@ -32,9 +32,10 @@ const LEVER: f64 = 0.1;
 /// The damping λ (m): near a stretched arm it moves slowly instead of fast.
 const DAMPING: f64 = 0.01;
 
-/// The tip's speed at most (m/s), and that of everything that turns (rad/s), with keys and sticks.
-pub(super) const SPEED: f64 = 0.08;
-pub(super) const TURN: f64 = 0.8;
+/// The tip's speed at most (m/s), with keys, sticks and pads.
+pub const SPEED: f64 = 0.08;
+/// The speed of everything that turns at most (rad/s).
+pub const TURN: f64 = 0.8;
 /// Who was not polled for longer moves no further (s).
 const LONGEST: Duration = Duration::from_millis(120);
 
@@ -103,7 +104,7 @@ fn cartesian(chain: &Chain, q: &[f64], twist: &Twist) -> JointVec<f64> {
 
 /// Where a device that tells velocities wants the joints: from where the arm is when it is engaged.
 #[derive(Debug, Clone)]
-pub(super) struct Pointer {
+pub struct Pointer {
     jog: Jog,
     /// (rad); none while it is not engaged.
     target: Option<JointVec<f64>>,
@@ -115,16 +116,18 @@ impl Pointer {
     ///
     /// # Errors
     /// Its geometry is wrong.
-    pub(super) fn new(robot: &RobotConfig) -> Result<Self, KinematicsError> {
+    pub fn new(robot: &RobotConfig) -> Result<Self, KinematicsError> {
         Ok(Self { jog: Jog::new(robot)?, target: None, last: Time::ZERO })
     }
 
-    pub(super) fn engage(&mut self, engaged: bool, follower: &Follower) {
+    /// The person takes over from where the arm is, or lets go.
+    pub fn engage(&mut self, engaged: bool, follower: &Follower) {
         self.target = engaged.then(|| follower.place().clone());
+        self.last = follower.now;
     }
 
     /// The wish after it moved like this since the last call; where the arm is while nothing is engaged.
-    pub(super) fn wish(&mut self, twist: &Twist, follower: &Follower) -> TeleopAction {
+    pub fn wish(&mut self, twist: &Twist, follower: &Follower) -> TeleopAction {
         let dt = follower.now.since(self.last).min(LONGEST).as_secs_f64();
         self.last = follower.now;
         let position = match &mut self.target {

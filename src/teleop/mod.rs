@@ -17,9 +17,9 @@ mod thread;
 pub use course::{Course, Recorded, Track};
 pub use error::TeleopError;
 #[cfg(any(test, feature = "gamepad"))]
-pub use gamepad::{CONTROLS, Gamepad};
+pub use gamepad::{CONTROLS, Gamepad, wait_for_key};
 pub use intervention::{Intervention, InterventionConfig};
-pub use jog::{Jog, Twist};
+pub use jog::{Jog, Pointer, SPEED, TURN, Twist};
 pub use keyboard::{KEYS, Keyboard, Keys, keyboard};
 pub use kinesthetic::Kinesthetic;
 pub use leader::{Leader, Mapping};

@@ -13,7 +13,7 @@ use regoal::control::{
     Actor, Command, ControlLoop, GoalRequest, GoalResult, Hardware, Inline, Pilot, Reconnect,
 };
 use regoal::episode::{LogSender, PolicyId, Source, Split};
-use regoal::hal::{Arm, Emulator, MemoryPort, Port, PortError};
+use regoal::hal::{Arm, Emulator, FaultSpec, MemoryPort, Port, PortError};
 use regoal::joints::{JointVec, stack};
 use regoal::policy::{ActionKind, Observation, PolicyError};
 use regoal::storage::Disk;
@@ -25,6 +25,8 @@ pub struct Lie {
     pub load: Option<i16>,
     /// In 0.1 V.
     pub voltage: Option<u8>,
+    /// All it says of itself: registers 56 to 63.
+    pub block: Option<[u8; 8]>,
 }
 
 /// What a test sees of the wire and does to it.
@@ -53,15 +55,15 @@ impl Line {
 
 /// The host's end of the wire.
 pub struct Wire {
-    pub inner: MemoryPort,
+    pub inner: Box<dyn Port>,
     pub line: Arc<Line>,
     raw: VecDeque<u8>,
     told: VecDeque<u8>,
 }
 
 impl Wire {
-    pub fn new(inner: MemoryPort, line: Arc<Line>) -> Self {
-        Self { inner, line, raw: VecDeque::new(), told: VecDeque::new() }
+    pub fn new(inner: impl Port + 'static, line: Arc<Line>) -> Self {
+        Self { inner: Box::new(inner), line, raw: VecDeque::new(), told: VecDeque::new() }
     }
 
     fn plugged(&self) -> Result<(), PortError> {
@@ -81,6 +83,9 @@ impl Wire {
                     packet[9..11].copy_from_slice(&raw.to_le_bytes());
                 }
                 packet[11] = lie.voltage.unwrap_or(packet[11]);
+                if let Some(block) = lie.block {
+                    packet[5..13].copy_from_slice(&block);
+                }
                 let sum = packet[2..size - 1].iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte));
                 packet[size - 1] = !sum;
             }
@@ -213,13 +218,25 @@ impl Bench {
         clock: ManualClock,
         seen: Arc<dyn Clock>,
     ) -> Self {
+        Self::with_faults(robot, pilot, log, &FaultSpec::default(), clock, seen)
+    }
+
+    /// With faults of the bus, too.
+    pub fn with_faults(
+        robot: RobotConfig,
+        pilot: Box<dyn Pilot>,
+        log: Option<LogSender>,
+        faults: &FaultSpec,
+        clock: ManualClock,
+        seen: Arc<dyn Clock>,
+    ) -> Self {
         let emulator = Arc::new(Mutex::new(Emulator::new(&robot, 3)));
         let line = Arc::<Line>::default();
         let open = {
             let (robot, emulator) = (robot.clone(), emulator.clone());
-            let (line, seen) = (line.clone(), seen.clone());
+            let (line, seen, faults) = (line.clone(), seen.clone(), faults.clone());
             move || {
-                let inner = MemoryPort::new(emulator.clone(), seen.clone());
+                let inner = MemoryPort::new(emulator.clone(), seen.clone()).with_faults(&faults);
                 let wire = Wire::new(inner, line.clone());
                 Arm::open(&robot, Box::new(wire), seen.clone()).ok()
             }
@@ -319,4 +336,14 @@ pub fn report(id: &str, seed: u64, runs: u64, failures: u64, figures: serde_json
             "pass": pass,
         })
     );
+}
+
+/// Whether times count: in the sizes of campaigns that have the computer to themselves.
+pub fn times_count() -> bool {
+    number("REGOAL_JUDGE_TIME", 0) != 0
+}
+
+/// The size of a campaign without another one given: small where the compiler has not optimised.
+pub fn sized(debug: u64, release: u64) -> u64 {
+    number("REGOAL_CASES", if cfg!(debug_assertions) { debug } else { release })
 }

@@ -14,6 +14,7 @@ use crate::hal::bus::Ask;
 use crate::hal::port::{latency_timer, usb_latency};
 use crate::hal::servo::Model;
 use crate::hal::{Bus, SerialPort};
+use crate::storage::Storage;
 
 const PATIENCE: Duration = Duration::from_millis(50);
 const CYCLES: usize = 100;
@@ -31,7 +32,11 @@ pub(super) fn checks(robot: &RobotConfig, context: &Context) -> Result<Vec<Check
         }
     };
     let found = format!("{port}, {} bit/s", robot.bus.baud);
-    let mut checks = vec![Check::ok("port", found), adapter(port, context), low_latency(&opened)];
+    let mut checks = vec![
+        Check::ok("port", found),
+        adapter(port, context.storage.as_ref()),
+        low_latency(&opened),
+    ];
     let mut bus =
         Bus::new(Box::new(opened), context.clock.clone(), robot.bus.protocol, robot.bus.baud);
     checks.push(calibration(robot));
@@ -42,9 +47,9 @@ pub(super) fn checks(robot: &RobotConfig, context: &Context) -> Result<Vec<Check
     Ok(checks)
 }
 
-fn adapter(port: &str, context: &Context) -> Check {
+fn adapter(port: &str, storage: &dyn Storage) -> Check {
     let name = "USB latency timer";
-    match usb_latency(context.storage.as_ref(), port) {
+    match usb_latency(storage, port) {
         None => Check::ok(name, "none: the adapter hands bytes on at once"),
         Some(time) => {
             let verdict =
@@ -99,12 +104,13 @@ fn servo(bus: &mut Bus, joint: &JointConfig, robot: &RobotConfig) -> Result<Chec
     let firmware = firmware(bus, joint.id, model);
     let found = format!("{}, firmware {firmware}, {voltage:.1} V, {heat:.0} °C", model.name);
     let safety = &robot.safety;
+    let supply = model.supply_window(safety);
     let (verdict, mend) = if !row.faults.is_empty() {
         let mend =
             format!("it reports {}: cure the cause, power it off and on", row.faults.join(", "));
         (Verdict::Problem, mend)
-    } else if !(safety.min_voltage..=safety.max_voltage).contains(&voltage) {
-        let window = format!("{} to {} V", safety.min_voltage, safety.max_voltage);
+    } else if !supply.contains(&voltage) {
+        let window = format!("{:.1} to {:.1} V", supply.start(), supply.end());
         (Verdict::Problem, format!("expected {window}: check the supply"))
     } else if heat > safety.max_temperature {
         (
@@ -184,6 +190,23 @@ fn cycle(bus: &mut Bus, robot: &RobotConfig) -> Result<Check> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::Memory;
+
+    #[test]
+    fn an_adapter_that_gathers_bytes_is_a_problem_with_its_remedy() {
+        let file = latency_timer("/dev/ttyUSB3").unwrap();
+        for (ms, verdict) in [("16", Verdict::Problem), ("2", Verdict::Problem), ("1", Verdict::Ok)]
+        {
+            let storage = Memory::default();
+            storage.create_folder(file.parent().unwrap()).unwrap();
+            storage.replace(&file, format!("{ms}\n").as_bytes()).unwrap();
+            let check = adapter("/dev/ttyUSB3", &storage);
+            assert_eq!((check.verdict, check.found.as_str()), (verdict, &*format!("{ms}ms")));
+            let told = check.mend.is_some_and(|mend| mend.contains(file.to_str().unwrap()));
+            assert_eq!(told, verdict == Verdict::Problem);
+        }
+        assert_eq!(adapter("/dev/ttyACM0", &Memory::default()).verdict, Verdict::Ok);
+    }
 
     #[test]
     fn the_floor_is_the_bytes_of_a_sync_read_at_10_bits_each() {

@@ -22,7 +22,11 @@ const LIMITS: &str = "put `@dialout - rtprio 80` and `@dialout - memlock unlimit
 pub(super) fn checks(context: &Context) -> Vec<Check> {
     let storage = context.storage.as_ref();
     let mut checks = vec![kernel(storage), clock_source(storage), governor(storage)];
-    checks.extend([priority(), locked_memory(), real_time_limit(), serial_group(storage)]);
+    let groups = rustix::process::getgroups().unwrap_or_default();
+    let mine: Vec<u32> = groups.iter().map(|group| group.as_raw()).collect();
+    let root = rustix::process::geteuid().is_root();
+    checks.extend([priority(), locked_memory(), real_time_limit()]);
+    checks.push(serial_group(storage, &mine, root));
     checks.extend([onnx_runtime(), disk()]);
     checks
 }
@@ -97,19 +101,18 @@ fn real_time_limit() -> Check {
     }
 }
 
-fn serial_group(storage: &dyn Storage) -> Check {
+/// Whether a user of these groups, or root, may open serial ports.
+fn serial_group(storage: &dyn Storage, mine: &[u32], root: bool) -> Check {
     let name = "serial permissions";
     let groups = said(storage, "/etc/group").unwrap_or_default();
     let dialout = groups.lines().find_map(|line| line.strip_prefix("dialout:")?.split(':').nth(1));
     let Some(id) = dialout.and_then(|id| id.parse::<u32>().ok()) else {
         return Check::ok(name, "there is no group dialout; look at the arm's port");
     };
-    let mine = rustix::process::getgroups().unwrap_or_default();
-    if rustix::process::geteuid().is_root() {
+    if root {
         return Check::ok(name, "root");
     }
-    let member = mine.iter().any(|group| group.as_raw() == id);
-    let (verdict, found) = match member {
+    let (verdict, found) = match mine.contains(&id) {
         true => (Verdict::Ok, "in group dialout"),
         false => (Verdict::Warning, "not in group dialout: most serial ports cannot be opened"),
     };
@@ -154,6 +157,24 @@ mod tests {
         storage.create_folder(Path::new(path).parent().unwrap()).unwrap();
         storage.replace(Path::new(path), text.as_bytes()).unwrap();
         storage
+    }
+
+    #[test]
+    fn serial_ports_are_for_members_of_dialout_and_root() {
+        let groups = with("/etc/group", "root:x:0:\ndialout:x:20:ann\naudio:x:29:\n");
+        for (mine, root, verdict) in [
+            (&[1000, 20][..], false, Verdict::Ok),
+            (&[1000, 29], false, Verdict::Warning),
+            (&[], false, Verdict::Warning),
+            (&[], true, Verdict::Ok),
+        ] {
+            let check = serial_group(&groups, mine, root);
+            assert_eq!(check.verdict, verdict, "{check:?}");
+            let told = check.mend.as_ref().is_some_and(|mend| mend.contains("usermod -aG dialout"));
+            assert_eq!(told, verdict == Verdict::Warning, "{check:?}");
+        }
+        let none = serial_group(&with("/etc/group", "root:x:0:\n"), &[1000], false);
+        assert!(none.found.contains("no group dialout"), "{none:?}");
     }
 
     #[test]

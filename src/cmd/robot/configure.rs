@@ -33,12 +33,9 @@ pub struct Args {
 /// # Errors
 /// A file is wrong, a servo is missing, holds, or does not keep a value.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
-    let (mut robot, calibration) = args.which.load(context)?;
-    if let Some(calibration) = &calibration {
-        calibration.apply(&mut robot)?;
-    }
-    let mut bus = Line::of(&robot, context)?.open()?;
-    let differences = configure(&mut bus, &robot, calibration.as_ref(), args.dry_run)?;
+    let (robot, calibration) = args.which.load_applied(context)?;
+    let line = Line::of(&robot, context)?;
+    let differences = configure(&mut line.open()?, &robot, calibration.as_ref(), args.dry_run)?;
     if args.json {
         let rows: Vec<_> = differences.iter().map(row).collect();
         return say_json(&serde_json::json!({ "written": !args.dry_run, "differences": rows }));

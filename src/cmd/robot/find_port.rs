@@ -41,8 +41,14 @@ pub struct Found {
     pub by_id: Option<PathBuf>,
     /// Its name by the USB socket.
     pub by_path: Option<PathBuf>,
-    /// What the adapter says it is.
+    /// What the adapter says it is; nothing of a port that is not on USB.
     pub adapter: String,
+}
+
+impl Found {
+    fn is_usb(&self) -> bool {
+        !self.adapter.is_empty()
+    }
 }
 
 /// Runs the verb.
@@ -50,14 +56,19 @@ pub struct Found {
 /// # Errors
 /// No port went, or several.
 pub fn run(args: &Args, _context: &Context) -> Result<()> {
-    let here = || ports(Path::new("/dev/serial"));
+    let names = Path::new("/dev/serial");
     if args.list {
-        let ports = here();
+        let ports = ports(names);
         if args.json {
             return say_json(&ports);
         }
+        if !ports.iter().any(Found::is_usb) {
+            say("no USB adapter with a serial port; plug the arm in and switch it on")?;
+        }
         return ports.iter().try_for_each(|port| Ok(say(line(port, args))?));
     }
+    // Others cannot be unplugged.
+    let here = || ports(names).into_iter().filter(Found::is_usb).collect();
     let found = by_unplugging(&mut Terminal::new(args.json), here)?;
     if args.json { say_json(&found) } else { Ok(say(line(&found, args))?) }
 }
@@ -70,7 +81,8 @@ fn line(port: &Found, args: &Args) -> String {
     };
     match chosen {
         Some(path) => path.display().to_string(),
-        None => format!("{:<14} {}", port.port, printable(&port.adapter)),
+        None if port.is_usb() => format!("{:<14} {}", port.port, printable(&port.adapter)),
+        None => format!("{:<14} not on USB", port.port),
     }
 }
 
@@ -105,21 +117,25 @@ pub fn ports(names: &Path) -> Vec<Found> {
     let listed = serialport::available_ports().unwrap_or_default();
     let mut ports: Vec<Found> = listed
         .into_iter()
-        .filter_map(|port| {
-            let serialport::SerialPortType::UsbPort(usb) = port.port_type else { return None };
-            let text = [usb.manufacturer, usb.product, usb.serial_number];
-            let text: Vec<String> = text.into_iter().flatten().collect();
+        .map(|port| {
             let device = Path::new(&port.port_name);
-            Some(Found {
+            Found {
                 by_id: link_to(device, &names.join("by-id")),
                 by_path: link_to(device, &names.join("by-path")),
-                adapter: format!("{:04x}:{:04x} {}", usb.vid, usb.pid, text.join(" ")),
+                adapter: adapter(port.port_type),
                 port: port.port_name,
-            })
+            }
         })
         .collect();
     ports.sort();
     ports
+}
+
+fn adapter(kind: serialport::SerialPortType) -> String {
+    let serialport::SerialPortType::UsbPort(usb) = kind else { return String::new() };
+    let text = [usb.manufacturer, usb.product, usb.serial_number];
+    let text: Vec<String> = text.into_iter().flatten().collect();
+    format!("{:04x}:{:04x} {}", usb.vid, usb.pid, text.join(" "))
 }
 
 /// The link in `folder` that leads to a device.

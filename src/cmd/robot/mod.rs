@@ -45,25 +45,33 @@ impl Which {
         Ok((robot, ArmCalibration::load(context.storage.as_ref(), &path)?))
     }
 
+    /// The same, the calibration applied. The built-in emulator begins anew each time and has none.
+    ///
+    /// # Errors
+    /// A file is wrong, or the calibration is of another arm.
+    pub fn load_applied(&self, context: &Context) -> Result<(RobotConfig, Option<ArmCalibration>)> {
+        let (mut robot, calibration) = self.load(context)?;
+        let calibration = calibration.filter(|_| robot.bus.port != EMULATED);
+        if let Some(calibration) = &calibration {
+            calibration
+                .apply(&mut robot)
+                .with_context(|| format!("applying {}", self.calibration_path().display()))?;
+        }
+        Ok((robot, calibration))
+    }
+
     /// Where the arm's calibration is kept.
     pub fn calibration_path(&self) -> PathBuf {
         ArmCalibration::path_of(&self.robot)
     }
 }
 
-/// A robot's configuration with its calibration applied, if there is one. The built-in emulator
-/// begins anew each time and has none.
+/// A robot's configuration with its calibration applied, if there is one.
 ///
 /// # Errors
-/// A file is wrong, or the calibration is of another arm.
+/// As [`Which::load_applied`].
 pub fn calibrated(which: &Which, context: &Context) -> Result<RobotConfig> {
-    let (mut robot, calibration) = which.load(context)?;
-    if let Some(calibration) = calibration.filter(|_| robot.bus.port != EMULATED) {
-        calibration
-            .apply(&mut robot)
-            .with_context(|| format!("applying {}", which.calibration_path().display()))?;
-    }
-    Ok(robot)
+    Ok(which.load_applied(context)?.0)
 }
 
 /// A port to an arm; of an emulated one the emulator lives as long.
@@ -78,7 +86,7 @@ impl Line {
     /// Finds the port that a configuration names, or starts the emulator.
     ///
     /// # Errors
-    /// The system gives no pseudo terminal.
+    /// A servo is not emulated, or the system gives no pseudo terminal.
     pub fn of(robot: &RobotConfig, context: &Context) -> Result<Self> {
         let emulator = match robot.bus.port.as_str() {
             EMULATED => Some(emulate::serve(robot, context)?),

@@ -1,5 +1,6 @@
 //! `regoal robot monitor`: what the servos say of themselves.
 
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -78,10 +79,27 @@ pub struct Look {
     pub joints: Vec<Row>,
 }
 
+impl Look {
+    /// Whether any servo answered.
+    fn heard(&self) -> bool {
+        self.joints.iter().any(|row| row.answered)
+    }
+}
+
+/// Why perhaps nobody answers.
+fn nobody(robot: &RobotConfig) -> String {
+    let bus = &robot.bus;
+    format!(
+        "expected servos to answer, none does; check power, cables, bus.protocol ({}) and bus.baud ({})",
+        super::super::status::word(&bus.protocol),
+        bus.baud
+    )
+}
+
 /// Runs the verb.
 ///
 /// # Errors
-/// A file is wrong, or the port fails.
+/// A file is wrong, the port fails; with `--once`, no servo answers.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
     anyhow::ensure!(
         (0.1..=100.0).contains(&args.rate),
@@ -92,15 +110,19 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let line = Line::of(&robot, context)?;
     let mut bus = line.open()?;
     let mut terminal = Terminal::new(false);
+    let live = std::io::stdout().is_terminal();
+    // Lines that nobody takes back.
+    let rate = if live || args.json { args.rate } else { args.rate.min(1.0) };
     loop {
-        let next = bus.clock().now() + Duration::from_secs_f64(1.0 / args.rate);
+        let next = bus.clock().now() + Duration::from_secs_f64(1.0 / rate);
         let look = look(&mut bus, &robot)?;
         match (args.json, args.once) {
             (true, _) => say_json(&look)?,
-            (false, true) => table(&look).iter().try_for_each(say)?,
-            (false, false) => terminal.show(&table(&look))?,
+            (false, false) if live => terminal.show(&table(&look, &robot))?,
+            (false, _) => table(&look, &robot).iter().try_for_each(say)?,
         }
         if args.once {
+            anyhow::ensure!(look.heard(), "{}", nobody(&robot));
             return Ok(());
         }
         context.clock.sleep_until(next);
@@ -197,7 +219,7 @@ fn faults(bits: u8) -> Vec<&'static str> {
     .collect()
 }
 
-fn table(look: &Look) -> Vec<String> {
+fn table(look: &Look, robot: &RobotConfig) -> Vec<String> {
     let head = format!(
         "{:<16} {:>3} {:>9} {:>9} {:>9} {:>6} {:>8} {:>6} {:>6} {:>7}  faults",
         "joint", "id", "position", "goal", "velocity", "load", "current", "temp", "volt", "torque"
@@ -228,5 +250,6 @@ fn table(look: &Look) -> Vec<String> {
             row.faults.join(", ")
         )
     });
-    [head, units].into_iter().chain(rows).collect()
+    let hint = (!look.heard()).then(|| nobody(robot));
+    [head, units].into_iter().chain(rows).chain(hint).collect()
 }

@@ -14,11 +14,13 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use super::Link;
+use crate::clock::Time;
 use crate::cmd::robot::Line;
-use crate::cmd::{Context, Interrupted, Told};
+use crate::cmd::{Context, GaveUp, Interrupted, Told};
 use crate::config::RobotConfig;
 use crate::control::{Pulse, Start};
 use crate::daemon::supervisor::{LOOK, StartLimit, Watch};
+use crate::daemon::systemd::{self, Systemd};
 use crate::hal::SerialPort;
 use crate::hal::arm::{Rescued, rescue};
 
@@ -93,7 +95,8 @@ pub(in crate::cmd) fn supervise(
     // So that it is there when it is needed; the control process says what is missing.
     crate::os::lock_memory();
     let settings = tcgetattr(rustix::stdio::stdin()).ok().filter(|_| supervision.terminal);
-    Supervisor { robot, context, line, port, pulse, emergency, supervision, settings }
+    let systemd = Systemd::of_the_environment();
+    Supervisor { robot, context, line, port, pulse, emergency, supervision, settings, systemd }
         .run(Start { arm: supervision.arm, ..Start::default() })
 }
 
@@ -108,6 +111,7 @@ struct Supervisor<'a> {
     supervision: Supervision,
     /// The terminal's, before the control process changed them.
     settings: Option<Termios>,
+    systemd: Systemd,
 }
 
 /// How a control process came to its end.
@@ -146,9 +150,7 @@ impl Supervisor<'_> {
             start = Start { arm, again: true, fault: self.pulse.fault() };
             log::warn!("starting the control process again");
         }
-        bail!(
-            "the control process died too often; the arm is left as said above: look at it, then start again"
-        )
+        Err(GaveUp.into())
     }
 
     /// The same program with the same arguments.
@@ -163,6 +165,9 @@ impl Supervisor<'_> {
         let mut command = Command::new("/proc/self/exe");
         command.args(std::env::args_os().skip(1));
         command.arg(format!("--inherited={bus},{page},{}", std::process::id()));
+        for ours in systemd::VARIABLES {
+            command.env_remove(ours);
+        }
         if !self.supervision.terminal {
             // Ctrl-C in a terminal is for us: its own group does not get it.
             command.process_group(0);
@@ -183,8 +188,10 @@ impl Supervisor<'_> {
     }
 
     /// Waits for a port that is gone.
-    fn reopen(&self) -> Result<SerialPort> {
+    fn reopen(&mut self) -> Result<SerialPort> {
+        self.systemd.status("waiting for the arm's port");
         loop {
+            self.systemd.alive(self.context.clock.now());
             match SerialPort::open(self.line.path(), self.robot.bus.baud) {
                 Ok(port) => return Ok(port),
                 Err(error) => log::debug!("the arm's port is not there yet: {error}"),
@@ -213,6 +220,7 @@ impl Supervisor<'_> {
             let now = clock.now();
             if leave_by.is_none() && self.context.check().is_err() {
                 self.pulse.ask_to_stop();
+                self.systemd.stopping();
                 let parking = Duration::from_secs_f64(self.robot.safety.park_timeout_s);
                 leave_by = Some(now + parking + LEAVING);
             }
@@ -227,7 +235,26 @@ impl Supervisor<'_> {
                 child.wait()?;
                 return Ok(End::Hung);
             }
+            self.tell_systemd(watch.grows(), leave_by.is_some(), now);
             self.pause(LOOK);
+        }
+    }
+
+    /// How it is; and that all is well, but only while ticks are done or none are due.
+    fn tell_systemd(&mut self, ticking: bool, leaving: bool, now: Time) {
+        let loading = self.pulse.ticks() == 0;
+        match (self.pulse.fault(), self.pulse.active()) {
+            _ if leaving => self.systemd.status("parking the arm"),
+            _ if loading => self.systemd.status("starting"),
+            (Some(fault), _) => self.systemd.status(&format!("stopped by a fault: {fault}")),
+            (None, true) => self.systemd.status("powered"),
+            (None, false) => self.systemd.status("disarmed"),
+        }
+        if self.pulse.serving() {
+            self.systemd.ready();
+        }
+        if ticking || loading || leaving && self.pulse.ended() {
+            self.systemd.alive(now);
         }
     }
 
@@ -251,9 +278,11 @@ impl Supervisor<'_> {
                 None => format!("DIED ({status})"),
             },
         };
+        self.systemd.status(&format!("HOLDING THE ARM: the control process {why}"));
         let rescued =
             self.reach().map(|port| rescue(self.robot, Box::new(port), Arc::clone(clock)));
         let took = clock.now().since(begun).as_secs_f64() * 1e3;
+        self.systemd.alive(clock.now());
         match &rescued {
             Ok(Rescued { held, limp, unknown }) => log::error!(
                 "THE CONTROL PROCESS {why}: in {took:.0} ms servos {held:?} were told to hold where they \

@@ -1,15 +1,19 @@
 //! What the joints' measurements say: too hot, too hard, in the way of something, badly supplied.
 
-use std::time::Duration;
+use std::ops::RangeInclusive;
 
 use crate::clock::Time;
-use crate::config::SafetyConfig;
+use crate::config::{JointConfig, RobotConfig, SafetyConfig};
 use crate::episode::{Events, Fault, Strain};
 use crate::hal::JointState;
+use crate::hal::servo::Model;
 use crate::joints::{JointVec, MAX_JOINTS, stack};
 
 /// A value that may be a damaged byte must show this many ticks in a row.
 const AGREEING_TICKS: u32 = 3;
+/// More current than allowed for longer than this is a fault (s): the time that Feetech's servos take
+/// by themselves, in which a current that is told in turn is told anew.
+const CURRENT_TIME: f64 = 2.0;
 /// The mean load follows the load in this time (s).
 const LOAD_TIME: f64 = 0.5;
 /// What is left of the speed at the highest temperature, and at full load.
@@ -25,17 +29,42 @@ pub(super) struct Findings {
     pub(super) speed: f64,
 }
 
+/// What the servo of one joint bears.
+#[derive(Debug, Clone)]
+struct Limits {
+    /// Of its supply (V).
+    voltage: RangeInclusive<f64>,
+    /// For a while (A).
+    current: f64,
+}
+
+impl Limits {
+    fn of(joint: &JointConfig, safety: &SafetyConfig) -> Self {
+        let model = Model::of(joint.servo);
+        Self {
+            voltage: model.supply_window(safety),
+            current: joint.tuning.max_current.unwrap_or(model.max_current),
+        }
+    }
+}
+
 /// The joints' health over time.
 #[derive(Debug, Clone)]
 pub(super) struct Health {
     config: SafetyConfig,
     dt: f64,
+    limits: JointVec<Limits>,
     joints: [Strain; MAX_JOINTS],
 }
 
 impl Health {
-    pub(super) fn new(config: &SafetyConfig, period: Duration) -> Self {
-        Self { config: config.clone(), dt: period.as_secs_f64(), joints: Default::default() }
+    pub(super) fn new(robot: &RobotConfig) -> Self {
+        Self {
+            config: robot.safety.clone(),
+            dt: robot.period().as_secs_f64(),
+            limits: robot.joint.iter().map(|joint| Limits::of(joint, &robot.safety)).collect(),
+            joints: Default::default(),
+        }
     }
 
     /// Forgets everything, as after arming.
@@ -58,8 +87,10 @@ impl Health {
     pub(super) fn look(&mut self, joints: &[JointState], sent: &[f64], now: Time) -> Findings {
         let mut found = Findings { fault: None, events: Events::default(), speed: 1.0 };
         let config = &self.config;
-        for (i, (joint, past)) in joints.iter().zip(&mut self.joints).enumerate() {
-            past.remember(joint, sent.get(i).copied(), config, self.dt, now);
+        let known = joints.iter().zip(&self.limits).zip(&mut self.joints);
+        for (i, ((joint, limits), past)) in known.enumerate() {
+            past.judge(joint, limits, now);
+            past.follow(joint, sent.get(i).copied(), config, self.dt, now);
             let fault = past.fault(joint, config, now);
             found.fault = found.fault.or(fault);
             found.speed = found.speed.min(past.speed(joint, config));
@@ -75,7 +106,20 @@ impl Health {
 }
 
 impl Strain {
-    fn remember(
+    /// Remembers what the servo bears badly.
+    fn judge(&mut self, joint: &JointState, limits: &Limits, now: Time) {
+        let count = |bad: bool, before: u32| if bad { before.saturating_add(1) } else { 0 };
+        // Who has not told its voltage yet has none; who has no voltage tells nothing.
+        let measured = joint.voltage != 0.0;
+        let bad_voltage = measured && !limits.voltage.contains(&joint.voltage);
+        let much = joint.current.is_some_and(|current| current.abs() > limits.current);
+        self.bad_status = count(joint.status != 0, self.bad_status);
+        self.bad_voltage = count(bad_voltage, self.bad_voltage);
+        self.overcurrent = since(much, self.overcurrent, now);
+    }
+
+    /// Remembers how the joint gets where it was sent.
+    fn follow(
         &mut self,
         joint: &JointState,
         sent: Option<f64>,
@@ -83,20 +127,13 @@ impl Strain {
         dt: f64,
         now: Time,
     ) {
-        let count = |bad: bool, before: u32| if bad { before.saturating_add(1) } else { 0 };
-        let since = |bad: bool, before: Option<Time>| bad.then(|| before.unwrap_or(now));
-        let window = config.min_voltage..=config.max_voltage;
-        // Who has not told its voltage yet has none; who has no voltage tells nothing.
-        let measured = joint.voltage != 0.0;
         let error = sent.map_or(0.0, |sent| (joint.position - sent).abs());
         let pressing = joint.load.abs() > config.stall_load && error > config.stall_error_rad;
         if joint.load.is_finite() {
             self.load += (joint.load.abs() - self.load) * (dt / LOAD_TIME).min(1.0);
         }
-        self.bad_status = count(joint.status != 0, self.bad_status);
-        self.bad_voltage = count(measured && !window.contains(&joint.voltage), self.bad_voltage);
-        self.off_track = since(error > config.max_tracking_error, self.off_track);
-        self.stalled = since(pressing, self.stalled);
+        self.off_track = since(error > config.max_tracking_error, self.off_track, now);
+        self.stalled = since(pressing, self.stalled, now);
     }
 
     fn fault(&self, joint: &JointState, config: &SafetyConfig, now: Time) -> Option<Fault> {
@@ -108,6 +145,7 @@ impl Strain {
             () if joint.temperature > config.max_temperature => Fault::Overheat,
             () if self.bad_status >= AGREEING_TICKS => Fault::Servo,
             () if self.bad_voltage >= AGREEING_TICKS => Fault::Voltage,
+            () if lasts(self.overcurrent, CURRENT_TIME) => Fault::Servo,
             () if lasts(self.stalled, config.stall_time_s) => Fault::Stall,
             () if lasts(self.off_track, config.tracking_time_s) => Fault::Tracking,
             () => return None,
@@ -122,6 +160,11 @@ impl Strain {
             LOADED_SPEED,
         ))
     }
+}
+
+/// Since when it is bad without a break.
+fn since(bad: bool, before: Option<Time>, now: Time) -> Option<Time> {
+    bad.then(|| before.unwrap_or(now))
 }
 
 /// 1 up to `from`, straight down to `least` at `to` and beyond.
@@ -161,8 +204,13 @@ mod tests {
         jumped: false,
     };
 
+    fn robot(file: &str) -> RobotConfig {
+        let path = format!("{}/firmware-config/{file}.toml", env!("CARGO_MANIFEST_DIR"));
+        RobotConfig::load(&crate::storage::Disk, path.as_ref()).unwrap()
+    }
+
     fn health() -> Health {
-        Health::new(&SafetyConfig::default(), Duration::from_millis(10))
+        Health::new(&robot("emulated"))
     }
 
     /// The ticks of 10 ms until a fault, and the fault.
@@ -203,6 +251,47 @@ mod tests {
             let joint = JointState { voltage, ..SOUND };
             assert_eq!(until_fault(joint, 0.1), Some((2, Fault::Voltage)));
         }
+    }
+
+    #[test]
+    fn each_servo_of_an_arm_of_two_supplies_has_the_window_of_its_model() {
+        let koch = robot("koch-follower");
+        for (volts, xl430, xl330) in [
+            (4.0, false, false),
+            (5.0, false, true),
+            (6.4, true, false),
+            (12.1, true, false),
+            (12.7, false, false),
+        ] {
+            let joint = JointState { voltage: volts, ..SOUND };
+            for (i, sound) in [xl430, xl430, xl330, xl330, xl330, xl330].into_iter().enumerate() {
+                let mut health = Health::new(&koch);
+                let mut joints =
+                    [12.0, 12.0, 5.0, 5.0, 5.0, 5.0].map(|v| JointState { voltage: v, ..SOUND });
+                joints[i] = joint;
+                let fault = (0..3).filter_map(|t| health.look(&joints, &[], Time(t)).fault).last();
+                assert_eq!(fault, (!sound).then_some(Fault::Voltage), "joint {i} at {volts} V");
+            }
+        }
+    }
+
+    #[test]
+    fn a_current_above_the_joints_limit_is_a_fault_after_two_seconds() {
+        // 1.625 A is configured for the gripper, the others have all that the servo can.
+        let robot = robot("so101-follower");
+        let until = |joint: usize, amperes: f64| {
+            let mut health = Health::new(&robot);
+            let mut joints = [SOUND; 6];
+            joints[joint].current = Some(amperes);
+            (0..500u64).find_map(|tick| {
+                let now = Time(tick * 10_000_000);
+                health.look(&joints, &[0.1; 6], now).fault.map(|fault| (tick, fault))
+            })
+        };
+        assert_eq!(until(5, -1.7), Some((201, Fault::Servo)));
+        assert_eq!(until(5, 1.6), None);
+        assert_eq!(until(1, 2.5), None);
+        assert_eq!(until(1, 2.8), Some((201, Fault::Servo)));
     }
 
     #[test]

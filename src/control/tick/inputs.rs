@@ -83,6 +83,7 @@ pub(super) fn round(state: &mut ArmState) {
         joint.load = short(joint.load);
         joint.voltage = short(joint.voltage);
         joint.temperature = short(joint.temperature);
+        joint.current = joint.current.map(short);
     }
 }
 

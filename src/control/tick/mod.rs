@@ -63,6 +63,8 @@ pub struct ControlLoop {
     mode: Mode,
     /// Torque is on: only then is anything sent.
     powered: bool,
+    /// The arm had torque when its port was lost.
+    lost_energised: bool,
     attempt: Option<Attempt>,
     /// Where to go while nobody steers.
     target: Option<JointVec<f64>>,
@@ -127,12 +129,13 @@ impl ControlLoop {
             pulse: None,
             mode: Mode::Disarmed,
             powered: false,
+            lost_energised: false,
             attempt: None,
             target: None,
             release_by: None,
             park: robot.joint.iter().map(|joint| joint.park_rad()).collect(),
             armed_at: Time::ZERO,
-            health: Health::new(&robot.safety, robot.period()),
+            health: Health::new(robot),
             speed: 1.0,
             result: None,
             counters: LoopCounters::default(),
@@ -190,6 +193,11 @@ impl ControlLoop {
     /// Counts since the start.
     pub fn counters(&self) -> LoopCounters {
         self.counters
+    }
+
+    /// Some servo of the arm has torque, for all that is known.
+    pub fn energised(&self) -> bool {
+        self.arm.as_ref().map_or(self.lost_energised, |arm| arm.hardware.energised())
     }
 
     /// Faults of the bus since the arm was opened.
@@ -277,6 +285,7 @@ impl ControlLoop {
         if let Some(reconnect) = &mut self.reconnect
             && let Some(arm) = self.arm.take()
         {
+            self.lost_energised = arm.hardware.energised();
             self.witness.now.answers = arm.answers;
             reconnect.lost(arm.hardware);
         }

@@ -18,7 +18,7 @@ impl Arm {
         if self.joints.iter().any(|joint| joint.model.protocol != Protocol::Feetech) {
             return Ok(false);
         }
-        self.held = false;
+        self.let_go();
         let damped: JointVec<i32> = self.joints.iter().map(|_| DAMPING).collect();
         for _ in 0..BROADCASTS {
             let deadline = patience(&self.bus);
@@ -27,6 +27,7 @@ impl Arm {
         for joint in &self.joints {
             joint.keep(&mut self.bus, &joint.model.torque, DAMPING)?;
         }
+        self.energised = false;
         Ok(true)
     }
 }

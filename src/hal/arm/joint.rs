@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::checkup::restarted;
 use super::{ArmError, JointState, dynamixel, feetech};
 use crate::clock::Time;
 use crate::config::{JointConfig, Protocol};
@@ -32,6 +33,8 @@ pub(super) struct Joint {
     pub(super) plausibility: Plausibility,
     /// The troubles that an alert servo was asked for.
     pub(super) named: u8,
+    /// How often in a row it was found without torque, though it was made to hold.
+    pub(super) limp: u8,
     /// The status bits of the last answer.
     heard: u8,
     /// Those of the last one that was believed.
@@ -39,6 +42,8 @@ pub(super) struct Joint {
     /// As heard last (V, °C).
     voltage: f64,
     temperature: f64,
+    /// As heard last (A), of a servo that tells it apart from its movement.
+    pub(super) current: Option<f64>,
 }
 
 /// Until when a transaction outside the control loop may take that begins now.
@@ -56,11 +61,19 @@ impl Joint {
             speed_unit: model.velocity.unit.scale().unwrap_or(model.rad_per_tick),
             plausibility: Plausibility::default(),
             named: 0,
+            limp: 0,
             heard: 0,
             believed: 0,
             voltage: 0.0,
             temperature: 0.0,
+            current: None,
         }
+    }
+
+    /// Takes what stands in the register of its current.
+    pub(super) fn set_current(&mut self, raw: i32) {
+        let unit = self.model.current.and_then(|register| register.unit.scale());
+        self.current = unit.map(|unit| self.calibration.velocity(f64::from(raw) * unit));
     }
 
     pub(super) fn get(&self, bus: &mut Bus, register: &Register) -> Result<i32, BusError> {
@@ -139,6 +152,10 @@ impl Joint {
             self.voltage = self.quantity(bus, &model.voltage)?;
             self.temperature = self.quantity(bus, &model.temperature)?;
         }
+        if let Some(register) = &model.current {
+            let raw = self.get(bus, register)?;
+            self.set_current(raw);
+        }
         match model.protocol {
             Protocol::Feetech => feetech::set_up(self, bus),
             Protocol::Dynamixel => dynamixel::set_up(self, bus),
@@ -213,7 +230,8 @@ impl Joint {
 
     /// Its troubles, and what is known of an alert.
     pub(super) fn status(&self) -> u8 {
-        self.believed | if self.believed & trouble::ALERT != 0 { self.named } else { 0 }
+        let named = if self.believed & trouble::ALERT != 0 { self.named } else { 0 };
+        self.believed | named | restarted(self.limp)
     }
 
     /// The state that an answer tells; `None` when it cannot be true, or tells of a trouble that the
@@ -251,7 +269,7 @@ impl Joint {
             position,
             velocity,
             load: current.map_or(effort, |current| current / model.max_current),
-            current,
+            current: current.or(self.current),
             voltage,
             temperature,
             status: self.status(),

@@ -14,7 +14,9 @@ pub struct JointState {
     /// Drive as a signed fraction of all the servo has; positive drives toward larger angles. Of a
     /// servo that measures its current, the fraction of the highest current.
     pub load: f64,
-    /// The motor's current (A), signed as the load, of a servo that measures it.
+    /// The motor's current (A), signed as the load, of a servo that measures it. Feetech servos
+    /// tell it in turn and only while the arm is held: up to as many times eight ticks older than the
+    /// stamp as the arm has joints.
     pub current: Option<f64>,
     /// V. Dynamixel servos tell voltage and temperature in turn: up to as many ticks older than
     /// the stamp as the arm has joints.
@@ -22,7 +24,8 @@ pub struct JointState {
     /// °C.
     pub temperature: f64,
     /// The servo's troubles, bits of [`trouble`](crate::hal::servo::trouble) that two answers
-    /// in a row told of: damage may set a bit and pass the checksum.
+    /// in a row told of: damage may set a bit and pass the checksum. A servo that was made to hold
+    /// and has no torque has [`RESTARTED`](crate::hal::servo::trouble::RESTARTED).
     pub status: u8,
     /// When the servo was asked: the values are not older. [`Time::ZERO`]: never yet.
     pub stamp: Time,

@@ -385,3 +385,31 @@ fn a_silent_servo_grows_old_while_the_others_are_fresh() {
     }
     assert!(arm.counters().bus.timeouts > 0 && arm.counters().bus.retries == 3);
 }
+
+#[test]
+fn a_servo_without_torque_is_named_after_two_readings_and_one_damaged_reading_is_nothing() {
+    let koch = Koch::new();
+    let mut arm = koch.open().unwrap();
+    arm.torque(true).unwrap();
+    let mut state = ArmState::default();
+    let torque = |on| koch.servos().get_mut(&3).unwrap().set(&x::TORQUE_ENABLE, on);
+    let mut restarted = |reads: usize| {
+        (0..reads).any(|_| {
+            arm.read(&mut state, koch.deadline()).unwrap();
+            state.joints[2].status == trouble::RESTARTED
+        })
+    };
+    for _ in 0..100 {
+        torque(0);
+        assert!(!restarted(1), "one reading is none");
+        torque(1);
+        assert!(!restarted(4));
+    }
+    torque(0);
+    assert!(restarted(60));
+    torque(1);
+    assert!(restarted(60), "it stays, for its limits are lost too");
+    arm.torque(true).unwrap();
+    arm.read(&mut state, koch.deadline()).unwrap();
+    assert_eq!(state.joints[2].status, 0);
+}

@@ -98,8 +98,7 @@ impl ArmCalibration {
 }
 
 /// The entry of one joint, without its name; the order of the keys is LeRobot's.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Serialize)]
 struct Entry {
     id: u8,
     drive_mode: u8,
@@ -124,6 +123,33 @@ impl Serialize for Joints {
     }
 }
 
+/// The joint of an entry; what is wrong with it names the key.
+fn joint(name: &str, entry: serde_json::Value) -> Result<JointCalibration, String> {
+    let serde_json::Value::Object(mut entry) = entry else {
+        return Err(format!("expected its values by name, found {entry}"));
+    };
+    let joint = JointCalibration {
+        name: name.into(),
+        id: take(&mut entry, "id")?,
+        drive_mode: take(&mut entry, "drive_mode")?,
+        homing_offset: take(&mut entry, "homing_offset")?,
+        range_min: take(&mut entry, "range_min")?,
+        range_max: take(&mut entry, "range_max")?,
+    };
+    match entry.keys().next() {
+        None => Ok(joint),
+        Some(other) => Err(format!("expected no key `{other}`, found it")),
+    }
+}
+
+fn take<T: serde::de::DeserializeOwned>(
+    entry: &mut serde_json::Map<String, serde_json::Value>,
+    key: &str,
+) -> Result<T, String> {
+    let value = entry.remove(key).ok_or_else(|| format!("{key}: expected a number, found none"))?;
+    serde_json::from_value(value).map_err(|error| format!("{key}: {error}"))
+}
+
 impl<'de> Deserialize<'de> for Joints {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct InOrder;
@@ -134,16 +160,12 @@ impl<'de> Deserialize<'de> for Joints {
             }
             fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Joints, M::Error> {
                 let mut joints = Vec::new();
-                while let Some((name, entry)) = map.next_entry::<String, Entry>()? {
-                    let Entry { id, drive_mode, homing_offset, range_min, range_max } = entry;
-                    joints.push(JointCalibration {
-                        name,
-                        id,
-                        drive_mode,
-                        homing_offset,
-                        range_min,
-                        range_max,
-                    });
+                while let Some(name) = map.next_key::<String>()? {
+                    let entry = map.next_value::<serde_json::Value>()?;
+                    let joint = joint(&name, entry).map_err(|why| {
+                        serde::de::Error::custom(format!("joint `{name}`: {why}"))
+                    })?;
+                    joints.push(joint);
                 }
                 Ok(Joints(joints))
             }

@@ -356,3 +356,21 @@ fn what_lerobot_would_send_for_nonsense_is_refused() {
     }
     assert!(Degrees.to_ticks(&entry(800, 3200, 0), 1e30).is_err());
 }
+
+#[test]
+fn what_is_wrong_in_lerobots_file_names_the_joint_and_the_key() {
+    let wrong = |from: &str, to: &str| {
+        let json = LEROBOT.replacen(from, to, 1);
+        assert_ne!(json, LEROBOT);
+        ArmCalibration::from_lerobot("arm", &json).unwrap_err().to_string()
+    };
+    for (from, to, says) in [
+        ("\"homing_offset\": ", "\"homing_offset\": \"a\", \"x\": ", "homing_offset: invalid type"),
+        ("\"range_min\"", "\"range_mni\"", "range_min: expected a number, found none"),
+        ("\"id\": 1,", "\"id\": 1, \"speed\": 3,", "expected no key `speed`, found it"),
+        ("\"id\": 1,", "\"id\": 1000,", "id: invalid value"),
+    ] {
+        let error = wrong(from, to);
+        assert!(error.contains(&format!("joint `shoulder_pan`: {says}")), "{error}");
+    }
+}

@@ -228,7 +228,9 @@ pub const XL430_W250: Model = Model {
     effort: PRESENT_LOAD,
     voltage: PRESENT_VOLTAGE,
     temperature: PRESENT_TEMPERATURE,
+    current: None,
     max_current: 1.4,
+    supply: (6.5, 12.0),
 };
 
 /// The XL330-M288: the rest of a Koch follower.
@@ -241,6 +243,8 @@ pub const XL330_M288: Model = Model {
     fast_sync_read: Some(46),
     effort: PRESENT_CURRENT_1,
     max_current: 1.75,
+    // Made for 5 V.
+    supply: (3.7, 6.0),
     ..XL430_W250
 };
 
@@ -263,5 +267,6 @@ pub const XM430_W350: Model = Model {
         goal [GOAL_CURRENT_2_69], effort PRESENT_CURRENT_2_69),
     effort: PRESENT_CURRENT_2_69,
     max_current: 3.2,
+    supply: (10.0, 14.8),
     ..XL430_W250
 };

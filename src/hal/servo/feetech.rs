@@ -181,7 +181,10 @@ pub const STS3215: Model = Model {
     effort: PRESENT_LOAD,
     voltage: PRESENT_VOLTAGE,
     temperature: PRESENT_TEMPERATURE,
+    current: Some(PRESENT_CURRENT),
     max_current: 2.7,
+    // Its versions of 7.4 V (4 to 8.4) and of 12 V (up to 14) say the same model number.
+    supply: (4.0, 14.0),
 };
 
 /// The stronger STS3250.
@@ -209,6 +212,7 @@ pub const SCS0009: Model = Model {
     effort: scs::PRESENT_LOAD,
     voltage: scs::PRESENT_VOLTAGE,
     temperature: scs::PRESENT_TEMPERATURE,
+    current: None,
     ..STS3215
 };
 

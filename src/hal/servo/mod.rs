@@ -12,16 +12,20 @@ pub mod feetech;
 mod register;
 
 use std::f64::consts::TAU;
+use std::ops::RangeInclusive;
 
 pub use register::{Access, Encoding, Memory, Register, Unit};
 
-use crate::config::{Protocol, ServoModel};
+use crate::config::{Protocol, SafetyConfig, ServoModel};
 pub use crate::hal::wire::feetech::ByteOrder;
 
 /// Ticks of one turn, of all but the SCS0009.
 pub const TICKS_PER_TURN: i32 = 4096;
 /// One such tick (rad).
 pub const RAD_PER_TICK: f64 = TAU / TICKS_PER_TURN as f64;
+
+/// A supply of 12 V, the most that an XL430 is made for, gives up to a twentieth more.
+const SUPPLY_TOLERANCE: f64 = 0.05;
 
 /// The bits of a servo's troubles, whoever made it.
 pub mod trouble {
@@ -35,6 +39,9 @@ pub mod trouble {
     pub const OVERCURRENT: u8 = 0x08;
     /// Too much load for too long.
     pub const OVERLOAD: u8 = 0x20;
+    /// It was made to hold and is without torque: it lost its power and is back. No servo says this
+    /// of itself; its torque register does.
+    pub const RESTARTED: u8 = 0x40;
     /// Dynamixel: something, and `Hardware_Error_Status` says what.
     pub const ALERT: u8 = 0x80;
 }
@@ -130,8 +137,12 @@ pub struct Model {
     pub voltage: Register,
     /// Motor.
     pub temperature: Register,
-    /// The current that counts as all it has, of one that measures it (A).
+    /// The current that its motor draws, of one that tells it apart from [`motion`](Self::motion).
+    pub current: Option<Register>,
+    /// The current that counts as all it has (A).
     pub max_current: f64,
+    /// The supply that it is made for: lowest and highest (V).
+    pub supply: (f64, f64),
 }
 
 /// All models.
@@ -165,6 +176,14 @@ impl Model {
         MODELS.into_iter().find(|model| {
             model.protocol == protocol && model.model_number.decode(bytes) == Some(model.number)
         })
+    }
+
+    /// The supply that an arm with these settings may have at this servo (V): within the settings,
+    /// and what the servo is made for.
+    pub fn supply_window(&self, safety: &SafetyConfig) -> RangeInclusive<f64> {
+        let (lowest, highest) = self.supply;
+        safety.min_voltage.max(lowest * (1.0 - SUPPLY_TOLERANCE))
+            ..=safety.max_voltage.min(highest * (1.0 + SUPPLY_TOLERANCE))
     }
 
     /// The register with this datasheet name.

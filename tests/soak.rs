@@ -1,0 +1,253 @@
+//! C9: an arm at work for a long time, with a bus that damages packets, goals, swaps and a log. Ten
+//! minutes of simulated time, or, with `REGOAL_REAL`, as long as it takes.
+
+#[path = "common/bench.rs"]
+mod bench;
+#[path = "common/policies.rs"]
+mod policies;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rand::RngExt as _;
+use regoal::clock::{Clock, ManualClock, SystemClock, Time};
+use regoal::cmd::simulate::{header_template, request};
+use regoal::config::RobotConfig;
+use regoal::control::{Actor, Command, GoalRequest, SwapError, Swapper, connect};
+use regoal::engine::Engine;
+use regoal::episode::{LogWriter, Mode, Source, WriterConfig, log_queue};
+use regoal::hal::FaultSpec;
+use regoal::hal::fault::{Fault, Kind};
+use regoal::joints::stack;
+use regoal::policy::Policy;
+use regoal::rng::{Rng, Stream, item};
+use regoal::storage::Disk;
+use serde_json::json;
+
+use bench::{Bench, number, report};
+
+/// Of all packets, by all kinds together.
+const RATE: f64 = 0.001;
+/// Ticks between two swaps.
+const SWAP: u64 = 1000;
+/// Episodes that are kept on the disk.
+const KEPT: usize = 4;
+/// After this share of the time nothing grows any more: 1 / so many.
+const WARM: u64 = 5;
+/// The memory is noted so often.
+const SAMPLES: u64 = 20;
+
+fn faults() -> FaultSpec {
+    use Kind::*;
+    let kinds = [Drop, Flip, Swap, Truncate, Slow, Silent, WrongId, Echo];
+    let rate = RATE / kinds.len() as f64;
+    let delay = |kind| (kind == Slow).then_some(2000.0);
+    let fault = |kind| Fault { rate, delay_us: delay(kind), ..Fault::new(kind) };
+    FaultSpec { fault: kinds.map(fault).into() }
+}
+
+fn load(file: &[u8], robot: &RobotConfig) -> Box<dyn Actor> {
+    Box::new(Policy::load(file, robot, &Engine::tract()).unwrap())
+}
+
+/// What the process has of the system: memory (bytes) and descriptors.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    memory: u64,
+    descriptors: usize,
+}
+
+impl Held {
+    fn now() -> Self {
+        let status = std::fs::read_to_string("/proc/self/statm").unwrap();
+        let pages: u64 = status.split(' ').nth(1).unwrap().parse().unwrap();
+        let memory = pages * 4096;
+        Self { memory, descriptors: std::fs::read_dir("/proc/self/fd").unwrap().count() }
+    }
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+struct Tally {
+    reached: u64,
+    failed: u64,
+    faults: u64,
+    swaps: u64,
+    refused: u64,
+    wrong: u64,
+}
+
+/// An arm at work.
+struct Soak {
+    bench: Bench,
+    swapper: Swapper,
+    thread: JoinHandle<()>,
+    log: LogWriter,
+    folder: tempfile::TempDir,
+    shipped: Vec<u8>,
+    rng: Rng,
+    tally: Tally,
+}
+
+impl Soak {
+    fn new(seed: u64) -> Self {
+        let robot = bench::robot();
+        let shipped = std::fs::read("models/reach/policy.onnx").unwrap();
+        let (clock, thinking) = (ManualClock::default(), ManualClock::default());
+        // The loop's time is far ahead, so that it always waits for the policy thread's answer.
+        clock.advance(Duration::from_hours(1000));
+        let actor = load(&shipped, &robot);
+        let (pilot, thread, swapper) = connect(actor, Arc::new(thinking), robot.period()).unwrap();
+        let swapper = swapper.within(&robot);
+        let folder = tempfile::tempdir().unwrap();
+        let (sender, receiver) = log_queue();
+        let log = LogWriter::new(
+            Arc::new(Disk),
+            Arc::new(clock.clone()),
+            folder.path().into(),
+            header_template(&robot),
+            WriterConfig::default(),
+            receiver,
+        );
+        let seen = Arc::new(clock.clone());
+        let pilot = Box::new(pilot);
+        let bench = Bench::with_faults(robot, pilot, Some(sender), &faults(), clock, seen);
+        Self {
+            bench,
+            swapper,
+            thread: std::thread::spawn(|| thread.run()),
+            log: log.unwrap(),
+            folder,
+            shipped,
+            rng: item(seed, Stream::Training, 0),
+            tally: Tally::default(),
+        }
+    }
+
+    /// One tick, what its end asks for, and the log.
+    fn tick(&mut self) {
+        self.bench.run(1);
+        // Nobody looks at what was sent.
+        self.bench.line.take();
+        self.log.drain();
+        if let Some(result) = self.bench.control.take_result() {
+            self.tally.reached += u64::from(result.success);
+            self.tally.failed += u64::from(!result.success);
+            self.forget();
+        }
+        match self.bench.control.mode() {
+            Mode::Holding => self.reach(),
+            Mode::Disarmed => self.arm(),
+            Mode::Faulted(fault) => {
+                eprintln!("tick {}: {fault}", self.bench.tick);
+                self.tally.faults += 1;
+                self.arm();
+            }
+            Mode::Reaching | Mode::Teleop => {}
+        }
+    }
+
+    fn arm(&mut self) {
+        // Not before all joints are known.
+        let _ = self.bench.control.command(&Command::Arm);
+    }
+
+    fn reach(&mut self) {
+        let rng = &mut self.rng;
+        let place = [rng.random_range(-0.2..0.2), -0.2, rng.random_range(0.15..0.25)];
+        let goal = request(&self.bench.robot, stack(place), Source::Run);
+        // The shipped policy is a beginner.
+        let goal = GoalRequest { id: self.bench.tick, tolerance: 0.08, ..goal };
+        self.bench.control.command(&Command::Reach(goal)).unwrap();
+    }
+
+    /// Offers the shipped policy, one that never gets anywhere, or one that is refused.
+    fn swap(&mut self) {
+        let robot = &self.bench.robot;
+        let by = 1e-4 * (self.rng.random::<f32>() - 0.5);
+        let (file, bad) = match self.rng.random_range(0..4) {
+            0 => (policies::policy(robot, 4, 90.0), true),
+            1 => (policies::policy(robot, 32, by), false),
+            _ => (self.shipped.clone(), false),
+        };
+        match (self.swapper.swap(load(&file, robot)), bad) {
+            (Ok(_), false) => self.tally.swaps += 1,
+            (Err(SwapError::OutOfLimits { .. }), true) => self.tally.refused += 1,
+            (other, _) => {
+                eprintln!("tick {}: {other:?}", self.bench.tick);
+                self.tally.wrong += 1;
+            }
+        }
+    }
+
+    /// Old episodes go, as a person clears a full disk.
+    fn forget(&self) {
+        let files = std::fs::read_dir(self.folder.path()).unwrap().map(|file| file.unwrap().path());
+        let is_episode = |path: &Path| path.extension().is_some_and(|end| end == "mcap");
+        let mut episodes: Vec<_> = files.filter(|path| is_episode(path)).collect();
+        episodes.sort();
+        for old in episodes.iter().rev().skip(KEPT) {
+            std::fs::remove_file(old).unwrap();
+        }
+    }
+}
+
+#[test]
+fn c9_an_arm_at_work_for_hours_keeps_its_memory_its_descriptors_and_its_deadlines() {
+    let seed = number("REGOAL_SEED", 1);
+    let seconds = number("REGOAL_SECONDS", 600);
+    let real = std::env::var_os("REGOAL_REAL").is_some();
+    let mut soak = Soak::new(seed);
+    let period = soak.bench.robot.period();
+    let ticks = (seconds as f64 / period.as_secs_f64()) as u64;
+    let (begun, mut late, mut warm) = (SystemClock.now(), 0, Held::now());
+    let mut memory = Vec::with_capacity(2 * SAMPLES as usize);
+    for tick in 1..=ticks {
+        soak.tick();
+        if tick % SWAP == 0 {
+            soak.swap();
+        }
+        if tick == ticks / WARM {
+            warm = Held::now();
+        }
+        if tick % (ticks / SAMPLES).max(1) == 0 {
+            memory.push(Held::now().memory >> 10);
+        }
+        if real {
+            let due: Time = begun + period.mul_f64(tick as f64);
+            late += u64::from(SystemClock.now() > due + period);
+            SystemClock.sleep_until(due);
+        }
+    }
+    let held = Held::now();
+    let growth = 100.0 * (held.memory as f64 / warm.memory as f64 - 1.0);
+    let (counters, status) = (soak.bench.control.counters(), soak.log.status());
+    let Tally { reached, failed, faults, swaps, refused, wrong } = soak.tally;
+    let figures = json!({
+        "seconds": seconds, "real": real, "ticks": ticks, "missed": counters.missed,
+        "late_by_the_clock": real.then_some(late),
+        "reached": reached, "failed": failed, "faults": faults,
+        "swaps": swaps, "refused": refused, "episodes": status.episodes(), "lost": status.lost(),
+        "memory_kib": memory, "memory_growth_percent": growth,
+        "descriptors": [warm.descriptors, held.descriptors],
+    });
+    let checks = [
+        (growth <= 1.0, "memory grows"),
+        (held.descriptors <= warm.descriptors, "descriptors grow"),
+        (counters.missed == 0, "ticks were missed"),
+        (faults == 0, "faults"),
+        (wrong == 0, "candidates were judged wrongly"),
+        (status.lost() == 0 && status.failures() == 0, "the log lost steps"),
+        (reached > 10 && swaps > 0 && status.episodes() > 10, "too little happened"),
+    ];
+    let failures = checks.iter().filter(|(holds, _)| !holds).count() as u64;
+    report("C9", seed, 1, failures, figures);
+    let Soak { bench, swapper, thread, .. } = soak;
+    drop((bench, swapper));
+    thread.join().unwrap();
+    for (holds, what) in checks {
+        assert!(holds, "{what}");
+    }
+}
