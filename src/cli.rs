@@ -32,6 +32,9 @@ pub enum Verb {
     Status(cmd::status::Args),
     Stop(cmd::stop::Args),
     Takeover(cmd::takeover::Args),
+    Pair(cmd::pair::Args),
+    #[command(subcommand)]
+    Keys(cmd::keys::Args),
     /// Looks after logged episodes
     #[command(subcommand)]
     Episodes(cmd::episodes::Args),
@@ -97,6 +100,8 @@ impl Verb {
             Self::Status(args) => cmd::status::run(args, context),
             Self::Stop(args) => cmd::stop::run(args, context),
             Self::Takeover(args) => cmd::takeover::run(args, context),
+            Self::Pair(args) => cmd::pair::run(args, context),
+            Self::Keys(args) => cmd::keys::run(args, context),
             Self::Episodes(args) => cmd::episodes::run(args, context),
             Self::Finetune(args) => cmd::finetune::run(args, context),
             Self::Train(args) => cmd::train::run(args, context),
@@ -129,7 +134,10 @@ const GROUPS: [(&str, &[&str]); 4] = [
     ("Start here", &["demo"]),
     (
         "Use a robot",
-        &["run", "record", "replay", "arm", "goal", "object", "status", "stop", "takeover"],
+        &[
+            "run", "record", "replay", "arm", "goal", "object", "status", "stop", "takeover",
+            "pair", "keys",
+        ],
     ),
     ("Learn", &["episodes", "finetune", "train", "policy"]),
     ("Computer and arm", &["doctor", "robot", "runtime", "emulate", "api", "completions"]),

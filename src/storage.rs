@@ -52,24 +52,43 @@ pub trait Storage: Send + Sync {
     /// Returns once the folder's entries are on the disk (`fsync` of the folder).
     fn sync_folder(&self, folder: &Path) -> io::Result<()>;
 
+    /// As [`create`](Self::create); only the owner may read and write it, where there are owners.
+    fn create_private(&self, path: &Path) -> io::Result<Box<dyn StorageFile>> {
+        self.create(path)
+    }
+
     /// Replaces a file so that after a crash either the old or the new content is there, whole:
     /// write beside it, sync, rename, sync the folder.
     fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()> {
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(".new");
-        let beside = PathBuf::from(beside);
-        match self.remove(&beside) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
-        let mut file = self.create(&beside)?;
-        file.write_all(content)?;
-        file.sync()?;
-        drop(file);
-        self.rename(&beside, path)?;
-        self.sync_folder(folder)
+        replace(self, path, content, Self::create)
     }
+
+    /// The same for a file that only the owner may read and write.
+    fn replace_private(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        replace(self, path, content, Self::create_private)
+    }
+}
+
+fn replace<S: Storage + ?Sized>(
+    storage: &S,
+    path: &Path,
+    content: &[u8],
+    create: impl Fn(&S, &Path) -> io::Result<Box<dyn StorageFile>>,
+) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = PathBuf::from(beside);
+    match storage.remove(&beside) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let mut file = create(storage, &beside)?;
+    file.write_all(content)?;
+    file.sync()?;
+    drop(file);
+    storage.rename(&beside, path)?;
+    storage.sync_folder(folder)
 }
 
 /// The machine's own file system.
@@ -123,6 +142,12 @@ impl Storage for Disk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn StorageFile>> {
         let file =
             std::fs::OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        Ok(Box::new(DiskFile(file)))
+    }
+    fn create_private(&self, path: &Path) -> io::Result<Box<dyn StorageFile>> {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let mut options = std::fs::OpenOptions::new();
+        let file = options.read(true).write(true).create_new(true).mode(0o600).open(path)?;
         Ok(Box::new(DiskFile(file)))
     }
     fn open(&self, path: &Path) -> io::Result<Box<dyn StorageFile>> {

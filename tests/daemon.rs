@@ -141,7 +141,7 @@ impl Fixture {
 
 fn start(socket: &Path, robot: Arc<Fake>) -> Result<Server, ServerError> {
     let service = Service { robot, clock: Arc::new(SystemClock), episodes: None };
-    Server::start(socket, service, Arc::new(Disk))
+    Server::start(socket, service, Arc::new(Disk), None)
 }
 
 fn refusal<T: std::fmt::Debug>(answer: Result<T, ClientError>) -> ErrorReply {
@@ -574,7 +574,7 @@ mod over_a_control_loop {
         let robot = Arc::new(Served::new(runtime.handle(), facts).unwrap());
         let service = Service { robot, clock, episodes: None };
         let socket = folder.path().join("a.sock");
-        let server = Server::start(&socket, service, Arc::new(Disk)).unwrap();
+        let server = Server::start(&socket, service, Arc::new(Disk), None).unwrap();
         let client = Client::new(server.socket());
 
         let start = status_when(&client, |s| s.tick > 10);

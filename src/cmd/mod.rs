@@ -13,7 +13,9 @@ pub mod finetune;
 pub mod goal;
 pub mod goals;
 pub mod keypoints;
+pub mod keys;
 pub mod object;
+pub mod pair;
 pub mod picture;
 pub mod policy;
 pub mod progress;
@@ -36,11 +38,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 
 use crate::clock::{Clock, SystemClock};
 pub(crate) use crate::daemon::printable;
-use crate::daemon::{self, Client};
+use crate::daemon::{self, Client, KeyFile, RemoteAddress};
 use crate::storage::{Disk, Storage};
 
 /// What every verb gets from `main`.
@@ -106,11 +108,38 @@ pub struct Daemon {
     /// The daemon's socket, for one started with `regoal run --socket`.
     #[arg(long, value_name = "PATH", conflicts_with = "robot")]
     socket: Option<PathBuf>,
+    /// A robot elsewhere, such as https://robot:7423; `regoal pair` gives the key for it.
+    #[arg(long, value_name = "URL", conflicts_with_all = ["robot", "socket"])]
+    to: Option<RemoteAddress>,
+    /// The key's file for --to; by default where `regoal pair` has put it.
+    #[arg(long, value_name = "FILE", requires = "to")]
+    key: Option<PathBuf>,
+}
+
+/// Where the key for a robot elsewhere is kept unless told otherwise.
+fn key_path(authority: &str) -> anyhow::Result<PathBuf> {
+    let folder = dirs::config_dir().context("no configuration folder is known: give a file")?;
+    Ok(folder.join("regoal/keys").join(format!("{}.json", authority.replace([':', '/'], "_"))))
 }
 
 impl Daemon {
+    fn elsewhere(&self, to: &RemoteAddress, context: &Context) -> anyhow::Result<Client> {
+        let path = self.key.clone().map_or_else(|| key_path(&to.authority), Ok)?;
+        let at = &to.authority;
+        let bytes = context.storage.read(&path).with_context(|| {
+            format!("no key in {}: get one by `regoal pair --to https://{at}`", path.display())
+        })?;
+        let mut key: KeyFile = serde_json::from_slice(&bytes)
+            .with_context(|| format!("{} is not a key of `regoal pair`", path.display()))?;
+        key.address.clone_from(at);
+        Ok(Client::with_key(&key))
+    }
+
     /// The client of the daemon that is meant.
     fn client(&self, context: &Context) -> anyhow::Result<Client> {
+        if let Some(to) = &self.to {
+            return self.elsewhere(to, context);
+        }
         if let Some(socket) = &self.socket {
             return Ok(Client::new(socket));
         }

@@ -2,6 +2,7 @@
 //! it opens the port and starts a second one, which inherits it and does everything else.
 
 mod deployment;
+mod doors;
 mod intervene;
 mod learning;
 mod pedal;
@@ -15,6 +16,7 @@ use anyhow::{Context as _, Result};
 use clap::Args as ClapArgs;
 
 use self::deployment::Deployment;
+use self::doors::DoorArgs;
 use self::intervene::{Desk, PersonArgs};
 use self::learning::Learning;
 pub(super) use self::supervise::{Inherited, Supervision, supervise};
@@ -72,6 +74,9 @@ pub struct Args {
     /// The API's socket; by default one named after the robot in the user's runtime folder
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
+    /// How the robot is reached from elsewhere
+    #[command(flatten)]
+    doors: DoorArgs,
     /// Who may take over
     #[command(flatten)]
     person: PersonArgs,
@@ -146,9 +151,12 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
         clock: Arc::clone(&context.clock),
         episodes: Some(episodes),
     };
-    let server = daemon::Server::start(&socket, service, storage)?;
+    let doors = args.doors.open(robot, context)?;
+    let access = doors.as_ref().map(|doors| Arc::clone(&doors.access));
+    let server = daemon::Server::start(&socket, service, storage, doors)?;
     running.serve();
     println!("{} on {}, API at {}", robot.name, running.port, socket.display());
+    args.doors.tell(&server, access.as_deref())?;
     match &mut deployment {
         Some(deployment) => deployment.seat(&running)?,
         None if args.policy.is_none() => println!("no policy: the arm goes straight to its goals"),

@@ -250,6 +250,10 @@ impl ErrorReply {
 pub enum Code {
     /// 400: not what the API expects.
     BadRequest,
+    /// 401: without a key, or with one that is not valid.
+    Unauthorized,
+    /// 403: not with this key.
+    Forbidden,
     /// 404: no such path or goal.
     NotFound,
     /// 405: this path is asked with another method.

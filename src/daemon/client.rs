@@ -12,8 +12,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
+use super::access::handlers::{PageLink, Revocation};
+use super::access::{Digest, Key, PairingReply, PairingRequest};
 use super::api::{Code, Command, ErrorReply, Goal, GoalReply, Object, Status};
+use super::entrance::Wire;
 use super::queue::{QueueReply, QueueRequest};
+use super::remote::{self, KeyFile};
 use super::socket::trusted;
 
 /// Why the daemon gave no answer, or not the one wished for.
@@ -25,6 +29,29 @@ pub enum ClientError {
     NoDaemon {
         /// The socket asked.
         socket: PathBuf,
+    },
+    /// Nobody listens elsewhere.
+    #[error("cannot reach {at}: {source}; is it started with `regoal run --listen`?")]
+    Unreachable {
+        /// The address asked.
+        at: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Somebody else has the robot's address, or the robot has a new certificate.
+    #[error(
+        "{at} shows another certificate than the one it was paired with: nothing was sent to it; \
+        if it was set up anew, pair again by `regoal pair --to https://{at}`"
+    )]
+    Certificate {
+        /// The address asked.
+        at: String,
+    },
+    /// Who answered did not know the code.
+    #[error("{at} could not prove that it knows the code: somebody else may stand in between")]
+    Impostor {
+        /// The address asked.
+        at: String,
     },
     /// The socket is another user's.
     #[error("no permission to use {socket}: ask as the user who started `regoal run`, or as root",
@@ -43,11 +70,10 @@ pub enum ClientError {
         uid: u32,
     },
     /// No answer in time.
-    #[error("the daemon at {socket} did not answer within {after:?}: it is stuck or busy",
-        socket = socket.display())]
+    #[error("the daemon at {at} did not answer within {after:?}: it is stuck or busy")]
     Timeout {
-        /// The socket asked.
-        socket: PathBuf,
+        /// The socket or address asked.
+        at: String,
         /// How long was waited.
         after: Duration,
     },
@@ -55,37 +81,85 @@ pub enum ClientError {
     #[error("{}", .0.error)]
     Refused(ErrorReply),
     /// The connection broke, or what came is not this API.
-    #[error("the connection to {socket} broke: {reason}; see `regoal status`", socket = socket.display())]
+    #[error("the connection to {at} broke: {reason}; see `regoal status`")]
     Broken {
-        /// The socket asked.
-        socket: PathBuf,
+        /// The socket or address asked.
+        at: String,
         /// What happened.
         reason: String,
     },
 }
 
 /// Within this time every request but a waiting one is answered, also by a daemon under load.
-const TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a request is made that may be made again.
 const TRIES: u32 = 10;
 /// The longest answer read (bytes).
 const ANSWER_LIMIT: usize = 1 << 20;
 
-/// Asks the daemon at one socket.
-#[derive(Debug, Clone)]
+/// Asks one daemon.
+#[derive(Clone)]
 pub struct Client {
-    socket: PathBuf,
+    place: Place,
+}
+
+/// Where a daemon is asked.
+#[derive(Clone)]
+enum Place {
+    Socket(PathBuf),
+    Elsewhere { address: String, fingerprint: Digest, authorization: String },
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Socket(socket) => write!(f, "{}", socket.display()),
+            Self::Elsewhere { address, .. } => f.write_str(address),
+        }
+    }
+}
+
+/// Runs one exchange to its end on this thread.
+pub(super) fn block_on<T>(
+    at: impl std::fmt::Display,
+    timeout: Duration,
+    exchange: impl Future<Output = Result<T, ClientError>>,
+) -> Result<T, ClientError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .map_err(|e| ClientError::Broken { at: at.to_string(), reason: e.to_string() })?;
+    let answer = runtime
+        .block_on(async { tokio::time::timeout(timeout, exchange).await })
+        .unwrap_or_else(|_| Err(ClientError::Timeout { at: at.to_string(), after: timeout }));
+    // A thread that still tries to connect is not waited for.
+    runtime.shutdown_background();
+    answer
 }
 
 impl Client {
     /// A client of the daemon at `socket`; connects at each request.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Self { socket: socket.into() }
+        Self { place: Place::Socket(socket.into()) }
     }
 
-    /// The socket asked.
-    pub fn socket(&self) -> &Path {
-        &self.socket
+    /// A client of a robot elsewhere, with the key it gave.
+    pub fn with_key(key: &KeyFile) -> Self {
+        Self::elsewhere(&key.address, key.fingerprint, format!("Bearer {}", key.key))
+    }
+
+    pub(super) fn elsewhere(address: &str, fingerprint: Digest, authorization: String) -> Self {
+        Self { place: Place::Elsewhere { address: address.into(), fingerprint, authorization } }
+    }
+
+    /// Asks without a body.
+    pub(super) fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+    ) -> Result<T, ClientError> {
+        self.request(method, path, None::<&()>, TIMEOUT)
     }
 
     /// How the robot is.
@@ -149,6 +223,40 @@ impl Client {
         self.request::<serde_json::Value>(Method::POST, path, None::<&()>, TIMEOUT).map(drop)
     }
 
+    /// A code by which a new client gets its key.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status), or the name is taken, or the robot is not reached from elsewhere.
+    pub fn start_pairing(&self, request: &PairingRequest) -> Result<PairingReply, ClientError> {
+        self.request(Method::POST, "/v1/pairing", Some(request), TIMEOUT)
+    }
+
+    /// A new link to the page.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status), or no page is served.
+    pub fn page_link(&self) -> Result<String, ClientError> {
+        self.ask(Method::POST, "/v1/link").map(|PageLink { link }| link)
+    }
+
+    /// Who has a key.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub fn keys(&self) -> Result<Vec<Key>, ClientError> {
+        self.ask(Method::GET, "/v1/keys")
+    }
+
+    /// Takes a key back.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status), or nobody has the name.
+    pub fn revoke(&self, name: &str) -> Result<(), ClientError> {
+        let request = Revocation { name: name.into() };
+        let done = self.request(Method::POST, "/v1/keys/revoke", Some(&request), TIMEOUT);
+        done.map(|_: serde_json::Value| ())
+    }
+
     fn request<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -157,21 +265,8 @@ impl Client {
         timeout: Duration,
     ) -> Result<T, ClientError> {
         let body = body.map(serde_json::to_vec).transpose().map_err(|e| self.broken(e))?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .enable_time()
-            .build()
-            .map_err(|e| self.broken(e))?;
-        let exchange = async {
-            let exchange = self.exchange(&method, path, body.unwrap_or_default().into());
-            tokio::time::timeout(timeout, exchange).await
-        };
-        let answer = runtime.block_on(exchange).unwrap_or_else(|_| {
-            Err(ClientError::Timeout { socket: self.socket.clone(), after: timeout })
-        });
-        // A thread that still tries to connect is not waited for.
-        runtime.shutdown_background();
-        let (status, answer) = answer?;
+        let exchange = self.exchange(&method, path, body.unwrap_or_default().into());
+        let (status, answer) = block_on(&self.place, timeout, exchange)?;
         if status == StatusCode::OK {
             return serde_json::from_slice(&answer).map_err(|e| self.broken(e));
         }
@@ -206,17 +301,25 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<(StatusCode, Bytes), ClientError> {
-        let stream = self.connect().await?;
+        let (stream, host, authorization): (Box<dyn Wire>, _, _) = match &self.place {
+            Place::Socket(socket) => (Box::new(self.connect(socket).await?), "regoal", None),
+            Place::Elsewhere { address, fingerprint, authorization } => {
+                let stream = remote::connect(address, Some(*fingerprint)).await?;
+                (Box::new(stream), address.as_str(), Some(authorization))
+            }
+        };
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|e| self.broken(e))?;
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
-            .header("host", "regoal")
-            .header("content-type", "application/json")
-            .body(Full::new(body))
-            .map_err(|e| self.broken(e))?;
+            .header("host", host)
+            .header("content-type", "application/json");
+        if let Some(authorization) = authorization {
+            request = request.header("authorization", authorization);
+        }
+        let request = request.body(Full::new(body)).map_err(|e| self.broken(e))?;
         let answer = async {
             let response = sender.send_request(request).await.map_err(|e| self.broken(e))?;
             let status = response.status();
@@ -231,8 +334,8 @@ impl Client {
         }
     }
 
-    async fn connect(&self) -> Result<UnixStream, ClientError> {
-        let (socket, path) = (|| self.socket.clone(), self.socket.clone());
+    async fn connect(&self, socket: &Path) -> Result<UnixStream, ClientError> {
+        let (socket, path) = (|| socket.to_owned(), socket.to_owned());
         // A blocking connect stands in line at a busy daemon; another one would be sent away.
         let connect = move || {
             let stream = std::os::unix::net::UnixStream::connect(path)?;
@@ -259,6 +362,6 @@ impl Client {
     }
 
     fn broken(&self, reason: impl std::fmt::Display) -> ClientError {
-        ClientError::Broken { socket: self.socket.clone(), reason: reason.to_string() }
+        ClientError::Broken { at: self.place.to_string(), reason: reason.to_string() }
     }
 }

@@ -14,12 +14,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
+use super::access::Caller;
 use super::api::{Code, ErrorReply};
 use super::body::read_json;
 use super::shared::Api;
 
 /// Who may do something. Each may also do all that those before it may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, serde::Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Look, and stop the arm at once.
@@ -30,6 +33,31 @@ pub enum Role {
     Deploy,
     /// Say who may what.
     Admin,
+}
+
+impl Role {
+    /// All of them, the weakest first.
+    pub const ALL: [Self; 4] = [Self::Observe, Self::Goal, Self::Deploy, Self::Admin];
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Observe => "observe",
+            Self::Goal => "goal",
+            Self::Deploy => "deploy",
+            Self::Admin => "admin",
+        })
+    }
+}
+
+impl std::str::FromStr for Role {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|role| role.to_string() == text);
+        found.ok_or_else(|| format!("expected observe, goal, deploy or admin, found {text:?}"))
+    }
 }
 
 /// One operation of the API.
@@ -74,6 +102,7 @@ where
     F: Future<Output = Result<A, ErrorReply>> + Send + 'static,
 {
     let handler = move |State(api): State<Arc<Api>>, mut request: Request| async move {
+        Caller::check(request.extensions().get(), role)?;
         let taken = T::take(&mut request).await?;
         Ok::<_, ErrorReply>(handle(api, taken).await?.answer())
     };

@@ -1,10 +1,13 @@
 //! All operations of the API in one table: the router, the OpenAPI document and the checks of roles
 //! come from it.
 
-use axum::Router;
+use std::sync::Arc;
+
 use axum::http::Method;
+use axum::{Extension, Router};
 use tokio::sync::watch;
 
+use super::access::{Caller, handlers as access};
 use super::api::{Code, ErrorReply};
 use super::handlers as handle;
 use super::operation::{Operation, Role, operation};
@@ -77,6 +80,14 @@ pub fn operations() -> Vec<Operation> {
             "One episode and its curves", handle::episode),
         operation(post("label", "/v1/episodes/{id}/label"), Role::Goal,
             "Says how an episode ended, or what it was for", handle::label),
+        operation(get("keys", "/v1/keys"), Role::Admin,
+            "Who has a key, and what it allows", access::keys),
+        operation(post("revoke", "/v1/keys/revoke"), Role::Admin,
+            "Takes a key back; whoever is connected with it is cut off", access::revoke),
+        operation(post("pairing", "/v1/pairing"), Role::Admin,
+            "A code by which a new client gets a key, at `POST /v1/pair`", access::pairing),
+        operation(post("page_link", "/v1/link"), Role::Admin,
+            "A new link to the page", access::link),
         operation(get("health", "/health"), Role::Observe,
             "Whether the robot is fit for work; if not, why", handle::health),
         operation(get("metrics", "/metrics"), Role::Observe,
@@ -86,8 +97,13 @@ pub fn operations() -> Vec<Operation> {
     ]
 }
 
-/// The API as a service: over connections, or in memory.
+/// The API as a service for the robot's owner: over connections, or in memory.
 pub fn router(service: Service, stopping: watch::Receiver<bool>) -> Router {
+    routes(Api::new(service, None, stopping)).layer(Extension(Caller::owner()))
+}
+
+/// The API for whoever the door says a caller is; nobody may anything without one.
+pub(super) fn routes(api: Arc<Api>) -> Router {
     let table = operations().into_iter();
     table
         .fold(Router::new(), |router, operation| router.route(operation.path, operation.route))
@@ -97,6 +113,6 @@ pub fn router(service: Service, stopping: watch::Receiver<bool>) -> Router {
         .method_not_allowed_fallback(|| async {
             ErrorReply::new(Code::WrongMethod, "this path is asked with another method")
         })
-        .with_state(Api::new(service, stopping))
+        .with_state(api)
         .merge(page::router())
 }

@@ -1,24 +1,18 @@
-//! The server: one thread, a bounded number of connections, the newest always heard.
+//! The server: one thread for all that listens.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
-use axum::Router;
-use hyper::server::conn::http1;
-use hyper::service::{Service as _, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
 
-use super::body::READ_TIMEOUT;
-use super::operations::{ESTOP, router};
-use super::shared::Service;
+use super::access::Access;
+use super::entrance::{Entrance, serve_all};
+use super::operations::routes;
+use super::shared::{Api, Service};
 use super::socket::{self, Bound};
 use crate::storage::Storage;
 
@@ -52,25 +46,30 @@ pub enum ServerError {
         mode: u32,
     },
     /// The system refused.
-    #[error("cannot listen on {socket}: {source}", socket = socket.display())]
+    #[error("cannot listen on {place}: {source}")]
     Bind {
-        /// The socket.
-        socket: PathBuf,
+        /// The socket, or the address.
+        place: String,
         /// What the system said.
         source: std::io::Error,
     },
 }
 
-/// The most connections open at once.
-const CONNECTIONS: usize = 64;
-/// Running requests get this long when the server stops.
-const GRACE: Duration = Duration::from_millis(500);
-/// After a refused accept (no descriptors left, say), so that the thread does not spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How a robot is reached from elsewhere than its socket.
+pub struct Doors {
+    /// Who may.
+    pub access: Arc<Access>,
+    /// Where clients with a key are served over TLS.
+    pub listen: Option<SocketAddr>,
+    /// The port of this computer on which the page is served; 0 for any.
+    pub page: Option<u16>,
+}
 
-/// The API on a Unix socket; dropping it ends running requests and removes the socket.
+/// The API on a Unix socket, and by other doors; dropping it ends running requests and removes the
+/// socket.
 pub struct Server {
     socket: PathBuf,
+    listening: Option<SocketAddr>,
     storage: Arc<dyn Storage>,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
@@ -78,7 +77,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves a robot on `socket` from a thread of its own.
+    /// Serves a robot on `socket`, and by the doors if there are some, from a thread of its own.
     ///
     /// # Errors
     /// Another daemon serves there, something else is there, or the system refuses.
@@ -86,8 +85,9 @@ impl Server {
         socket: &Path,
         service: Service,
         storage: Arc<dyn Storage>,
+        doors: Option<Doors>,
     ) -> Result<Self, ServerError> {
-        let failed = |source| ServerError::Bind { socket: socket.into(), source };
+        let failed = |source| ServerError::Bind { place: socket.display().to_string(), source };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
@@ -96,15 +96,27 @@ impl Server {
         let entered = runtime.enter();
         let Bound { listener, lock } = socket::bind(socket, storage.as_ref())?;
         drop(entered);
+        let mut entrances = vec![Entrance::Socket(listener)];
+        let mut listening = None;
+        let access = doors.as_ref().map(|doors| Arc::clone(&doors.access));
+        if let Some(doors) = doors {
+            listening = runtime.block_on(open(doors, &mut entrances))?;
+        }
         let (stop, stopping) = watch::channel(false);
-        let router = router(service, stopping.clone());
+        let router = routes(Api::new(service, access, stopping.clone()));
         let serve = move || {
-            runtime.block_on(serve(listener, router, stopping));
+            runtime.block_on(serve_all(entrances, router, stopping));
             // A command that still waits for the loop is not waited for.
             runtime.shutdown_background();
         };
         let thread = std::thread::Builder::new().name("api".into()).spawn(serve).map_err(failed)?;
-        Ok(Self { socket: socket.into(), storage, stop, thread: Some(thread), _lock: lock })
+        let socket = socket.into();
+        Ok(Self { socket, listening, storage, stop, thread: Some(thread), _lock: lock })
+    }
+
+    /// Where clients with a key are served, if they are.
+    pub fn listening(&self) -> Option<SocketAddr> {
+        self.listening
     }
 
     /// Where the server listens.
@@ -125,108 +137,44 @@ impl Drop for Server {
     }
 }
 
-/// What a connection is doing; when there are too many, the lowest and oldest is cut off.
-const IDLE: u8 = 0;
-const BUSY: u8 = 1;
-const STOPPING_THE_ARM: u8 = 2;
-
-struct Open {
-    task: AbortHandle,
-    doing: Arc<AtomicU8>,
-}
-
-async fn serve(listener: UnixListener, router: Router, mut stopping: watch::Receiver<bool>) {
-    let mut tasks = JoinSet::new();
-    let mut open: Vec<Open> = Vec::with_capacity(CONNECTIONS);
-    let own = rustix::process::geteuid().as_raw();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stopping.changed() => break,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) if allowed(&stream, own) => stream,
-            Ok(_) => continue,
-            Err(e) => {
-                log::warn!("the API cannot accept a connection: {e}");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        while tasks.try_join_next().is_some() {}
-        open.retain(|o| !o.task.is_finished());
-        make_room(&mut open);
-        let doing = Arc::new(AtomicU8::new(IDLE));
-        let task = tasks.spawn(converse(stream, router.clone(), doing.clone(), stopping.clone()));
-        open.push(Open { task, doing });
-        // The new connection's request, if it is there, is read before the next connection comes.
-        tokio::task::yield_now().await;
+/// Opens the doors; where clients with a key are served then.
+async fn open(
+    doors: Doors,
+    entrances: &mut Vec<Entrance>,
+) -> Result<Option<SocketAddr>, ServerError> {
+    let Doors { access, listen, page } = doors;
+    let mut listening = None;
+    if let Some(address) = listen {
+        let (listener, bound) = bind(address).await?;
+        access.listens_at(format!("https://{}", name_of(bound)));
+        listening = Some(bound);
+        let acceptor = TlsAcceptor::from(access.tls());
+        entrances.push(Entrance::Tls(listener, acceptor, Arc::clone(&access)));
     }
-    let all = async { while tasks.join_next().await.is_some() {} };
-    let _ = tokio::time::timeout(GRACE, all).await;
-}
-
-/// Serves one connection over whatever carries its bytes.
-pub async fn serve_connection(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    router: Router,
-    stopping: watch::Receiver<bool>,
-) {
-    converse(stream, router, Arc::default(), stopping).await;
-}
-
-fn allowed(stream: &UnixStream, own: u32) -> bool {
-    let allowed = stream.peer_cred().is_ok_and(|peer| socket::trusted(peer.uid(), own));
-    if !allowed {
-        log::warn!("the API refused a connection of another user");
+    if let Some(port) = page {
+        let (listener, bound) = bind((Ipv4Addr::LOCALHOST, port).into()).await?;
+        access.shows_page_at(bound.port());
+        entrances.push(Entrance::Page(listener, access));
     }
-    allowed
+    Ok(listening)
 }
 
-fn make_room(open: &mut Vec<Open>) {
-    if open.len() < CONNECTIONS {
-        return;
-    }
-    // `min_by_key` takes the first, which is the oldest, of equals.
-    let rank = |(_, o): &(usize, &Open)| o.doing.load(Ordering::Relaxed);
-    if let Some((least, _)) = open.iter().enumerate().min_by_key(rank) {
-        open.remove(least).task.abort();
-    }
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError> {
+    let failed = |source| ServerError::Bind { place: address.to_string(), source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
 }
 
-/// Serves one connection until it ends or becomes a WebSocket.
-async fn converse(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    router: Router,
-    doing: Arc<AtomicU8>,
-    mut stopping: watch::Receiver<bool>,
-) {
-    let router = TowerToHyperService::new(router);
-    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        let stops = request.uri().path() == ESTOP;
-        doing.store(if stops { STOPPING_THE_ARM } else { BUSY }, Ordering::Relaxed);
-        let (doing, response) = (doing.clone(), router.call(request));
-        async move {
-            let response = response.await;
-            doing.store(IDLE, Ordering::Relaxed);
-            response
-        }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(READ_TIMEOUT)
-        .max_buf_size(16 * 1024)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        _ = stopping.changed() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
+/// How others call this address: one that stands for all of a computer's goes by its name.
+fn name_of(address: SocketAddr) -> String {
+    let unspecified = match address.ip() {
+        IpAddr::V4(ip) => ip.is_unspecified(),
+        IpAddr::V6(ip) => ip.is_unspecified(),
     };
-    if let Err(e) = ended {
-        log::debug!("a connection to the API ended: {e}");
+    if !unspecified {
+        return address.to_string();
     }
+    let name = rustix::system::uname();
+    format!("{}:{}", name.nodename().to_string_lossy(), address.port())
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::response::Json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use super::access::Access;
 use super::api::{Code, Command, ErrorReply, GoalReply, Robot};
 use super::episodes::Episodes;
 use super::lease::{Held, Leases};
@@ -32,6 +33,8 @@ pub struct Service {
 /// What handlers share.
 pub(super) struct Api {
     service: Service,
+    /// Who else than the robot's owner may talk with it; none when nobody may.
+    access: Option<Arc<Access>>,
     /// One permit: the loop takes one command a tick, so a second one waits here, where an
     /// emergency stop passes it.
     turn: Arc<Semaphore>,
@@ -49,15 +52,20 @@ pub(super) struct Api {
 }
 
 /// A poisoned lock only means that a request ended badly; the values in it are whole.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Api {
-    pub(super) fn new(service: Service, stopping: watch::Receiver<bool>) -> Arc<Self> {
+    pub(super) fn new(
+        service: Service,
+        access: Option<Arc<Access>>,
+        stopping: watch::Receiver<bool>,
+    ) -> Arc<Self> {
         let permits = |n| Arc::new(Semaphore::new(n));
         Arc::new(Self {
             service,
+            access,
             turn: permits(1),
             reading: permits(1),
             sockets: permits(SOCKETS),
@@ -71,6 +79,14 @@ impl Api {
 
     pub(super) fn robot(&self) -> &dyn Robot {
         self.service.robot.as_ref()
+    }
+
+    pub(super) fn access(&self) -> Result<Arc<Access>, ErrorReply> {
+        self.access.clone().ok_or_else(|| {
+            let error = "only its own user reaches this robot, by its socket: start it by \
+                         `regoal run --listen ADDR:PORT` or `--page`";
+            ErrorReply::new(Code::Refused, error)
+        })
     }
 
     pub(super) fn stopping(&self) -> watch::Receiver<bool> {

@@ -21,6 +21,18 @@ pub fn default_socket(robot: &str) -> PathBuf {
     folder().join(format!("{}.sock", file_name(robot)))
 }
 
+/// Where a robot's certificate and the keys of its clients are kept unless told otherwise: in the
+/// service's own folder (`$STATE_DIRECTORY`), else in the user's.
+pub fn default_access(robot: &str) -> PathBuf {
+    let given = std::env::var_os("STATE_DIRECTORY");
+    let first = given.as_ref().and_then(|all| std::env::split_paths(all).next());
+    let base = first
+        .filter(|path| path.is_absolute())
+        .or_else(|| Some(dirs::state_dir()?.join("regoal")))
+        .unwrap_or_else(folder);
+    base.join("access").join(file_name(robot))
+}
+
 /// The sockets in the default folder on which a daemon listens.
 pub fn find_sockets(storage: &dyn Storage) -> Vec<PathBuf> {
     let mut found = storage.list(&folder()).unwrap_or_default();
@@ -60,7 +72,8 @@ const BACKLOG: u32 = 64;
 
 /// Listens on `socket`, with mode 0600 from the first moment; called inside the server's runtime.
 pub(super) fn bind(socket: &Path, storage: &dyn Storage) -> Result<Bound, ServerError> {
-    let failed = |source: io::Error| ServerError::Bind { socket: socket.into(), source };
+    let failed =
+        |source: io::Error| ServerError::Bind { place: socket.display().to_string(), source };
     let folder = socket.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     make_folder(folder)?;
     let lock = storage.lock(&socket.with_extension("lock")).map_err(|e| match e.kind() {
@@ -98,8 +111,10 @@ fn listen(private: &Path, socket: &Path, storage: &dyn Storage) -> io::Result<Un
 
 /// Makes the socket's folder if it is missing; one in a place open to all must be the user's own.
 fn make_folder(folder: &Path) -> Result<(), ServerError> {
-    let failed =
-        |e: rustix::io::Errno| ServerError::Bind { socket: folder.into(), source: e.into() };
+    let failed = |e: rustix::io::Errno| ServerError::Bind {
+        place: folder.display().to_string(),
+        source: e.into(),
+    };
     match rustix::fs::mkdir(folder, Mode::RWXU) {
         Ok(()) => return Ok(()),
         Err(rustix::io::Errno::EXIST) => {}

@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::access::Caller;
 use super::api::{Code, ErrorReply};
 use super::body::BODY_LIMIT;
 use super::operation::{Answers, Takes};
@@ -24,16 +25,18 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 /// A request for a WebSocket over which `In` comes and `Out` goes, one JSON text a message.
 pub(super) struct Upgrade<In, Out> {
     upgrade: WebSocketUpgrade,
+    caller: Option<Caller>,
     messages: PhantomData<fn(In) -> Out>,
 }
 
 impl<In: JsonSchema + 'static, Out: JsonSchema + 'static> Takes for Upgrade<In, Out> {
     async fn take(request: &mut Request) -> Result<Self, ErrorReply> {
+        let caller = request.extensions().get::<Caller>().cloned();
         let (mut parts, body) = std::mem::take(request).into_parts();
         let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await;
         *request = Request::from_parts(parts, body);
         match upgrade {
-            Ok(upgrade) => Ok(Self { upgrade, messages: PhantomData }),
+            Ok(upgrade) => Ok(Self { upgrade, caller, messages: PhantomData }),
             Err(e) => Err(ErrorReply::new(Code::BadRequest, format!("expected a WebSocket: {e}"))),
         }
     }
@@ -45,7 +48,7 @@ impl<In: JsonSchema + 'static, Out: JsonSchema + 'static> Takes for Upgrade<In, 
 }
 
 impl<In, Out> Upgrade<In, Out> {
-    /// Talks over the WebSocket once it stands.
+    /// Talks over the WebSocket once it stands, for as long as its caller may.
     pub(super) fn talk<F: Future<Output = ()> + Send + 'static>(
         self,
         permit: OwnedSemaphorePermit,
@@ -55,7 +58,16 @@ impl<In, Out> Upgrade<In, Out> {
         Upgraded(upgrade.write_buffer_size(0).max_write_buffer_size(2 * BODY_LIMIT).on_upgrade(
             |socket| async move {
                 let _permit = permit;
-                talk(socket).await;
+                let ended = async {
+                    match self.caller {
+                        Some(caller) => caller.ended().await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    () = talk(socket) => {}
+                    () = ended => {}
+                }
             },
         ))
     }
