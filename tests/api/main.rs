@@ -8,6 +8,7 @@ mod bench;
 mod estop;
 mod fuzz;
 mod names;
+mod steer;
 mod stub;
 
 use bench::number;

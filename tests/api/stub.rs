@@ -13,9 +13,10 @@ use hyper_util::service::TowerToHyperService;
 use regoal::clock::ManualClock;
 use regoal::control::Jitter;
 use regoal::daemon::{
-    Command, Ending, Episodes, ErrorReply, Goal, GoalReply, GoalResult, Object, Robot, Service,
-    Status, Telemetry, router, serve_connection,
+    Command, Ending, Episodes, ErrorReply, Goal, GoalReply, GoalResult, Object, Pad, Robot,
+    Service, Status, Telemetry, router, serve_connection,
 };
+use regoal::episode::Mode;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::watch;
@@ -30,6 +31,8 @@ pub struct Stub {
     /// Every goal has ended at once.
     pub quick: bool,
     pub sampled: AtomicU64,
+    /// What the person who steers wishes.
+    pub pad: Mutex<Option<Pad>>,
 }
 
 pub fn result(ending: Ending) -> GoalResult {
@@ -79,7 +82,19 @@ impl Robot for Stub {
     }
     fn telemetry(&self) -> Telemetry {
         let tick = self.sampled.fetch_add(1, Ordering::Relaxed);
-        Telemetry { tick, alive: true, positions_rad: vec![Some(0.5); 6], ..Telemetry::default() }
+        let steered = self.told.lock().unwrap().last() == Some(&Command::TakeOver);
+        let mode = if steered { Mode::Teleop } else { Mode::Holding };
+        Telemetry {
+            tick,
+            mode,
+            alive: true,
+            positions_rad: vec![Some(0.5); 6],
+            ..Telemetry::default()
+        }
+    }
+    fn steer(&self, pad: Option<&Pad>) -> Result<(), ErrorReply> {
+        *self.pad.lock().unwrap() = pad.copied();
+        Ok(())
     }
     fn jitter(&self) -> Jitter {
         Jitter::default()
