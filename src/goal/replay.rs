@@ -199,7 +199,7 @@ impl ReplayBuffer {
         };
         let achieved = |draw: &Draw| {
             let [o, g, _] = self.sizes;
-            let now = &self.from_row(draw.row())[o..o + g];
+            let now = &self.row_onward(draw.row())[o..o + g];
             draw.achieved.is_some() && reached(now, self.goal(draw), tolerance)
         };
         (0..100).map(|_| self.draw_any(hindsight, rng)).find(|draw| !achieved(draw))
@@ -234,13 +234,13 @@ impl ReplayBuffer {
 
     /// All numbers from a row's observation on; its achieved goal and its action follow.
     #[inline]
-    pub(super) fn from_row(&self, row: usize) -> &[f32] {
+    pub(super) fn row_onward(&self, row: usize) -> &[f32] {
         &self.rows[row * self.width()..]
     }
 
     /// All numbers from a draw's goal on.
     #[inline]
-    pub(super) fn from_goal(&self, draw: &Draw) -> &[f32] {
+    pub(super) fn goal_onward(&self, draw: &Draw) -> &[f32] {
         match draw.achieved {
             Some(row) => &self.rows[row * self.width() + self.sizes[0]..],
             None => &self.desired_goals[draw.episode * self.sizes[1]..],
@@ -251,13 +251,13 @@ impl ReplayBuffer {
     #[inline]
     pub(super) fn prefetch(&self, draw: &Draw) {
         let [o, g, a] = self.sizes;
-        prefetch(&self.from_row(draw.row())[..2 * (o + g) + a]);
+        prefetch(&self.row_onward(draw.row())[..2 * (o + g) + a]);
         prefetch(self.goal(draw));
     }
 
     #[inline]
     fn goal(&self, draw: &Draw) -> &[f32] {
-        &self.from_goal(draw)[..self.sizes[1]]
+        &self.goal_onward(draw)[..self.sizes[1]]
     }
 }
 

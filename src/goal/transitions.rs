@@ -90,12 +90,12 @@ impl Transitions {
     fn copy(&mut self, from: &ReplayBuffer, draws: &[Draw], tolerance: f32) {
         let [o, g, a] = from.sizes();
         let (now, next) = (|draw: &Draw| draw.row(), |draw: &Draw| draw.row() + 1);
-        rows(&mut self.observation, o, draws, |draw| from.from_row(now(draw)));
-        rows(&mut self.next_observation, o, draws, |draw| from.from_row(next(draw)));
-        rows(&mut self.achieved_goal, g, draws, |draw| &from.from_row(now(draw))[o..]);
-        rows(&mut self.next_achieved_goal, g, draws, |draw| &from.from_row(next(draw))[o..]);
-        rows(&mut self.action, a, draws, |draw| &from.from_row(now(draw))[o + g..]);
-        rows(&mut self.goal, g, draws, |draw| from.from_goal(draw));
+        rows(&mut self.observation, o, draws, |draw| from.row_onward(now(draw)));
+        rows(&mut self.next_observation, o, draws, |draw| from.row_onward(next(draw)));
+        rows(&mut self.achieved_goal, g, draws, |draw| &from.row_onward(now(draw))[o..]);
+        rows(&mut self.next_achieved_goal, g, draws, |draw| &from.row_onward(next(draw))[o..]);
+        rows(&mut self.action, a, draws, |draw| &from.row_onward(now(draw))[o + g..]);
+        rows(&mut self.goal, g, draws, |draw| from.goal_onward(draw));
         let first = self.success.len();
         let [next, goals] = [&self.next_achieved_goal, &self.goal]
             .map(|rows| rows[first * g..].chunks_exact(g.max(1)));
