@@ -551,7 +551,7 @@ fn a_servo_that_is_not_emulated_is_refused_by_every_verb() {
     let folder = tempfile::tempdir().unwrap();
     let robot = folder.path().join("arm.toml");
     let text = include_str!("../firmware-config/emulated.toml");
-    std::fs::write(&robot, text.replacen("\"sts3215\"", "\"scs0009\"", 1)).unwrap();
+    Disk.replace(&robot, text.replacen("\"sts3215\"", "\"scs0009\"", 1).as_bytes()).unwrap();
     let which = ["--robot", robot.to_str().unwrap(), "--port", "emulated"];
     for args in [&["monitor", "--once"][..], &["configure"], &["setup", "--headless"]] {
         let (succeeded, said) = robot_verb(&[args, &which].concat());

@@ -32,7 +32,6 @@ pub struct Begin {
 
 /// What the control thread hands over; none of it is on the heap.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "a box would be an allocation in the control thread")]
 pub enum Record {
     /// An episode begins; one that is open ends without an outcome.
     Begin(Begin),

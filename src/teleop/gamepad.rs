@@ -326,8 +326,7 @@ mod tests {
         let stream = |events: &[(u16, u16, i32)]| {
             let wire = Wire::default();
             wire.tell(events);
-            let bytes = wire.0.lock().unwrap().0.clone();
-            bytes
+            wire.0.lock().unwrap().0.clone()
         };
         let press = |events: &[(u16, u16, i32)]| wait_for_key(&mut stream(events).as_slice());
         // Turned, let go, held on; then any key.
