@@ -14,7 +14,7 @@ use regoal::hal::calibration::ArmCalibration;
 use regoal::hal::servo::feetech;
 use regoal::hal::settings::SettingError;
 use regoal::hal::{Arm, ArmError, Bus, Emulator, MemoryPort, servo};
-use regoal::storage::{Disk, Memory};
+use regoal::storage::{Disk, Memory, Storage as _};
 
 fn config() -> RobotConfig {
     let text = include_str!("../firmware-config/emulated.toml");
