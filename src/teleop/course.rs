@@ -167,7 +167,10 @@ mod tests {
         let mut device = Recorded::new(course, 0.5, Duration::from_millis(100));
         let at = |ms: u64| Follower { now: Time(ms * 1_000_000), ..Follower::default() };
         let poll = |device: &mut Recorded, ms| {
-            device.poll(&at(ms)).unwrap().map(|action| (action.position[0], device.done()))
+            device
+                .poll(&at(ms))
+                .unwrap()
+                .map(|action| ((1e9 * action.position[0]).round() / 1e9, device.done()))
         };
         assert_eq!(poll(&mut device, 5000), Some((0.0, false)), "nobody has engaged it");
         device.engage(true, &at(6000));
