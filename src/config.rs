@@ -549,7 +549,7 @@ mod tests {
         let line = "goal_space = \"joint_position\"\n";
         let space = |text: &str| parse(text).map(|robot| robot.control.goal_space);
         assert_eq!(space(&koch.replacen(line, "", 1)).unwrap(), GoalSpace::JointPosition);
-        let asked = koch.replacen("joint_position", "ee_position", 1);
+        let asked = koch.replacen("joint_position", "end_effector_position", 1);
         let error = space(&asked).unwrap_err().to_string();
         assert!(error.contains("control.goal_space: expected joint_position"), "{error}");
         assert_eq!(space(EMULATED).unwrap(), GoalSpace::default());
