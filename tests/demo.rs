@@ -70,7 +70,7 @@ fn the_demo_swaps_a_better_policy_in_while_the_arm_is_moving() {
     assert!(failures.count() > 20, "failures are logged too");
     let episode = Episode::read(&Disk, &attempts[0].path).unwrap();
     assert_eq!((episode.header.source, episode.damage), (Source::Attempt, None));
-    for picture in ["success.svg", "success.png", "table.txt", "store/active"] {
+    for picture in ["success.svg", "success.png", "table.txt", "store/state.json"] {
         assert!(std::fs::metadata(out.join(picture)).unwrap().len() > 0, "{picture}");
     }
 }

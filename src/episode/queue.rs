@@ -49,6 +49,8 @@ pub struct LogSender {
     lost: Arc<AtomicU64>,
     /// Steps were lost since the last one that was taken.
     gap: bool,
+    /// What the next step was given was lost: it is lost with it.
+    blind: bool,
     /// The episode's beginning was lost: its steps would fall into the one before.
     orphaned: bool,
 }
@@ -65,7 +67,7 @@ pub fn log_queue() -> (LogSender, LogReceiver) {
     let (sender, receiver) = ring.split();
     let lost = Arc::new(AtomicU64::new(0));
     (
-        LogSender { ring: sender, lost: lost.clone(), gap: false, orphaned: false },
+        LogSender { ring: sender, lost: lost.clone(), gap: false, blind: false, orphaned: false },
         LogReceiver { ring: receiver, lost },
     )
 }
@@ -83,19 +85,13 @@ impl LogSender {
         if self.gap {
             step.events |= Events::LOG_GAP;
         }
-        let room = self.ring.capacity() - self.ring.len() > RESERVE;
-        self.gap =
-            if room && !self.orphaned { !self.send(Record::Step(step)) } else { self.count_lost() };
+        let whole = !std::mem::take(&mut self.blind) && self.room();
+        self.gap = if whole { !self.send(Record::Step(step)) } else { self.count_lost() };
     }
 
-    /// Hands over what the step that comes next was given; lost like a step when the ring is full.
+    /// Hands over what the step that comes next was given. When the ring is full, that step is lost.
     pub fn inputs(&mut self, inputs: Inputs) {
-        let room = self.ring.capacity() - self.ring.len() > RESERVE;
-        self.gap |= if room && !self.orphaned {
-            !self.send(Record::Inputs(inputs))
-        } else {
-            self.count_lost()
-        };
+        self.blind = !(self.room() && self.ring.enqueue(Record::Inputs(inputs)).is_ok());
     }
 
     /// Ends the episode.
@@ -108,6 +104,11 @@ impl LogSender {
     /// Records lost so far.
     pub fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Whether a step would be taken: the rest is for ends and beginnings.
+    fn room(&self) -> bool {
+        !self.orphaned && self.ring.capacity() - self.ring.len() > RESERVE
     }
 
     fn send(&mut self, record: Record) -> bool {
