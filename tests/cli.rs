@@ -106,6 +106,7 @@ fn wrong_input_ends_with_its_exit_code_and_says_what_to_do() {
         assert!(error.contains(says), "{args:?}: {error}");
         assert!(!error.contains("panicked"), "{args:?}: {error}");
     }
+    assert!(!std::path::Path::new("o").exists(), "what is refused leaves nothing behind");
 }
 
 #[test]

@@ -15,6 +15,7 @@ use super::tuning::{Descent, Rates, Tuning};
 use super::{Context, Interrupted};
 use crate::config::FinetuneConfig;
 use crate::learn::finetune::FinetuneReport;
+use crate::learn::gcbc::Gcbc;
 use crate::learn::job::{Job, JobEnding, JobResult};
 
 /// Fine-tunes a policy on logged episodes, failures included.
@@ -102,6 +103,14 @@ fn cores(text: &str) -> Result<Cores, String> {
     Ok(Cores(words.map(core).collect::<Result<_, _>>()?))
 }
 
+impl Args {
+    /// How is learnt.
+    fn method(&self) -> Result<Gcbc> {
+        let method = Gcbc { steps: self.steps, schedule: self.rates.schedule(), ..Gcbc::default() };
+        self.descent.apply(self.tuning.apply(method, self.seed))
+    }
+}
+
 /// Runs the verb.
 ///
 /// # Errors
@@ -120,6 +129,8 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         args.holdout,
         args.goals
     );
+    // Before anything is written.
+    args.method()?;
     let job = Job::new(Arc::clone(&context.storage), &args.out);
     let _alone = job.begin(std::process::id(), args.resume)?;
     let made = Work { args, context, job: &job }.done();

@@ -32,8 +32,7 @@ impl Work<'_> {
     /// As [`run`](super::run), but for a candidate that did not pass.
     pub fn done(&self) -> Result<(FinetuneReport, JobEnding)> {
         let args = self.args;
-        let method = Gcbc { steps: args.steps, schedule: args.rates.schedule(), ..Gcbc::default() };
-        let method = args.descent.apply(args.tuning.apply(method, args.seed))?;
+        let method = args.method()?;
         self.note(Phase::Reading)?;
         let base = self.base()?;
         let engine = args.engine.open()?;
