@@ -39,7 +39,8 @@ impl Times {
     pub fn quantile(&self, q: f64) -> Duration {
         let wanted = (q * self.count() as f64).ceil() as u64;
         let mut seen = 0;
-        for (i, count) in self.counts.iter().enumerate() {
+        // The last bucket has no end.
+        for (i, count) in self.counts.iter().enumerate().take(BUCKETS - 1) {
             seen += u64::from(count.load(Relaxed));
             if seen >= wanted {
                 return Duration::from_nanos(end_of(i)).min(self.longest());
@@ -94,5 +95,7 @@ mod tests {
             assert!((exact..=exact * 9 / 8).contains(&found), "{q}: {found}");
         }
         assert_eq!((times.count(), times.longest()), (1000, Duration::from_millis(1)));
+        times.record(Duration::from_secs(100_000));
+        assert_eq!(times.quantile(1.0), Duration::from_secs(100_000));
     }
 }
