@@ -89,6 +89,17 @@ impl Recording {
         self.wait_for("state", state)
     }
 
+    /// One episode until its time is up, kept as a success; the recording is over then.
+    fn one_whole(&mut self) {
+        self.say("start");
+        self.wait_for("text", "the time is up");
+        self.say("success");
+        self.wait_for("event", "saved");
+        self.say("quit");
+        self.state("finished");
+        self.end();
+    }
+
     fn end(&mut self) {
         assert!(self.child.wait().unwrap().success());
     }
@@ -233,13 +244,7 @@ fn a_leader_that_a_hand_moves_is_followed_and_recorded() {
     let mut recording = Recording::start(&arguments);
     recording.say("arm");
     recording.state("armed");
-    recording.say("start");
-    recording.wait_for("text", "the time is up");
-    recording.say("success");
-    recording.wait_for("event", "saved");
-    recording.say("quit");
-    recording.state("finished");
-    recording.end();
+    recording.one_whole();
     let episode = Episode::read(&Disk, &recording.episodes()[0].path).unwrap();
     assert_eq!((episode.header.source, episode.damage), (Source::Demonstration, None));
     assert_eq!(episode.outcome.as_ref().unwrap().success, Some(true));
@@ -260,13 +265,7 @@ fn an_arm_that_is_led_by_hand_shows_what_was_measured() {
         recording.wait_for("text", "hold the arm");
         recording.say("start");
         recording.state("armed");
-        recording.say("start");
-        recording.wait_for("text", "the time is up");
-        recording.say("success");
-        recording.wait_for("event", "saved");
-        recording.say("quit");
-        recording.state("finished");
-        recording.end();
+        recording.one_whole();
         let episode = Episode::read(&Disk, &recording.episodes()[0].path).unwrap();
         assert!(episode.steps.iter().all(|s| s.sent.is_empty() && s.action == s.position));
         let led = way(&episode, |step| &step.action);

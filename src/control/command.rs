@@ -1,9 +1,12 @@
 //! How what a loop was asked for ended.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::episode::Fault;
 
 /// Why a goal ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Ending {
@@ -56,17 +59,7 @@ pub struct GoalResult {
 }
 
 /// Counts since the loop started.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    Default,
-    PartialEq,
-    Eq,
-    serde::Serialize,
-    serde::Deserialize,
-    schemars::JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LoopCounters {
     /// Ticks run.
     pub ticks: u64,
@@ -86,17 +79,7 @@ pub struct LoopCounters {
 }
 
 /// Goals that ended, by how.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    Default,
-    PartialEq,
-    Eq,
-    serde::Serialize,
-    serde::Deserialize,
-    schemars::JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct GoalCounters {
     /// Held within the tolerance.

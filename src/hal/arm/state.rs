@@ -1,5 +1,8 @@
 //! What is known of an arm.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::clock::Time;
 use crate::hal::bus;
 use crate::joints::JointVec;
@@ -41,17 +44,7 @@ pub struct ArmState {
 }
 
 /// Faults seen since the arm was opened.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Default,
-    serde::Serialize,
-    serde::Deserialize,
-    schemars::JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "ArmCounters")]
 pub struct Counters {
     /// On the bus.

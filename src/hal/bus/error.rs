@@ -1,5 +1,8 @@
 //! What can go wrong on a bus, and how often it did.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use super::TRIES;
 use crate::config::Protocol;
 use crate::hal::port::PortError;
@@ -69,17 +72,7 @@ fn reason(refusal: Refusal) -> &'static str {
 }
 
 /// Faults seen since the bus was made.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Default,
-    serde::Serialize,
-    serde::Deserialize,
-    schemars::JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(rename = "BusCounters")]
 pub struct Counters {
