@@ -47,9 +47,18 @@ impl Drop for Recording {
 
 impl Recording {
     fn start(args: &[&str]) -> Self {
+        Self::with("", args)
+    }
+
+    /// With more lines in the configuration's `[control]`.
+    fn with(control: &str, args: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let robot = patient(folder.path());
+        let text = String::from_utf8(Disk.read(&robot).unwrap()).unwrap();
+        let text = text.replace("[control]", &format!("[control]\n{control}"));
+        Disk.replace(&robot, text.as_bytes()).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_regoal"));
-        command.args(["record", "--headless", "--json", "--robot"]).arg(patient(folder.path()));
+        command.args(["record", "--headless", "--json", "--robot"]).arg(robot);
         command
             .arg("--episodes")
             .arg(folder.path())
@@ -344,4 +353,38 @@ fn an_arm_whose_recording_is_killed_is_held_and_what_was_recorded_is_not_lost() 
     }
     let episodes = recording.episodes();
     assert!(episodes[0].outcome.is_some() && episodes[0].damage.is_none());
+}
+
+#[test]
+fn demonstrations_of_an_object_need_somebody_who_tells_where_it_is() {
+    let sockets = tempfile::tempdir().unwrap();
+    let socket = sockets.path().join("api");
+    let ask = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_regoal"));
+        command.args(arguments).arg("--socket").arg(&socket).output().unwrap()
+    };
+    // What was told is known for long, as a busy computer is slow.
+    let control = "goal_space = \"object_position\"\nstream_timeout_s = 60.0";
+    let arguments = ["--leader", ROBOT, "--socket", socket.to_str().unwrap()];
+    let mut recording = Recording::with(control, &arguments);
+    recording.say("arm");
+    recording.state("armed");
+    recording.say("start");
+    recording.wait_for("text", "send its position first");
+    assert!(ask(&["object", "0.1", "-0.25", "0.02", "--once"]).status.success());
+    recording.say("start");
+    recording.state("recording");
+    let refused = ask(&["goal", "0.1", "-0.2", "0.02"]);
+    let why = String::from_utf8(refused.stderr).unwrap();
+    assert!(why.contains("`regoal record` has the arm"), "{why}");
+    recording.say("success");
+    recording.wait_for("event", "saved");
+    assert!(ask(&["stop", "--emergency"]).status.success());
+    recording.wait_for("text", "emergency stop");
+    recording.say("quit");
+    recording.state("finished");
+    recording.end();
+    let episode = Episode::read(&Disk, &recording.episodes()[0].path).unwrap();
+    let places = episode.steps.iter().map(|step| step.achieved_goal.to_vec());
+    assert!(places.clone().count() > 0 && places.clone().all(|at| at == [0.1, -0.25, 0.02]));
 }

@@ -11,9 +11,10 @@ use crate::daemon::{Client, Object};
 /// Tells where the object is that goals are for: metres in the base frame
 ///
 /// For a robot with `control.goal_space = "object_position"`: something outside, such as a camera,
-/// knows where the object is. What was told is forgotten after `control.stream_timeout_s`: then goals
-/// end with the arm held. So a place is told again and again until Ctrl-C; without one, each line of
-/// standard input is. Programs may use the API instead: POST /v1/object.
+/// knows where the object is, and tells `regoal run` or `regoal record`. What was told is forgotten
+/// after `control.stream_timeout_s`: then goals end with the arm held. So a place is told again and
+/// again until Ctrl-C; without one, each line of standard input is. Programs may use the API
+/// instead: POST /v1/object.
 #[derive(Debug, clap::Args)]
 #[command(
     allow_negative_numbers = true,

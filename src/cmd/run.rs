@@ -388,7 +388,7 @@ impl Running {
     }
 
     /// Tells whoever watches over this process that clients are served.
-    fn serve(&self) {
+    pub(super) fn serve(&self) {
         if let Some(pulse) = &self.pulse {
             pulse.serve();
         }
@@ -450,7 +450,7 @@ impl Running {
     }
 
     /// What the API tells of the robot besides the loop's status.
-    fn facts(&self) -> daemon::Facts {
+    pub(super) fn facts(&self) -> daemon::Facts {
         daemon::Facts {
             robot: self.robot.clone(),
             log: Some(self.log()),

@@ -42,6 +42,8 @@ pub struct Served {
     geometry: Geometry,
     /// Whoever steers over the API; none where nobody can.
     person: Mutex<Option<Person>>,
+    /// Demonstrations are being recorded: goals and commands are not for the API.
+    recording: bool,
 }
 
 /// A person at a pad.
@@ -60,7 +62,13 @@ impl Served {
         let goals = Goals::of(&facts.robot)?;
         let geometry = Geometry::of(&facts.robot);
         let person = Mutex::new(None);
-        Ok(Self { handle, facts, goals, last: Mutex::new(None), geometry, person })
+        let last = Mutex::new(None);
+        Ok(Self { handle, facts, goals, last, geometry, person, recording: false })
+    }
+
+    /// While demonstrations are recorded nobody commands the arm over the API but to stop it at once.
+    pub fn recording(self) -> Self {
+        Self { recording: true, ..self }
     }
 
     /// Lets people steer over the API: what they wish goes to the loop through `sender`.
@@ -80,6 +88,9 @@ impl Robot for Served {
     }
 
     fn command(&self, command: Command) -> Result<(), ErrorReply> {
+        if command != Command::EmergencyStop {
+            self.is_free()?;
+        }
         let command = match command {
             Command::Arm => control::Command::Arm,
             Command::Disarm => control::Command::Disarm,
@@ -92,6 +103,7 @@ impl Robot for Served {
     }
 
     fn reach(&self, goal: &Goal, streamed: bool) -> Result<u64, ErrorReply> {
+        self.is_free()?;
         let control = &self.facts.robot.control;
         // A stream goes on until it dries up.
         let standing = if streamed { LONGEST_S } else { control.goal_timeout_s };
@@ -156,6 +168,7 @@ impl Robot for Served {
     }
 
     fn demonstrate(&self, demonstration: Demonstration) -> Result<(), ErrorReply> {
+        self.is_free()?;
         let command = match demonstration {
             Demonstration::Begin => control::Command::Record(self.shown()),
             Demonstration::End(verdict) => control::Command::Conclude(verdict.success()),
@@ -185,6 +198,14 @@ fn twist(pad: &Pad) -> Twist {
 }
 
 impl Served {
+    fn is_free(&self) -> Result<(), ErrorReply> {
+        if !self.recording {
+            return Ok(());
+        }
+        let error = "`regoal record` has the arm: only an emergency stop is taken meanwhile";
+        Err(ErrorReply::new(Code::Refused, error))
+    }
+
     fn follower(&self) -> Follower {
         let step = self.handle.status().step;
         let wide = |q: &JointVec<f32>| q.iter().map(|q| f64::from(*q)).collect();

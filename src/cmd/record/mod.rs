@@ -20,7 +20,8 @@ use super::run::{Crew, Inherited, Link, Running, Supervision, supervise};
 use super::{Context, say};
 use crate::config::RobotConfig;
 use crate::control::{Handle, teleop_queue};
-use crate::joints::{GoalVec, JointVec, stack};
+use crate::daemon::{self, Server};
+use crate::joints::{GoalSpace, GoalVec, JointVec, stack};
 use crate::storage::Storage;
 use crate::teleop::{Follower, Session, SessionConfig, TeleopThread};
 
@@ -39,6 +40,9 @@ const ROOM: u64 = 200 << 20;
 ///
 /// An episode's goal is given (--goal X Y Z), marked in the middle of it (the key g), or else what was
 /// achieved at its end: then every demonstration is one of its own goal.
+///
+/// Meanwhile `regoal status`, `regoal stop --emergency` and, where goals are of an object, `regoal object`
+/// work as with `regoal run`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Keys: space start/stop, n accept, r again, s success, f failure, g mark the goal, u undo the last
@@ -58,6 +62,9 @@ pub struct Args {
     /// Where episodes are logged.
     #[arg(long, default_value = "episodes", value_name = "FOLDER")]
     episodes: PathBuf,
+    /// The API's socket; by default one named after the robot in the user's runtime folder.
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
     /// Demonstrations to record.
     #[arg(long, default_value_t = 50, value_name = "N")]
     count: usize,
@@ -147,6 +154,7 @@ fn record(
     signal_hook::flag::register(signal_hook::consts::SIGUSR1, running.handle().emergency())?;
     running.wait_for_arm();
     check_heat(&robot, &running.handle())?;
+    let server = serve(args, &robot, &running, context)?;
     let clock = Arc::clone(&context.clock);
     let look = look(running.handle(), Arc::clone(&clock));
     let teleop = TeleopThread::start(device, sender, look, robot.period(), clock)?;
@@ -156,13 +164,40 @@ fn record(
         true => headless::run(&mut session, &mut booth, args.json, context)?,
         false => screen::run(&mut session, &mut booth, keys)?,
     }
-    drop(teleop);
+    drop((server, teleop));
     ensure!(!session.failed(), "{}", session.message());
     let (kept, _) = session.progress();
     if !args.json {
         say(format!("{kept} episodes in {}; parking the arm", args.episodes.display()))?;
     }
     Ok(())
+}
+
+/// The API: how the arm is, an emergency stop, and where the object is. Where it cannot be served, only
+/// who needs to be told of an object cannot record.
+fn serve(
+    args: &Args,
+    robot: &RobotConfig,
+    running: &Running,
+    context: &Context,
+) -> Result<Option<Server>> {
+    let socket = args.socket.clone().unwrap_or_else(|| daemon::default_socket(&robot.name));
+    let storage = Arc::clone(&context.storage);
+    let episodes =
+        daemon::Episodes { storage: Arc::clone(&storage), folder: args.episodes.clone() };
+    let service = daemon::Service {
+        robot: Arc::new(daemon::Served::new(running.handle(), running.facts())?.recording()),
+        clock: Arc::clone(&context.clock),
+        episodes: Some(episodes),
+    };
+    match Server::start(&socket, service, storage, None) {
+        Ok(server) => Ok(Some(server)),
+        Err(error) if robot.control.goal_space == GoalSpace::ObjectPosition => Err(error.into()),
+        Err(error) => {
+            log::warn!("the API is not served: {error}");
+            Ok(None)
+        }
+    }
 }
 
 /// Where the arm is, for a device.

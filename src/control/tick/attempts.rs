@@ -164,9 +164,7 @@ impl ControlLoop {
     fn begin_attempt(&mut self, request: &GoalRequest) -> Result<(), Refusal> {
         self.goals.check(&request.goal)?;
         check(&[request.tolerance], 1)?;
-        if self.goals.lost(self.clock.now()) {
-            return Err(Refusal::ObjectUnknown);
-        }
+        self.know_object()?;
         let mode = modes::next(self.mode, Event::Goal)?;
         self.end_attempt(Ending::Replaced);
         self.mode = mode;
@@ -175,6 +173,11 @@ impl ControlLoop {
         self.pending |= Events::GOAL_SET;
         self.attempt = Some(self.attempt_at(request));
         Ok(())
+    }
+
+    /// Where goals are of an object, nothing begins before it is known where that is.
+    fn know_object(&self) -> Result<(), Refusal> {
+        if self.goals.lost(self.clock.now()) { Err(Refusal::ObjectUnknown) } else { Ok(()) }
     }
 
     fn attempt_at(&self, request: &GoalRequest) -> Attempt {
@@ -211,6 +214,7 @@ impl ControlLoop {
             Mode::Faulted(fault) => return Err(Refusal::Faulted(fault)),
             _ => return Err(Refusal::NotTeleoperated),
         }
+        self.know_object()?;
         self.end_attempt(Ending::Replaced);
         if given {
             self.pending |= Events::GOAL_SET;
