@@ -57,7 +57,7 @@ pub use lease::{LeaseReply, LeaseRequest};
 pub use openapi::document;
 pub use operation::{Operation, Role};
 pub use operations::{operations, router};
-pub use policies::{Policies, PolicyReport, Rollback};
+pub use policies::{Installation, Installed, Policies, PolicyReport, Received, Rollback};
 pub use queue::{QueueReply, QueueRequest, Queued};
 pub use remote::{KeyFile, RemoteAddress, pair};
 pub use served::{Facts, Served};

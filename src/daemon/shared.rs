@@ -228,13 +228,15 @@ impl Api {
         })
     }
 
-    /// Changes the policies, after those who came before.
+    /// Changes the policies, while nobody else does.
     pub(super) async fn deploy<T: Send + 'static>(
         &self,
         run: impl FnOnce(&dyn Policies) -> Result<T, ErrorReply> + Send + 'static,
     ) -> Result<T, ErrorReply> {
         let policies = self.policies()?;
-        let deploying = self.deploying.clone().acquire_owned().await;
+        let deploying = self.deploying.clone().try_acquire_owned().map_err(|_| {
+            ErrorReply::new(Code::Busy, "somebody else changes the policies: try again")
+        })?;
         off_thread(move || {
             let _deploying = deploying;
             run(policies.as_ref())

@@ -9,12 +9,15 @@ use super::{Running, load};
 use crate::clock::Clock;
 use crate::cmd::Context;
 use crate::cmd::actors::{Nobody, Reacher};
+use crate::cmd::policy::install::try_out;
+use crate::cmd::try_load::isolated;
 use crate::config::RobotConfig;
 use crate::control::{Actor, Demotion, Handle};
-use crate::daemon::{Code, ErrorReply, Policies, PolicyReport};
+use crate::daemon::{Code, ErrorReply, Installation, Installed, Policies, PolicyReport};
+use crate::engine::Engine;
 use crate::episode::PolicyId;
 use crate::policy::store::{Started, TRIALS};
-use crate::policy::{Store, StoreError};
+use crate::policy::{Claims, Cost, Store, StoreError, Trust, id_of};
 
 /// What a run takes out of a store at its begin.
 pub(super) struct First {
@@ -204,12 +207,76 @@ impl Deployment {
         seat.used |= self.handle.status().step.policy == seat.seated;
         let mut results = self.handle.results().into_iter().filter(|result| result.id > seat.since);
         if seat.on_trial && seat.used && results.any(|result| result.success) {
-            self.store.commit("it reached a goal")?;
+            // Another program may have put another one in its place.
+            if self.store.state()?.candidate.map(|c| c.entry.policy) == Some(seat.seated) {
+                self.store.commit("it reached a goal")?;
+                println!("policy {} is committed: it reached a goal", seat.seated);
+            }
             seat.on_trial = false;
-            println!("policy {} is committed: it reached a goal", seat.seated);
         }
         Ok(())
     }
+}
+
+impl Deployment {
+    /// Whether this robot may and can use a file from elsewhere: what its signatures say of it, and what
+    /// an action costs here. Nothing of it is parsed before they are checked, and nothing of it is loaded
+    /// here before another process has outlived it.
+    fn admit(
+        &self,
+        file: &[u8],
+        order: &Installation,
+    ) -> Result<(Option<Claims>, Cost), ErrorReply> {
+        let signatures = order.signatures.concat();
+        let signatures = (!signatures.is_empty()).then_some(signatures.as_str());
+        let admit = || {
+            let claims = Trust::of(&self.robot.policy)?.admit(file, signatures)?;
+            if let Some(claims) = &claims {
+                claims.check(&self.robot, self.clock.wall())?;
+            }
+            isolated(file, &Engine::tract())?;
+            Ok((claims, try_out(file, &self.robot, self.clock.as_ref())?))
+        };
+        admit().map_err(refused)
+    }
+
+    /// Makes an admitted file the policy that steers; whether it is the active one then. Nothing is done
+    /// about one that is that already, or on trial.
+    fn put_in(
+        &self,
+        file: &[u8],
+        claims: Option<&Claims>,
+        order: &Installation,
+        who: &str,
+    ) -> Result<bool, ErrorReply> {
+        let mut seat = self.lock();
+        let before = self.store.state()?;
+        let on_trial = before.candidate.map(|candidate| candidate.entry.policy);
+        let steers = seat.seated == order.policy;
+        if steers && on_trial.is_none() && before.active.map(|e| e.policy) == Some(order.policy) {
+            return Ok(true);
+        }
+        if !(steers && seat.on_trial && on_trial == Some(order.policy)) {
+            self.store.install(file, claims, order.again)?;
+            let another = std::mem::take(&mut seat.on_trial);
+            let started = self.store.start()?;
+            if another && let Some(committed) = &started.fallback {
+                // Should this one fail, it is not another one on trial that takes over.
+                self.swap(committed).map_err(refused)?;
+                seat.seated = id_of(committed);
+            }
+            self.seat(&mut seat, &started).map_err(refused)?;
+        }
+        if order.commit {
+            self.store.commit(&format!("installed by {who}"))?;
+            seat.on_trial = false;
+        }
+        Ok(order.commit)
+    }
+}
+
+fn refused(error: anyhow::Error) -> ErrorReply {
+    ErrorReply::new(Code::Refused, format!("{error:#}"))
 }
 
 impl Policies for Deployment {
@@ -217,6 +284,42 @@ impl Policies for Deployment {
         let seated = self.lock().seated;
         let steering = (seated != PolicyId::default()).then(|| seated.to_string());
         Ok(PolicyReport { steering, state: self.store.state()? })
+    }
+
+    fn received(&self, policy: PolicyId) -> Result<u64, ErrorReply> {
+        Ok(self.store.received(policy)?)
+    }
+
+    fn receive(
+        &self,
+        policy: PolicyId,
+        place: (u64, u64),
+        piece: &[u8],
+    ) -> Result<u64, ErrorReply> {
+        Ok(self.store.receive(policy, place, piece)?)
+    }
+
+    fn install(&self, order: &Installation, who: &str) -> Result<Installed, ErrorReply> {
+        let file = self.store.uploaded(order.policy)?;
+        let installed = self.admit(&file, order).and_then(|(claims, cost)| {
+            let committed = self.put_in(&file, claims.as_ref(), order, who)?;
+            Ok((claims.map(|claims| claims.version), committed, cost))
+        });
+        // What waits for another program is not sent again.
+        if !matches!(&installed, Err(ErrorReply { code: Code::Busy | Code::Other, .. })) {
+            self.store.discard(order.policy)?;
+        }
+        let (version, committed, cost) = installed?;
+        let next = match committed {
+            true => "it is the active policy and steers",
+            false => "it steers, on trial: the first goal that it reaches commits it",
+        };
+        let unsigned = match version {
+            Some(_) => "",
+            None => "; this robot takes unsigned policies: policy.trusted_keys is empty",
+        };
+        let (policy, note) = (order.policy.to_string(), format!("{next}{unsigned}"));
+        Ok(Installed { policy, version, committed, cost, note })
     }
 
     fn roll_back(&self, why: &str) -> Result<(), ErrorReply> {
@@ -229,7 +332,7 @@ impl Policies for Deployment {
             .map_err(anyhow::Error::from)
             .and_then(|started| self.seat(&mut seat, &started))
             .with_context(|| format!("{back} is the active policy, but {} steers on", seat.seated));
-        seated.map_err(|error| ErrorReply::new(Code::Refused, format!("{error:#}")))
+        seated.map_err(refused)
     }
 }
 

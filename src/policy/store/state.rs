@@ -199,7 +199,7 @@ impl State {
 }
 
 /// An id as its hexadecimal digits.
-pub(super) mod hex {
+pub(crate) mod hex {
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error};
 
     use crate::episode::PolicyId;
