@@ -248,16 +248,24 @@ fn what_must_not_be_installed_is_refused_each_with_its_own_error_and_nothing_is_
     assert_eq!(robot.report().state.version, 8);
 }
 
-/// A graph of two small tensors whose product fills the memory of whoever loads it.
+/// A graph of small tensors whose products fill the memory of whoever loads it.
 fn bomb(robot: &RobotConfig) -> Vec<u8> {
     let joints = robot.joint.len();
     let mut b = Builder::new();
     let x = b.input("observation", &[Dim::Batch, Dim::Fixed(joints)]);
-    let n = 60_000;
-    let long = |dims: [usize; 2]| Tensor::new(dims, vec![1e-6; n]).unwrap();
-    let (tall, wide) = (b.parameter("tall", long([n, 1])), b.parameter("wide", long([1, n])));
-    let product = b.matmul(tall, wide);
-    let all = b.reduce_sum(product, &[0, 1], true);
+    // Each product is just short of the most elements that a value may have.
+    let n = 11_000;
+    let products: Vec<_> = (0..4)
+        .map(|i| {
+            let long = |dims: [usize; 2]| Tensor::new(dims, vec![1e-9; n]).unwrap();
+            let tall = b.parameter(&format!("tall{i}"), long([n, 1]));
+            let wide = b.parameter(&format!("wide{i}"), long([1, n]));
+            b.matmul(tall, wide)
+        })
+        .collect();
+    let (one, two) = (b.add(products[0], products[1]), b.add(products[2], products[3]));
+    let all = b.mul(one, two);
+    let all = b.reduce_sum(all, &[0, 1], true);
     let action = b.add(x, all);
     b.output("action", action);
     with_spec(&b.finish().unwrap().to_bytes(), &spec(robot)).unwrap()
@@ -339,8 +347,10 @@ fn an_upload_goes_on_where_a_cut_connection_or_a_killed_daemon_ended_it() {
     let half = robot.client().upload(id, &file, 0).unwrap();
     assert!(0 < half && half < total, "{half}");
     assert_eq!(robot.client().upload(id, &file, 0).unwrap(), half, "answered with the right place");
+    let control = format!("/proc/{}", robot.rig.control().unwrap().as_raw_nonzero());
     robot.rig.supervisor.kill().unwrap();
     robot.rig.supervisor.wait().unwrap();
+    wait_until("the control process has ended", || !Path::new(&control).exists());
     let folder = robot.folder();
     robot.rig.start_again(|run| run.args(["--arm", "--store"]).arg(&folder));
     robot.rig.wait_for_api();
@@ -406,6 +416,40 @@ fn no_upload_is_longer_than_a_policy_or_leaves_its_folder_and_few_are_kept() {
     let refused = robot.client().install(&order(policy));
     assert!(matches!(refused, Err(ClientError::Refused(reply)) if reply.code == Code::NotFound));
     assert_eq!(robot.files(), [0, 2]);
+}
+
+#[test]
+fn the_episodes_of_a_robot_elsewhere_are_listed_shown_and_labelled_as_those_of_a_folder() {
+    let robot = Robot::trusting(&[]);
+    robot.install(&robot.policy(1e-5), &[], true).unwrap();
+    steers(&robot);
+    let logged = |status: regoal::daemon::Status| status.log.is_some_and(|log| log.episodes > 0);
+    wait_until("it is logged", || robot.rig.status().is_some_and(logged));
+    let (socket, folder) = (robot.rig.socket(), robot.rig.folder.path().join("episodes"));
+    let file = Disk.list(&folder).unwrap().remove(0);
+    let (socket, folder) = (socket.to_str().unwrap(), folder.to_str().unwrap());
+    let says = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_regoal"));
+        let output = command.arg("episodes").args(arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {said}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(says(&["ls", "--socket", socket]), says(&["ls", folder]));
+    let number = regoal::episode::episode_number(&file).unwrap().to_string();
+    let (here, there) =
+        (says(&["show", file.to_str().unwrap()]), says(&["show", &number, "--socket", socket]));
+    let policy = here.lines().find(|line| line.starts_with("  policy")).unwrap();
+    assert!(there.contains(policy), "{there}");
+    for joint in &robot.rig.config.joint {
+        assert!(there.lines().any(|line| line.starts_with(&joint.name)), "{there}");
+    }
+    says(&["label", &number, "--socket", socket, "--outcome", "success", "--task", "reach"]);
+    let labelled = says(&["show", file.to_str().unwrap()]);
+    assert!(
+        labelled.contains("outcome   success") && labelled.contains("task      reach"),
+        "{labelled}"
+    );
 }
 
 #[test]

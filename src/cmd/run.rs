@@ -65,7 +65,8 @@ pub struct Args {
     /// The policy file; without a policy the arm goes straight to its goals
     #[arg(long, value_name = "FILE", conflicts_with = "store")]
     pub policy: Option<PathBuf>,
-    /// Take the policy of this store instead; by default that of the configuration's policy.store
+    /// Take the policy of this store instead; by default that of the configuration's policy.store. Into
+    /// one that is empty `regoal policy install --to` brings the first
     #[arg(long, value_name = "FOLDER")]
     pub store: Option<PathBuf>,
     /// Where episodes are logged

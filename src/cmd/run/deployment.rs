@@ -16,7 +16,7 @@ use crate::control::{Actor, Demotion, Handle};
 use crate::daemon::{Code, ErrorReply, Installation, Installed, Policies, PolicyReport};
 use crate::engine::Engine;
 use crate::episode::PolicyId;
-use crate::policy::store::{Started, TRIALS};
+use crate::policy::store::{Entry, Started, State, TRIALS};
 use crate::policy::{Claims, Cost, Store, StoreError, Trust, id_of};
 
 /// What a run takes out of a store at its begin.
@@ -158,6 +158,7 @@ impl Deployment {
             );
         }
         (seat.seated, seat.on_trial, seat.used) = (policy, started.trial.is_some(), false);
+        seat.first = None;
         seat.since = self.handle.results().last().map_or(0, |result| result.id);
         match started.trial {
             None => println!("policy {policy}"),
@@ -250,13 +251,14 @@ impl Deployment {
         who: &str,
     ) -> Result<bool, ErrorReply> {
         let mut seat = self.lock();
-        let before = self.store.state()?;
-        let on_trial = before.candidate.map(|candidate| candidate.entry.policy);
+        let entry = Entry { policy: order.policy, version: claims.map(|claims| claims.version) };
+        let State { active, candidate, .. } = self.store.state()?;
+        let on_trial = candidate.map(|candidate| candidate.entry);
         let steers = seat.seated == order.policy;
-        if steers && on_trial.is_none() && before.active.map(|e| e.policy) == Some(order.policy) {
+        if steers && on_trial.is_none() && active == Some(entry) {
             return Ok(true);
         }
-        if !(steers && seat.on_trial && on_trial == Some(order.policy)) {
+        if !(steers && seat.on_trial && on_trial == Some(entry)) {
             self.store.install(file, claims, order.again)?;
             let another = std::mem::take(&mut seat.on_trial);
             let started = self.store.start()?;
@@ -325,14 +327,11 @@ impl Policies for Deployment {
     fn roll_back(&self, why: &str) -> Result<(), ErrorReply> {
         let mut seat = self.lock();
         let back = self.store.roll_back(why)?;
-        seat.first = None;
-        let seated = self
-            .store
-            .start()
-            .map_err(anyhow::Error::from)
-            .and_then(|started| self.seat(&mut seat, &started))
-            .with_context(|| format!("{back} is the active policy, but {} steers on", seat.seated));
-        seated.map_err(refused)
+        let (started, seated) = (self.store.start()?, seat.seated);
+        let steers = self.seat(&mut seat, &started);
+        steers
+            .with_context(|| format!("{back} is the active policy, but {seated} steers on"))
+            .map_err(refused)
     }
 }
 
