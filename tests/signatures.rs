@@ -303,7 +303,11 @@ fn install_with(
     memory.replace(Path::new("policy.onnx.minisig"), signature.as_bytes()).unwrap();
     let args = install::Args {
         policy: "policy.onnx".into(),
-        place: install::Place { robot: Some("arm.toml".into()), store: Some("store".into()) },
+        place: install::Place {
+            robot: Some("arm.toml".into()),
+            store: Some("store".into()),
+            ..Default::default()
+        },
         again: false,
         commit: false,
         json: true,

@@ -1,18 +1,22 @@
 //! `regoal episodes`: what is in a dataset, what is in an episode, mending it, other formats.
 
 mod course;
+mod elsewhere;
 pub mod lerobot;
+mod print;
 pub mod relabel;
 pub mod stats;
 pub mod tend;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
+use self::print::{joint_table, print_list, range};
+use super::Endpoint;
+use crate::daemon::EpisodeSummary;
 use crate::episode::{
     Episode, EpisodeHeader, Events, Outcome, PolicyId, Step, Summary, list, repair,
 };
@@ -22,13 +26,18 @@ use crate::storage::Storage;
 #[derive(Debug, clap::Subcommand)]
 #[allow(missing_docs, reason = "a verb with arguments of its own is described there")]
 pub enum Args {
-    /// Lists the episodes of a folder, damaged ones included.
+    /// Lists the episodes of a folder, or those of a running robot (--to, --socket), damaged ones
+    /// included.
     ///
     /// Example: regoal episodes ls regoal-demo/episodes
+    ///
+    /// Example: regoal episodes ls --to https://robot:7423
     Ls {
         /// The folder.
-        #[arg(default_value = "episodes")]
+        #[arg(default_value = "episodes", conflicts_with_all = ["socket", "to"])]
         folder: PathBuf,
+        #[command(flatten)]
+        at: Endpoint,
         /// Print JSON, one line an episode.
         #[arg(long)]
         json: bool,
@@ -36,14 +45,18 @@ pub enum Args {
     /// Shows what is in one episode: header, outcome, each joint's course, events.
     ///
     /// Example: regoal episodes show episodes/episode-000001.mcap
+    ///
+    /// Example: regoal episodes show 1 --to https://robot:7423
     Show {
-        /// The episode.
+        /// The episode; of a running robot (--to, --socket) its number.
         file: PathBuf,
+        #[command(flatten)]
+        at: Endpoint,
         /// Print JSON.
         #[arg(long)]
         json: bool,
         /// Draw it: each joint's course and the way of the achieved goal.
-        #[arg(long, value_name = "FILE.svg|png")]
+        #[arg(long, value_name = "FILE.svg|png", conflicts_with_all = ["socket", "to"])]
         picture: Option<PathBuf>,
     },
     Stats(stats::Args),
@@ -99,8 +112,14 @@ pub enum Import {
 pub fn run(args: &Args, context: &super::Context) -> anyhow::Result<()> {
     let (storage, mut out) = (context.storage.as_ref(), std::io::stdout().lock());
     match args {
-        Args::Ls { folder, json } => ls(storage, folder, *json, &mut out),
-        Args::Show { file, json, picture: None } => show(storage, file, *json, &mut out),
+        Args::Ls { folder, at, json } => match at.client(context)? {
+            Some(client) => elsewhere::ls(&client, *json, &mut out),
+            None => ls(storage, folder, *json, &mut out),
+        },
+        Args::Show { file, at, json, picture: None } => match at.client(context)? {
+            Some(client) => elsewhere::show(&client, file, *json, &mut out),
+            None => show(storage, file, *json, &mut out),
+        },
         Args::Show { file, picture: Some(picture), .. } => {
             let episode = Episode::read(storage, file)?;
             let drawn = course::draw(&episode, &file_name(file), picture)?;
@@ -108,7 +127,7 @@ pub fn run(args: &Args, context: &super::Context) -> anyhow::Result<()> {
             Ok(writeln!(out, "{}", picture.display())?)
         }
         Args::Stats(args) => stats::run(args, storage, &mut out),
-        Args::Label(args) => args.run(storage, &mut out),
+        Args::Label(args) => args.run(context, &mut out),
         Args::Split(args) => args.run(&context.storage, &mut out),
         Args::Merge(args) => args.run(&context.storage, &mut out),
         Args::Delete(args) => args.run(storage, &mut out),
@@ -140,22 +159,13 @@ pub fn ls(
     if json {
         return summaries.iter().try_for_each(|s| Ok(writeln!(out, "{}", summary_json(s))?));
     }
-    let mut rows = vec![
-        ["file", "source", "steps", "seconds", "success", "distance", "policy", "state"]
-            .map(String::from),
-    ];
-    rows.extend(summaries.iter().map(summary_row));
-    table(&rows, out)?;
+    let named = |s: &Summary| {
+        let summary = EpisodeSummary::from(s);
+        let source = s.header.as_ref().map_or("?".into(), |header| header.source.to_string());
+        (file_name(&s.path), EpisodeSummary { source, ..summary })
+    };
     let damaged = summaries.iter().filter(|s| s.damage.is_some()).count();
-    let total: Duration = summaries.iter().map(|s| s.duration).sum();
-    let bytes: u64 = summaries.iter().map(|s| s.bytes).sum();
-    writeln!(
-        out,
-        "{} episodes, {:.1} s, {:.1} MB, {damaged} damaged",
-        summaries.len(),
-        total.as_secs_f64(),
-        bytes as f64 * 1e-6
-    )?;
+    print_list(&summaries.iter().map(named).collect::<Vec<_>>(), out)?;
     if damaged > 0 {
         writeln!(out, "`regoal episodes repair` mends damaged ones and keeps the originals")?;
     }
@@ -198,44 +208,16 @@ pub fn show(
         episode.damage.map_or("whole".into(), |damage| damage.to_string())
     )?;
     writeln!(out, "  steps     {} in {:.2} s", episode.steps.len(), seconds(&episode.steps))?;
-    let mut rows = vec![["joint", "min rad", "max rad", "last rad", "course"].map(String::from)];
-    rows.extend(header.joints.iter().enumerate().filter_map(|(joint, name)| {
-        let course = joint_course(&episode.steps, joint);
-        let [min, max, last] = range(&course)?.map(|v| format!("{v:+.3}"));
-        Some([name.clone(), min, max, last, sparkline(&course, 40)])
-    }));
-    table(&rows, out)?;
+    let courses = header.joints.iter().enumerate();
+    joint_table(courses.map(|(i, name)| (name.clone(), joint_course(&episode.steps, i))), out)?;
     for (name, count) in event_counts(&episode.steps) {
         writeln!(out, "  {name}: {count}")?;
     }
     Ok(())
 }
 
-fn summary_row(summary: &Summary) -> [String; 8] {
-    let header = summary.header.as_ref();
-    let outcome = summary.outcome.as_ref();
-    [
-        file_name(&summary.path),
-        header.map_or("?".into(), |h| h.source.to_string()),
-        summary.steps.to_string(),
-        format!("{:.2}", summary.duration.as_secs_f64()),
-        success_text(outcome).into(),
-        outcome.and_then(|o| o.final_distance).map_or("-".into(), |d| format!("{d:.4}")),
-        header.map_or("?".into(), |h| policy_text(h.policy, 8)),
-        summary.damage.map_or("whole".into(), |damage| damage.to_string()),
-    ]
-}
-
 fn file_name(path: &Path) -> String {
     path.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned())
-}
-
-fn success_text(outcome: Option<&Outcome>) -> &'static str {
-    match outcome.and_then(|o| o.success) {
-        Some(true) => "yes",
-        Some(false) => "no",
-        None => "-",
-    }
 }
 
 fn outcome_text(outcome: Option<&Outcome>) -> String {
@@ -272,29 +254,6 @@ fn joint_course(steps: &[Step], joint: usize) -> Vec<f32> {
     steps.iter().filter_map(|step| step.position.get(joint).copied()).collect()
 }
 
-/// Least, greatest and last value.
-fn range(values: &[f32]) -> Option<[f32; 3]> {
-    let last = *values.last()?;
-    Some([
-        values.iter().copied().fold(last, f32::min),
-        values.iter().copied().fold(last, f32::max),
-        last,
-    ])
-}
-
-/// A course as a row of at most `width` bars, each the mean of its part.
-fn sparkline(values: &[f32], width: usize) -> String {
-    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-    let Some([min, max, _]) = range(values) else { return String::new() };
-    let span = (max - min).max(f32::MIN_POSITIVE);
-    let part = values.len().div_ceil(width.max(1));
-    let bar = |part: &[f32]| {
-        let mean = part.iter().sum::<f32>() / part.len() as f32;
-        BARS[(((mean - min) / span * 8.0) as usize).min(7)]
-    };
-    values.chunks(part).map(bar).collect()
-}
-
 fn event_counts(steps: &[Step]) -> impl Iterator<Item = (&'static str, usize)> {
     let count = |event: Events| steps.iter().filter(|step| step.events.contains(event)).count();
     [
@@ -312,19 +271,6 @@ fn event_counts(steps: &[Step]) -> impl Iterator<Item = (&'static str, usize)> {
     ]
     .into_iter()
     .filter(|(_, count)| *count > 0)
-}
-
-/// Prints rows in columns as wide as their widest cell.
-fn table<const N: usize>(rows: &[[String; N]], out: &mut dyn Write) -> std::io::Result<()> {
-    let width =
-        |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; N] = std::array::from_fn(width);
-    for row in rows {
-        let cells: Vec<String> =
-            row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        writeln!(out, "{}", cells.join("  ").trim_end())?;
-    }
-    Ok(())
 }
 
 fn summary_json(summary: &Summary) -> Value {
@@ -390,6 +336,7 @@ fn outcome_json(outcome: &Outcome) -> Value {
 mod tests {
     use std::sync::Arc;
 
+    use super::print::sparkline;
     use super::*;
     use crate::clock::Time;
     use crate::episode::{Writer, WriterConfig, reason};

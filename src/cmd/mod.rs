@@ -103,13 +103,20 @@ impl Context {
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Daemon {
     /// The robot's name, as in its configuration. With one robot running it need not be given.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["socket", "to"])]
     robot: Option<String>,
+    #[command(flatten)]
+    at: Endpoint,
+}
+
+/// Where a running robot is reached.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Endpoint {
     /// The daemon's socket, for one started with `regoal run --socket`.
-    #[arg(long, value_name = "PATH", conflicts_with = "robot")]
+    #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
     /// A robot elsewhere, such as https://robot:7423; `regoal pair` gives the key for it.
-    #[arg(long, value_name = "URL", conflicts_with_all = ["robot", "socket"])]
+    #[arg(long, value_name = "URL", conflicts_with = "socket")]
     to: Option<RemoteAddress>,
     /// The key's file for --to; by default where `regoal pair` has put it.
     #[arg(long, value_name = "FILE", requires = "to")]
@@ -122,7 +129,7 @@ fn key_path(authority: &str) -> anyhow::Result<PathBuf> {
     Ok(folder.join("regoal/keys").join(format!("{}.json", authority.replace([':', '/'], "_"))))
 }
 
-impl Daemon {
+impl Endpoint {
     fn elsewhere(&self, to: &RemoteAddress, context: &Context) -> anyhow::Result<Client> {
         let path = self.key.clone().map_or_else(|| key_path(&to.authority), Ok)?;
         let at = &to.authority;
@@ -135,13 +142,21 @@ impl Daemon {
         Ok(Client::with_key(&key))
     }
 
+    /// The client of the daemon there; none where nothing was named.
+    fn client(&self, context: &Context) -> anyhow::Result<Option<Client>> {
+        match (&self.to, &self.socket) {
+            (Some(to), _) => self.elsewhere(to, context).map(Some),
+            (None, Some(socket)) => Ok(Some(Client::new(socket))),
+            (None, None) => Ok(None),
+        }
+    }
+}
+
+impl Daemon {
     /// The client of the daemon that is meant.
     fn client(&self, context: &Context) -> anyhow::Result<Client> {
-        if let Some(to) = &self.to {
-            return self.elsewhere(to, context);
-        }
-        if let Some(socket) = &self.socket {
-            return Ok(Client::new(socket));
+        if let Some(client) = self.at.client(context)? {
+            return Ok(client);
         }
         if let Some(robot) = &self.robot {
             return Ok(Client::new(daemon::default_socket(robot)));

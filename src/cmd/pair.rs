@@ -65,7 +65,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// No daemon, the name is taken, the code is refused, or the key cannot be kept.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
-    match (&args.daemon.to, &args.name) {
+    match (&args.daemon.at.to, &args.name) {
         (Some(to), None) if !args.page => join(to, args, context),
         (_, Some(name)) => invite(name, args, context),
         _ => {

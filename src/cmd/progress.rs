@@ -28,6 +28,22 @@ impl Bar {
         Self(bar)
     }
 
+    /// A bar over a file's bytes.
+    pub fn of_bytes(what: &str, bytes: u64) -> Self {
+        let bar = ProgressBar::new(bytes);
+        let style = ProgressStyle::with_template(
+            "  {prefix} {bar:24.green} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
+        );
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_prefix(what.to_owned());
+        Self(bar)
+    }
+
+    /// So many bytes are done.
+    pub fn set_bytes(&self, done: u64) {
+        self.0.set_position(done);
+    }
+
     /// A line that stays, on standard error, with or without a terminal.
     pub fn note(&self, line: &str) {
         self.0.suspend(|| eprintln!("{line}"));

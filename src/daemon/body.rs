@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::body::{Body, Bytes};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
 
@@ -13,20 +14,27 @@ pub(super) const BODY_LIMIT: usize = 64 * 1024;
 /// A request must have come whole within this time of its begin.
 pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The longest piece of a file read (bytes).
+pub(super) const PIECE_LIMIT: usize = 256 * 1024;
+/// A piece must have come whole within this time.
+pub(super) const PIECE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Reads a body that looks like `example`.
 pub(super) async fn read_json<T: serde::de::DeserializeOwned>(
-    body: axum::body::Body,
+    body: Body,
     example: &str,
 ) -> Result<T, ErrorReply> {
-    let read = axum::body::to_bytes(body, BODY_LIMIT);
-    let bytes = tokio::time::timeout(READ_TIMEOUT, read)
-        .await
-        .map_err(|_| {
-            let error = format!("the body did not come within {READ_TIMEOUT:?}");
-            ErrorReply::new(Code::TooSlow, error)
-        })?
-        .map_err(|e| unread(&e))?;
-    parse_json(&bytes, example)
+    parse_json(&read(body, BODY_LIMIT, READ_TIMEOUT).await?, example)
+}
+
+/// Reads a body of at most so many bytes, which must come whole in time.
+pub(super) async fn read(body: Body, limit: usize, timeout: Duration) -> Result<Bytes, ErrorReply> {
+    let read = tokio::time::timeout(timeout, axum::body::to_bytes(body, limit)).await;
+    let late = |_| {
+        let error = format!("the body did not come within {timeout:?}");
+        ErrorReply::new(Code::TooSlow, error)
+    };
+    read.map_err(late)?.map_err(|e| unread(&e, limit))
 }
 
 /// The value that looks like `example`.
@@ -39,11 +47,11 @@ pub(super) fn parse_json<T: serde::de::DeserializeOwned>(
     })
 }
 
-fn unread(cause: &axum::Error) -> ErrorReply {
+fn unread(cause: &axum::Error, limit: usize) -> ErrorReply {
     let mut source = std::error::Error::source(cause);
     while let Some(e) = source {
         if e.is::<http_body_util::LengthLimitError>() {
-            let error = format!("expected at most {BODY_LIMIT} bytes of body");
+            let error = format!("expected at most {limit} bytes of body");
             return ErrorReply::new(Code::TooLong, error);
         }
         source = e.source();

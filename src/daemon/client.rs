@@ -15,10 +15,14 @@ use tokio::net::UnixStream;
 use super::access::handlers::{PageLink, Revocation};
 use super::access::{Digest, Key, PairingReply, PairingRequest};
 use super::api::{Code, Command, ErrorReply, Goal, GoalReply, Object, Status};
+use super::body::{PIECE_LIMIT, PIECE_TIMEOUT};
 use super::entrance::Wire;
+use super::episodes::{EpisodeCurves, EpisodePage, Label};
+use super::policies::{Installation, Installed, PolicyReport, Received, Rollback};
 use super::queue::{QueueReply, QueueRequest};
 use super::remote::{self, KeyFile};
 use super::socket::trusted;
+use crate::episode::PolicyId;
 
 /// Why the daemon gave no answer, or not the one wished for.
 #[derive(Debug, thiserror::Error)]
@@ -90,8 +94,24 @@ pub enum ClientError {
     },
 }
 
+impl ClientError {
+    /// Whether the same request may be answered a while later: the robot is out of reach or busy.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Refused(reply) => matches!(reply.code, Code::Busy | Code::TooSlow),
+            Self::NoDaemon { .. } | Self::Unreachable { .. } | Self::Timeout { .. } => true,
+            Self::Broken { .. } => true,
+            _ => false,
+        }
+    }
+}
+
 /// Within this time every request but a waiting one is answered, also by a daemon under load.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
+/// The same for requests at which the robot loads a policy.
+const LOADING: Duration = Duration::from_secs(60);
+/// The length of a policy's pieces (bytes).
+const PIECE: usize = PIECE_LIMIT / 2;
 /// How often a request is made that may be made again.
 const TRIES: u32 = 10;
 /// The longest answer read (bytes).
@@ -247,6 +267,79 @@ impl Client {
         self.ask(Method::GET, "/v1/keys")
     }
 
+    /// Which policies the robot has, and who steers.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status), or it has no store of them.
+    pub fn policies(&self) -> Result<PolicyReport, ClientError> {
+        self.ask(Method::GET, "/v1/policies")
+    }
+
+    /// Back to the policy before, which steers at once.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status), or there is nothing to go back to.
+    pub fn roll_back(&self, why: &str) -> Result<PolicyReport, ClientError> {
+        let request = Rollback { why: why.into() };
+        self.request(Method::POST, "/v1/policies/rollback", Some(&request), LOADING)
+    }
+
+    /// So many bytes of a policy have come.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub fn received(&self, policy: PolicyId) -> Result<u64, ClientError> {
+        let received = self.ask(Method::GET, &format!("/v1/uploads/{policy}"));
+        received.map(|Received { received }| received)
+    }
+
+    /// Sends the piece of a policy that begins at `offset`, and says from where to go on.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status), or the robot does not take it.
+    pub fn upload(&self, policy: PolicyId, file: &[u8], offset: u64) -> Result<u64, ClientError> {
+        let rest = usize::try_from(offset).ok().and_then(|offset| file.get(offset..));
+        let piece: Vec<u8> = rest.unwrap_or_default().iter().copied().take(PIECE).collect();
+        let path = format!("/v1/uploads/{policy}?offset={offset}&total={}", file.len());
+        let kind = "application/octet-stream";
+        let received = self.send(Method::POST, &path, (piece.into(), kind), PIECE_TIMEOUT);
+        received.map(|Received { received }| received)
+    }
+
+    /// Has the robot check, measure and try a policy that has come.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status), or why the robot does not take it.
+    pub fn install(&self, order: &Installation) -> Result<Installed, ClientError> {
+        self.request(Method::POST, "/v1/policies", Some(order), LOADING)
+    }
+
+    /// The robot's episodes from the `offset`th newest on, at most `count`.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status), or it logs none.
+    pub fn episodes(&self, offset: usize, count: usize) -> Result<EpisodePage, ClientError> {
+        self.ask(Method::GET, &format!("/v1/episodes?offset={offset}&count={count}"))
+    }
+
+    /// One episode, its curves in so many points.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status), or there is none of this number.
+    pub fn episode(&self, id: u64, points: usize) -> Result<EpisodeCurves, ClientError> {
+        self.ask(Method::GET, &format!("/v1/episodes/{id}?points={points}"))
+    }
+
+    /// Says how an episode ended, or what it was for.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status), or there is none of this number.
+    pub fn label(&self, id: u64, label: &Label) -> Result<(), ClientError> {
+        let path = format!("/v1/episodes/{id}/label");
+        let done = self.request(Method::POST, &path, Some(label), TIMEOUT);
+        done.map(|_: serde_json::Value| ())
+    }
+
     /// Takes a key back.
     ///
     /// # Errors
@@ -265,7 +358,18 @@ impl Client {
         timeout: Duration,
     ) -> Result<T, ClientError> {
         let body = body.map(serde_json::to_vec).transpose().map_err(|e| self.broken(e))?;
-        let exchange = self.exchange(&method, path, body.unwrap_or_default().into());
+        self.send(method, path, (body.unwrap_or_default().into(), "application/json"), timeout)
+    }
+
+    /// Asks with a body of some kind.
+    fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: (Bytes, &str),
+        timeout: Duration,
+    ) -> Result<T, ClientError> {
+        let exchange = self.exchange(&method, path, body);
         let (status, answer) = block_on(&self.place, timeout, exchange)?;
         if status == StatusCode::OK {
             return serde_json::from_slice(&answer).map_err(|e| self.broken(e));
@@ -283,9 +387,9 @@ impl Client {
         &self,
         method: &Method,
         path: &str,
-        body: Bytes,
+        body: (Bytes, &str),
     ) -> Result<(StatusCode, Bytes), ClientError> {
-        let mut left = if body.is_empty() { TRIES } else { 1 };
+        let mut left = if body.0.is_empty() { TRIES } else { 1 };
         loop {
             left -= 1;
             match self.exchange_once(method, path, body.clone()).await {
@@ -299,7 +403,7 @@ impl Client {
         &self,
         method: &Method,
         path: &str,
-        body: Bytes,
+        (body, kind): (Bytes, &str),
     ) -> Result<(StatusCode, Bytes), ClientError> {
         let (stream, host, authorization): (Box<dyn Wire>, _, _) = match &self.place {
             Place::Socket(socket) => (Box::new(self.connect(socket).await?), "regoal", None),
@@ -315,7 +419,7 @@ impl Client {
             .method(method)
             .uri(path)
             .header("host", host)
-            .header("content-type", "application/json");
+            .header("content-type", kind);
         if let Some(authorization) = authorization {
             request = request.header("authorization", authorization);
         }

@@ -118,7 +118,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// Whether the goal was reached, as far as is known.
-    pub(super) fn success(self) -> Option<bool> {
+    pub fn success(self) -> Option<bool> {
         match self {
             Self::Success => Some(true),
             Self::Failure => Some(false),
@@ -151,7 +151,7 @@ impl Episodes {
         let paths = paths(self.storage.as_ref(), &self.folder)?;
         let chosen = paths.iter().rev().skip(page.offset).take(count);
         let summarize = |path: &PathBuf| -> Result<_, ErrorReply> {
-            Ok(summarized(&summary(self.storage.as_ref(), path.clone())?))
+            Ok((&summary(self.storage.as_ref(), path.clone())?).into())
         };
         Ok(EpisodePage {
             total: paths.len(),
@@ -171,7 +171,7 @@ impl Episodes {
             return Err(ErrorReply::new(Code::TooLong, error));
         }
         let episode = Episode::read(self.storage.as_ref(), &path)?;
-        Ok(curves(summarized(&summary), &episode, points))
+        Ok(curves((&summary).into(), &episode, points))
     }
 
     pub(super) fn label(&self, id: u64, label: &Label) -> Result<(), ErrorReply> {
@@ -216,25 +216,27 @@ fn in_range(name: &str, found: usize, least: usize, most: usize) -> Result<usize
     Err(ErrorReply::new(Code::BadRequest, error))
 }
 
-fn summarized(found: &Summary) -> EpisodeSummary {
-    let header = found.header.clone().unwrap_or_default();
-    let outcome = found.outcome.clone().unwrap_or_default();
-    let source: Source = header.source;
-    let split: Split = header.split;
-    EpisodeSummary {
-        id: episode_number(&found.path).unwrap_or(header.number),
-        bytes: found.bytes,
-        steps: found.steps,
-        seconds: found.duration.as_secs_f64(),
-        started_s: header.started.0 as f64 * 1e-9,
-        task: header.task,
-        source: source.to_string(),
-        split: split.to_string(),
-        policy: (header.policy != PolicyId::default()).then(|| header.policy.to_string()),
-        success: outcome.success,
-        distance: outcome.final_distance.and_then(finite),
-        reason: outcome.reason.as_str().into(),
-        damage: found.damage.map(|damage| damage.to_string()),
+impl From<&Summary> for EpisodeSummary {
+    fn from(found: &Summary) -> Self {
+        let header = found.header.clone().unwrap_or_default();
+        let outcome = found.outcome.clone().unwrap_or_default();
+        let source: Source = header.source;
+        let split: Split = header.split;
+        Self {
+            id: episode_number(&found.path).unwrap_or(header.number),
+            bytes: found.bytes,
+            steps: found.steps,
+            seconds: found.duration.as_secs_f64(),
+            started_s: header.started.0 as f64 * 1e-9,
+            task: header.task,
+            source: source.to_string(),
+            split: split.to_string(),
+            policy: (header.policy != PolicyId::default()).then(|| header.policy.to_string()),
+            success: outcome.success,
+            distance: outcome.final_distance.and_then(finite),
+            reason: outcome.reason.as_str().into(),
+            damage: found.damage.map(|damage| damage.to_string()),
+        }
     }
 }
 

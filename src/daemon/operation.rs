@@ -5,6 +5,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use axum::extract::{FromRequestParts as _, Query as AxumQuery, RawPathParams, Request, State};
 use axum::http::Method;
 use axum::response::{IntoResponse as _, Json, Response};
@@ -16,8 +17,9 @@ use serde_json::{Map, Value, json};
 
 use super::access::Caller;
 use super::api::{Code, ErrorReply};
-use super::body::read_json;
+use super::body::{PIECE_LIMIT, PIECE_TIMEOUT, read, read_json};
 use super::shared::Api;
+use crate::episode::PolicyId;
 
 /// Who may do something. Each may also do all that those before it may.
 #[derive(
@@ -66,7 +68,7 @@ pub struct Operation {
     pub name: &'static str,
     /// GET, POST or DELETE.
     pub method: Method,
-    /// Where it is; `{id}` stands for a number.
+    /// Where it is; `{id}` stands for a number, or for a policy's id.
     pub path: &'static str,
     /// The weakest role that may.
     pub role: Role,
@@ -136,6 +138,15 @@ impl<A: Takes, B: Takes> Takes for (A, B) {
     }
 }
 
+impl Takes for Caller {
+    async fn take(request: &mut Request) -> Result<Self, ErrorReply> {
+        let caller = request.extensions().get().cloned();
+        caller.ok_or_else(|| ErrorReply::new(Code::Forbidden, "nobody has said who asks"))
+    }
+
+    fn describe(_: &mut Map<String, Value>, _: &mut SchemaGenerator) {}
+}
+
 /// What a request's body is made of.
 pub(super) trait Body: DeserializeOwned + JsonSchema + Send + 'static {
     /// One, as JSON.
@@ -165,25 +176,62 @@ fn add_parameter(operation: &mut Map<String, Value>, parameter: Value) {
     }
 }
 
+/// A piece of a file: the body, as it is.
+pub(super) struct Piece(pub(super) Bytes);
+
+impl Takes for Piece {
+    async fn take(request: &mut Request) -> Result<Self, ErrorReply> {
+        let body = std::mem::take(request.body_mut());
+        read(body, PIECE_LIMIT, PIECE_TIMEOUT).await.map(Self)
+    }
+
+    fn describe(operation: &mut Map<String, Value>, _: &mut SchemaGenerator) {
+        let body = json!({ "required": true, "content": { "application/octet-stream": {} } });
+        operation.insert("requestBody".into(), body);
+    }
+}
+
+/// What stands in the path as `{id}`.
+async fn take_id(request: &mut Request) -> String {
+    let (mut parts, body) = std::mem::take(request).into_parts();
+    let params = RawPathParams::from_request_parts(&mut parts, &()).await;
+    *request = Request::from_parts(parts, body);
+    let found = params.as_ref().ok().and_then(|params| params.iter().next());
+    found.map(|(_, id)| id.to_owned()).unwrap_or_default()
+}
+
+fn describe_id(operation: &mut Map<String, Value>, schema: Value) {
+    let id = json!({ "name": "id", "in": "path", "required": true, "schema": schema });
+    add_parameter(operation, id);
+}
+
 /// The number that stands in the path.
 pub(super) struct Id(pub(super) u64);
 
 impl Takes for Id {
     async fn take(request: &mut Request) -> Result<Self, ErrorReply> {
-        let (mut parts, body) = std::mem::take(request).into_parts();
-        let params = RawPathParams::from_request_parts(&mut parts, &()).await;
-        *request = Request::from_parts(parts, body);
-        let found = params.as_ref().ok().and_then(|params| params.iter().next());
-        let (_, found) = found.unwrap_or_default();
+        let found = take_id(request).await;
         found.parse().map(Self).map_err(|_| {
             ErrorReply::new(Code::BadRequest, format!("expected an id, found {found:?}"))
         })
     }
 
     fn describe(operation: &mut Map<String, Value>, schemas: &mut SchemaGenerator) {
-        let schema = schemas.subschema_for::<u64>();
-        let id = json!({ "name": "id", "in": "path", "required": true, "schema": schema });
-        add_parameter(operation, id);
+        describe_id(operation, schemas.subschema_for::<u64>().into());
+    }
+}
+
+impl Takes for PolicyId {
+    async fn take(request: &mut Request) -> Result<Self, ErrorReply> {
+        let found = take_id(request).await;
+        Self::from_hex(&found).ok_or_else(|| {
+            let error = format!("expected a policy's 32 hexadecimal digits, found {found:?}");
+            ErrorReply::new(Code::BadRequest, error)
+        })
+    }
+
+    fn describe(operation: &mut Map<String, Value>, _: &mut SchemaGenerator) {
+        describe_id(operation, json!({ "type": "string", "pattern": "^[0-9a-f]{32}$" }));
     }
 }
 

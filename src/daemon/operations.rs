@@ -12,6 +12,7 @@ use super::api::{Code, ErrorReply};
 use super::handlers as handle;
 use super::operation::{Operation, Role, operation};
 use super::page;
+use super::policies;
 use super::shared::{Api, Service};
 use super::steer;
 
@@ -80,6 +81,16 @@ pub fn operations() -> Vec<Operation> {
             "One episode and its curves", handle::episode),
         operation(post("label", "/v1/episodes/{id}/label"), Role::Goal,
             "Says how an episode ended, or what it was for", handle::label),
+        operation(get("policies", "/v1/policies"), Role::Observe,
+            "The robot's policies, and who steers", policies::report),
+        operation(post("roll_back", "/v1/policies/rollback"), Role::Deploy,
+            "Back to the policy before, which steers at once", policies::roll_back),
+        operation(get("received", "/v1/uploads/{id}"), Role::Deploy,
+            "How much of a policy has come", policies::received),
+        operation(post("upload", "/v1/uploads/{id}"), Role::Deploy,
+            "The next piece of a policy; answers from which byte on to go on", policies::upload),
+        operation(post("install", "/v1/policies"), Role::Deploy,
+            "Checks a policy that has come, measures it and tries it at once", policies::install),
         operation(get("keys", "/v1/keys"), Role::Admin,
             "Who has a key, and what it allows", access::keys),
         operation(post("revoke", "/v1/keys/revoke"), Role::Admin,

@@ -11,6 +11,7 @@ use super::api::{Code, Command, ErrorReply, GoalReply, Robot};
 use super::episodes::Episodes;
 use super::lease::{Held, Leases};
 use super::operation::Done;
+use super::policies::Policies;
 use super::queue::Queue;
 use super::telemetry::{Sample, Telemetry};
 use super::websocket::SOCKETS;
@@ -28,6 +29,8 @@ pub struct Service {
     pub clock: Arc<dyn Clock>,
     /// Its episodes; none when nothing is logged.
     pub episodes: Option<Episodes>,
+    /// Its policies; none when it has no store of them.
+    pub policies: Option<Arc<dyn Policies>>,
 }
 
 /// What handlers share.
@@ -40,6 +43,8 @@ pub(super) struct Api {
     turn: Arc<Semaphore>,
     /// One permit: one client's episodes are read at a time.
     reading: Arc<Semaphore>,
+    /// One permit: one client changes the policies.
+    deploying: Arc<Semaphore>,
     /// A permit a WebSocket.
     sockets: Arc<Semaphore>,
     /// One permit: one person steers.
@@ -68,6 +73,7 @@ impl Api {
             access,
             turn: permits(1),
             reading: permits(1),
+            deploying: permits(1),
             sockets: permits(SOCKETS),
             seat: permits(1),
             leases: Mutex::default(),
@@ -210,6 +216,30 @@ impl Api {
         off_thread(move || {
             let _turn = turn;
             run(robot.as_ref())
+        })
+        .await
+    }
+
+    pub(super) fn policies(&self) -> Result<Arc<dyn Policies>, ErrorReply> {
+        self.service.policies.clone().ok_or_else(|| {
+            let error = "this robot has no store of policies: start it by `regoal run --store \
+                         FOLDER`, or name one in its configuration: [policy] store = \"policies\"";
+            ErrorReply::new(Code::NotFound, error)
+        })
+    }
+
+    /// Changes the policies, while nobody else does.
+    pub(super) async fn deploy<T: Send + 'static>(
+        &self,
+        run: impl FnOnce(&dyn Policies) -> Result<T, ErrorReply> + Send + 'static,
+    ) -> Result<T, ErrorReply> {
+        let policies = self.policies()?;
+        let deploying = self.deploying.clone().try_acquire_owned().map_err(|_| {
+            ErrorReply::new(Code::Busy, "somebody else changes the policies: try again")
+        })?;
+        off_thread(move || {
+            let _deploying = deploying;
+            run(policies.as_ref())
         })
         .await
     }

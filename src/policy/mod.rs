@@ -24,7 +24,7 @@ pub use signature::{Claims, SignatureError, Trust};
 pub use spec::{ActionKind, METADATA_KEY, ObservationTerm, PolicySpec, VERSION, tensor};
 pub use store::{Store, StoreError};
 pub use tensors::{StateTensor, Tensors};
-pub use times::Times;
+pub use times::{Cost, Times};
 
 /// The most inputs, and the most outputs, that a policy may have.
 const MAX_TENSORS: usize = 16;

@@ -3,10 +3,39 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 /// Each doubling of the time has this many buckets, so a quantile is at most an eighth too long.
 const PER_OCTAVE: u32 = 8;
 /// Up to 2^40 ns, 18 minutes; what is longer counts in the last.
 const BUCKETS: usize = 38 * PER_OCTAVE as usize;
+
+/// What one action costs, batch 1, one thread (µs).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Cost {
+    /// How often it was measured.
+    pub runs: u64,
+    /// The median.
+    pub p50_us: f64,
+    /// 99 of 100 take no longer.
+    pub p99_us: f64,
+    /// The longest.
+    pub max_us: f64,
+}
+
+impl Cost {
+    /// What was measured.
+    pub fn of(times: &Times) -> Self {
+        let micros = |took: Duration| took.as_secs_f64() * 1e6;
+        Self {
+            runs: times.count(),
+            p50_us: micros(times.quantile(0.5)),
+            p99_us: micros(times.quantile(0.99)),
+            max_us: micros(times.longest()),
+        }
+    }
+}
 
 /// A histogram of durations with logarithmic buckets; fixed in size and without a lock.
 pub struct Times {

@@ -4,9 +4,12 @@
 mod abuse;
 #[path = "../common/bench.rs"]
 mod bench;
+mod deploy;
 mod matrix;
 mod page;
 mod pairing;
+#[path = "../common/policies.rs"]
+mod policies;
 mod rig;
 mod secrets;
 #[path = "../api/stub.rs"]

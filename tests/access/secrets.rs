@@ -21,7 +21,7 @@ use tempfile::TempDir;
 use crate::bench::report;
 use crate::seed;
 
-const ROBOT: &str = include_str!("../../firmware-config/emulated.toml");
+pub const ROBOT: &str = include_str!("../../firmware-config/emulated.toml");
 /// For a computer that is so busy with tests that ticks take longer than they should.
 const PATIENCE: &str = "[safety]\nheartbeat_s = 0.5\nmax_tracking_error = 0.5\ntracking_time_s = 60.0\n\
                         stall_time_s = 60.0\n\n[control]\nhold_after_ticks = 100\nfault_after_ticks = 200\n";

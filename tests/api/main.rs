@@ -5,6 +5,7 @@
 mod behaviour;
 #[path = "../common/bench.rs"]
 mod bench;
+mod deploy;
 mod estop;
 mod fuzz;
 mod names;

@@ -13,8 +13,8 @@ use hyper_util::service::TowerToHyperService;
 use regoal::clock::ManualClock;
 use regoal::control::Jitter;
 use regoal::daemon::{
-    Command, Ending, Episodes, ErrorReply, Goal, GoalReply, GoalResult, Object, Pad, Robot,
-    Service, Status, Telemetry, router, serve_connection,
+    Command, Ending, Episodes, ErrorReply, Goal, GoalReply, GoalResult, Object, Pad, Policies,
+    Robot, Service, Status, Telemetry, router, serve_connection,
 };
 use regoal::episode::Mode;
 use serde_json::Value;
@@ -112,8 +112,21 @@ pub struct Memory {
 
 impl Memory {
     pub fn new(stub: Stub, episodes: Option<Episodes>) -> Self {
+        Self::serving(stub, episodes, None)
+    }
+
+    pub fn with_policies(stub: Stub, policies: Arc<dyn Policies>) -> Self {
+        Self::serving(stub, None, Some(policies))
+    }
+
+    fn serving(
+        stub: Stub,
+        episodes: Option<Episodes>,
+        policies: Option<Arc<dyn Policies>>,
+    ) -> Self {
         let (stub, clock) = (Arc::new(stub), ManualClock::default());
-        let service = Service { robot: stub.clone(), clock: Arc::new(clock.clone()), episodes };
+        let (robot, time) = (stub.clone(), Arc::new(clock.clone()));
+        let service = Service { robot, clock: time, episodes, policies };
         let (stop, stopping) = watch::channel(false);
         let router = router(service, stopping.clone());
         Self { stub, clock, router, stopping, _stop: stop }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
-use super::table;
+use super::print::table;
 use crate::episode::{Episode, Summary, list};
 use crate::storage::Storage;
 

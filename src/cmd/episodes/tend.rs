@@ -10,6 +10,9 @@ use clap::{Args, ValueEnum};
 use rand::seq::SliceRandom as _;
 use serde_json::json;
 
+use super::elsewhere;
+use crate::cmd::{Context, Endpoint};
+use crate::daemon::{self, Verdict};
 use crate::episode::{
     Damage, Episode, EpisodeError, Split, append, check, paths, reason, remove, rewrite,
 };
@@ -48,11 +51,15 @@ enum For {
 /// stays bit for bit.
 ///
 /// Example: regoal episodes label episodes/episode-000004.mcap --outcome failure
+///
+/// Example: regoal episodes label 4 --to https://robot:7423 --outcome failure
 #[derive(Debug, Args)]
 pub struct Label {
-    /// Episodes, or folders of them
+    /// Episodes, or folders of them; of a running robot (--to, --socket) their numbers
     #[arg(required = true)]
     what: Vec<PathBuf>,
+    #[command(flatten)]
+    at: Endpoint,
     /// How they ended
     #[arg(long)]
     outcome: Option<Ended>,
@@ -60,7 +67,7 @@ pub struct Label {
     #[arg(long, value_name = "TEXT")]
     task: Option<String>,
     /// What learning may use them for
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["socket", "to"])]
     split: Option<For>,
 }
 
@@ -168,7 +175,17 @@ impl Label {
     ///
     /// # Errors
     /// Nothing to say, an episode is damaged, or its folder is being recorded into.
-    pub fn run(&self, storage: &dyn Storage, out: &mut dyn Write) -> Result<()> {
+    pub fn run(&self, context: &Context, out: &mut dyn Write) -> Result<()> {
+        let verdict = self.outcome.map(|ended| match ended {
+            Ended::Success => Verdict::Success,
+            Ended::Failure => Verdict::Failure,
+            Ended::Unknown => Verdict::Unknown,
+        });
+        if let Some(client) = self.at.client(context)? {
+            let label = daemon::Label { outcome: verdict, task: self.task.clone() };
+            return elsewhere::label(&client, &self.what, &label, out);
+        }
+        let storage = context.storage.as_ref();
         let nothing = self.outcome.is_none() && self.task.is_none() && self.split.is_none();
         ensure!(!nothing, "what shall be said? --outcome, --task or --split");
         for file in files(storage, &self.what)? {
@@ -181,13 +198,9 @@ impl Label {
                     Some(For::Validation) => header.split = Split::Validation,
                     None => {}
                 }
-                if let Some(ended) = self.outcome {
+                if let Some(verdict) = verdict {
                     let outcome = outcome.get_or_insert_default();
-                    outcome.success = match ended {
-                        Ended::Success => Some(true),
-                        Ended::Failure => Some(false),
-                        Ended::Unknown => None,
-                    };
+                    outcome.success = verdict.success();
                     if outcome.reason.is_empty() {
                         outcome.reason = reason("labelled");
                     }

@@ -6,12 +6,15 @@ use clap::Args as ClapArgs;
 use super::install::Place;
 use crate::clock::WallTime;
 use crate::cmd::{Context, printable, say, say_json};
+use crate::daemon::PolicyReport;
 use crate::policy::store::{Change, Entry, Event, State, TRIALS};
 
 /// Lists the policies of a robot's store: active, on trial, the one before; and what happened to them,
 /// when and why.
 ///
 /// Example: regoal policy list --store policies
+///
+/// Example: regoal policy list --to https://robot:7423
 #[derive(Debug, ClapArgs)]
 pub struct Args {
     /// Which store
@@ -30,11 +33,23 @@ pub struct Args {
 /// # Errors
 /// The store cannot be read.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
-    let store = args.place.open(context)?;
-    let mut state = store.state()?;
+    let mut running = args.place.client(context)?.map(|client| client.policies()).transpose()?;
+    let mut stored = match running {
+        Some(_) => State::default(),
+        None => args.place.open(context)?.state()?,
+    };
+    let state = running.as_mut().map_or(&mut stored, |running| &mut running.state);
     let last = state.events.len().saturating_sub(args.events);
     state.events.drain(..last);
-    if args.json { say_json(&state) } else { Ok(say(lines(&state).join("\n"))?) }
+    match running {
+        Some(running) if args.json => say_json(&running),
+        None if args.json => say_json(&stored),
+        Some(PolicyReport { steering, state }) => {
+            let steering = steering.map_or("no policy".into(), |id| printable(&id));
+            Ok(say(format!("{:<10} {steering}\n{}", "steers", lines(&state).join("\n")))?)
+        }
+        None => Ok(say(lines(&stored).join("\n"))?),
+    }
 }
 
 fn lines(state: &State) -> Vec<String> {

@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use super::facts::Facts;
 use super::finetunable::Finetunable;
 use super::graph::{GraphFacts, TensorFacts};
-use super::trial::{Cost, Trial};
+use super::trial::Trial;
 use crate::cmd::printable;
 use crate::cmd::status::word;
-use crate::policy::{ChunkMode, PolicySpec};
+use crate::policy::{ChunkMode, Cost, PolicySpec};
 
 /// Names, with the operators and parameters beyond the first few only when `all` are asked for.
 pub(super) fn describe(facts: &Facts, all: bool) -> String {

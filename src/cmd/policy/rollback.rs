@@ -1,6 +1,6 @@
 //! `regoal policy rollback`: back to the policy before.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Args as ClapArgs;
 use serde_json::json;
 
@@ -8,9 +8,11 @@ use super::install::{Place, person};
 use crate::cmd::{Context, say, say_json};
 
 /// Goes back: a policy that is staged or on trial is dropped, else the policy before is the active one
-/// again. A robot that runs takes it at its next start.
+/// again. Of a robot that runs (--to, --socket) it steers at once; in a store, from the next start on.
 ///
 /// Example: regoal policy rollback --store policies --why "drops the cup"
+///
+/// Example: regoal policy rollback --to https://robot:7423 --why "drops the cup"
 #[derive(Debug, ClapArgs)]
 pub struct Args {
     /// Which store
@@ -29,8 +31,17 @@ pub struct Args {
 /// # Errors
 /// There is nothing to go back to.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
-    let store = args.place.open(context)?;
-    let active = store.roll_back(&format!("{} by {}", args.why, person()))?.to_string();
+    let active = match args.place.client(context)? {
+        Some(client) => {
+            let active = client.roll_back(&args.why)?.state.active;
+            active.context("the robot has no active policy")?.policy
+        }
+        None => {
+            let store = args.place.open(context)?;
+            store.roll_back(&format!("{} by {}", args.why, person()))?
+        }
+    };
+    let active = active.to_string();
     match args.json {
         true => say_json(&json!({ "active": active })),
         false => Ok(say(format!("policy {active} is the active one"))?),

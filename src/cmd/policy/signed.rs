@@ -44,12 +44,9 @@ pub(super) fn admit(
     let file = read_at_most(context.storage.as_ref(), policy, MAX_POLICY)
         .with_context(|| format!("reading {}", named()))?
         .with_context(named)?;
-    if !trust.is_required() {
-        return Ok((file, None));
-    }
-    let signatures = signatures(policy, context)?.ok_or(SignatureError::Unsigned);
-    let claims = signatures.and_then(|signatures| trust.verify(&file, &signatures));
-    Ok((file, Some(claims.with_context(named)?)))
+    let signatures = if trust.is_required() { signatures(policy, context)? } else { None };
+    let claims = trust.admit(&file, signatures.as_deref()).with_context(named)?;
+    Ok((file, claims))
 }
 
 /// A secret key from its file, with its password where it needs one.

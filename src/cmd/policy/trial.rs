@@ -8,8 +8,8 @@ use serde::Serialize;
 use crate::clock::Clock;
 use crate::engine::{Engine, EngineError, Session};
 use crate::onnx::Verified;
-use crate::policy::Times;
 use crate::policy::tensors::row_of;
+use crate::policy::{Cost, Times};
 use crate::rng::{Stream, normal, stream};
 
 /// How an engine took to a graph.
@@ -21,15 +21,6 @@ pub(super) struct EngineFacts {
     pub(super) reason: Option<String>,
     pub(super) load_ms: f64,
     pub(super) ticks: Option<Cost>,
-}
-
-/// What one tick costs, batch 1, one thread (µs).
-#[derive(Debug, Clone, Copy, Serialize)]
-pub(super) struct Cost {
-    pub(super) runs: u64,
-    pub(super) p50_us: f64,
-    pub(super) p99_us: f64,
-    pub(super) max_us: f64,
 }
 
 /// A trial on every engine.
@@ -130,13 +121,7 @@ fn cost(
             break;
         }
     }
-    let micros = |took: Duration| took.as_secs_f64() * 1e6;
-    Ok(Cost {
-        runs: times.count(),
-        p50_us: micros(times.quantile(0.5)),
-        p99_us: micros(times.quantile(0.99)),
-        max_us: micros(times.longest()),
-    })
+    Ok(Cost::of(&times))
 }
 
 /// The largest difference as a share of 1 + the value. Overflow and NaN agree only with themselves.

@@ -8,6 +8,7 @@ use axum::http::{HeaderValue, Method, Request};
 use axum::response::{IntoResponse as _, Json, Response};
 
 use super::Access;
+use super::Key;
 use super::secret::{Digest, Secret};
 use crate::daemon::api::{Code, ErrorReply};
 use crate::daemon::operation::Role;
@@ -33,6 +34,7 @@ pub(in crate::daemon) enum Door {
 #[derive(Clone)]
 pub(in crate::daemon) struct Caller {
     role: Role,
+    name: String,
     /// What a key's owner is known by.
     key: Option<(Arc<Access>, Digest)>,
 }
@@ -40,11 +42,16 @@ pub(in crate::daemon) struct Caller {
 impl Caller {
     /// The daemon's own user.
     pub(in crate::daemon) fn owner() -> Self {
-        Self::without_key(Role::Admin)
+        Self::without_key(Role::Admin, "the robot's user")
     }
 
-    pub(super) fn without_key(role: Role) -> Self {
-        Self { role, key: None }
+    pub(super) fn without_key(role: Role, name: &str) -> Self {
+        Self { role, name: name.into(), key: None }
+    }
+
+    /// What it is known by, for what is remembered.
+    pub(in crate::daemon) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Whether the caller may do what needs this role.
@@ -64,7 +71,7 @@ impl Caller {
     pub(in crate::daemon) async fn ended(self) {
         let Some((access, digest)) = self.key else { return std::future::pending().await };
         let mut changed = access.changed.subscribe();
-        while access.role(&digest).is_some() {
+        while access.key(&digest).is_some() {
             let _ = tokio::time::timeout(LOOK, changed.changed()).await;
         }
     }
@@ -97,12 +104,12 @@ impl Door {
 impl Access {
     fn caller<B>(self: &Arc<Self>, request: &Request<B>) -> Result<Caller, ErrorReply> {
         let digest = shown(request, "Bearer ").map(|secret| secret.digest());
-        let found = digest.and_then(|digest| Some((self.role(&digest)?, digest)));
-        let (role, digest) = found.ok_or_else(|| {
+        let found = digest.and_then(|digest| Some((self.key(&digest)?, digest)));
+        let (Key { name, role, .. }, digest) = found.ok_or_else(|| {
             let error = "expected a valid key in the Authorization header: pair by `regoal pair`";
             ErrorReply::new(Code::Unauthorized, error)
         })?;
-        Ok(Caller { role, key: Some((Arc::clone(self), digest)) })
+        Ok(Caller { role, name, key: Some((Arc::clone(self), digest)) })
     }
 }
 

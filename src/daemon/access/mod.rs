@@ -31,7 +31,6 @@ pub use self::pairing::{Paired, PairingReply, PairingRequest, Proofs};
 pub use self::secret::Digest;
 use self::secret::Secret;
 use super::api::{Code, ErrorReply};
-use super::operation::Role;
 use super::shared::lock;
 use super::text::is_name;
 use crate::clock::Clock;
@@ -214,8 +213,8 @@ impl Access {
         Ok(())
     }
 
-    /// What the key with this digest allows now.
-    fn role(&self, digest: &Digest) -> Option<Role> {
-        lock(&self.keys).find(digest, self.clock.wall()).map(|key| key.role)
+    /// The key with this digest, as long as it is valid.
+    fn key(&self, digest: &Digest) -> Option<Key> {
+        lock(&self.keys).find(digest, self.clock.wall()).cloned()
     }
 }

@@ -81,7 +81,7 @@ impl Access {
             return refuse(Code::Forbidden, "expected a request of the robot's own page");
         }
         match page.knows(headers) {
-            true => Ok(Caller::without_key(ROLE)),
+            true => Ok(Caller::without_key(ROLE, "the page")),
             false => refuse(
                 Code::Unauthorized,
                 "this browser was not opened with the robot's link: `regoal pair --page` shows a new one",

@@ -157,6 +157,21 @@ impl Trust {
         !self.keys.is_empty()
     }
 
+    /// What the signatures of a file say of it; nothing where none are needed.
+    ///
+    /// # Errors
+    /// As [`verify`](Self::verify).
+    pub fn admit(
+        &self,
+        file: &[u8],
+        signatures: Option<&str>,
+    ) -> Result<Option<Claims>, SignatureError> {
+        if !self.is_required() {
+            return Ok(None);
+        }
+        self.verify(file, signatures.ok_or(SignatureError::Unsigned)?).map(Some)
+    }
+
     /// Checks a file against its signatures: as many trusted keys as needed have signed it, they say
     /// the same, and they say it of this file.
     ///

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! policies/<id>.onnx   the policies, each named by its content, never changed
+//! uploads/             what is on its way here
 //! state.json           which of them is active, previous and on trial, and what happened
 //! lock                 held while one of these is changed
 //! ```
@@ -9,17 +10,20 @@
 //! one is there.
 
 mod state;
+mod upload;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::signature::MAX_POLICY;
 use super::{Claims, PolicyError, PolicySpec, id_of};
 use crate::clock::Clock;
 use crate::episode::PolicyId;
 use crate::onnx::Verified;
 use crate::storage::Storage;
 
+pub(crate) use state::hex;
 pub use state::{Candidate, Change, Entry, Event, MAX_STEP, State, TRIALS};
 
 /// Why the store refused or failed.
@@ -82,6 +86,26 @@ pub enum StoreError {
         /// The newest that was committed.
         newest: u64,
     },
+    /// Longer than a policy may be.
+    #[error("expected a policy of at most {limit} bytes, found {found}", limit = MAX_POLICY)]
+    TooLong {
+        /// Its length (bytes).
+        found: u64,
+    },
+    /// The disk is too full for it.
+    #[error("expected {needed} bytes of free disk for it, found {free}: make room first")]
+    NoRoom {
+        /// Bytes that it takes while it is installed.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
+    /// It has not come, or what came was another file.
+    #[error("policy {policy} has not come whole: send it, from the byte that the robot names")]
+    NotReceived {
+        /// The policy.
+        policy: PolicyId,
+    },
     /// It failed before.
     #[error(
         "policy {policy} was taken out of use ({why}): `regoal policy install --again` tries it again"
@@ -127,11 +151,7 @@ impl Store {
     ) -> Result<Self, StoreError> {
         let store = Self { storage, clock, folder: folder.into() };
         let policies = store.folder.join("policies");
-        store.storage.create_folder(&policies).map_err(|source| StoreError::Io {
-            action: "create",
-            path: policies,
-            source,
-        })?;
+        store.storage.create_folder(&policies).map_err(failed("create", policies))?;
         Ok(store)
     }
 
@@ -305,15 +325,9 @@ impl Store {
         self.change(|state| {
             let kept: Vec<PathBuf> = state.in_use().map(|id| self.policy_path(id)).collect();
             let folder = self.folder.join("policies");
-            let io = |action, path: &Path| {
-                let path = path.to_owned();
-                move |source| StoreError::Io { action, path, source }
-            };
-            let found = self.storage.list(&folder).map_err(io("list", &folder))?;
-            found
-                .iter()
-                .filter(|path| !kept.contains(path))
-                .try_for_each(|path| self.storage.remove(path).map_err(io("remove", path)))
+            let found = self.storage.list(&folder).map_err(failed("list", folder))?;
+            let mut old = found.into_iter().filter(|path| !kept.contains(path));
+            old.try_for_each(|path| self.storage.remove(&path).map_err(failed("remove", path)))
         })
     }
 
@@ -337,10 +351,10 @@ impl Store {
     }
 
     fn replace(&self, path: &Path, content: &[u8]) -> Result<(), StoreError> {
-        self.storage.replace(path, content).map_err(|source| StoreError::Io {
-            action: "write",
-            path: path.into(),
-            source,
-        })
+        self.storage.replace(path, content).map_err(failed("write", path.into()))
     }
+}
+
+fn failed(action: &'static str, path: PathBuf) -> impl FnOnce(io::Error) -> StoreError {
+    move |source| StoreError::Io { action, path, source }
 }
