@@ -146,10 +146,13 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
     let storage = Arc::clone(&context.storage);
     let episodes =
         daemon::Episodes { storage: Arc::clone(&storage), folder: args.episodes.clone() };
+    let store = store.filter(|_| deployment.is_some());
+    let jobs = store.map(|store| args.jobs(robot, store, context)).transpose()?;
     let service = daemon::Service {
         robot: Arc::new(served),
         clock: Arc::clone(&context.clock),
         episodes: Some(episodes),
+        jobs: jobs.clone(),
     };
     let doors = args.doors.open(robot, context)?;
     let access = doors.as_ref().map(|doors| Arc::clone(&doors.access));
@@ -175,16 +178,31 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
         println!("disarmed: `regoal arm` powers it up, Ctrl-C parks it and ends");
     }
     let desk = person.map(|person| Desk::start(person, &running, robot, context));
-    let how = (&robot.finetune, args.which.robot.as_path());
-    let learning = match store.filter(|_| deployment.is_some()) {
-        Some(store) => Learning::new(how, store, &args.episodes, context)?,
-        None => None,
-    };
+    let learning = jobs.map(|jobs| Learning::new(jobs, robot.finetune.every, &context.clock));
     let ended = attend(&running, (deployment, learning), desk.transpose()?, context);
     // Nobody commands an arm that is being parked.
     drop(server);
     running.leave();
     ended
+}
+
+impl Args {
+    /// The fine-tunings of a robot with a policy store.
+    fn jobs(
+        &self,
+        robot: &RobotConfig,
+        store: &Path,
+        context: &Context,
+    ) -> Result<Arc<daemon::Jobs>> {
+        let settings = daemon::JobSettings {
+            config: robot.finetune.clone(),
+            robot: self.which.robot.clone(),
+            store: store.into(),
+            episodes: self.episodes.clone(),
+        };
+        let program = std::env::current_exe().context("finding this program")?;
+        Ok(Arc::new(daemon::Jobs::open(Arc::clone(&context.storage), settings, &program)?))
+    }
 }
 
 /// Between two looks at the loop and at whoever may take over.

@@ -136,6 +136,15 @@ impl<A: Takes, B: Takes> Takes for (A, B) {
     }
 }
 
+impl Takes for Caller {
+    async fn take(request: &mut Request) -> Result<Self, ErrorReply> {
+        let caller = request.extensions().get().cloned();
+        caller.ok_or_else(|| ErrorReply::new(Code::Forbidden, "nobody has said who asks"))
+    }
+
+    fn describe(_: &mut Map<String, Value>, _: &mut SchemaGenerator) {}
+}
+
 /// What a request's body is made of.
 pub(super) trait Body: DeserializeOwned + JsonSchema + Send + 'static {
     /// One, as JSON.

@@ -9,6 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use super::access::Access;
 use super::api::{Code, Command, ErrorReply, GoalReply, Robot};
 use super::episodes::Episodes;
+use super::jobs::{Jobs, JobsError};
 use super::lease::{Held, Leases};
 use super::operation::Done;
 use super::queue::Queue;
@@ -28,6 +29,8 @@ pub struct Service {
     pub clock: Arc<dyn Clock>,
     /// Its episodes; none when nothing is logged.
     pub episodes: Option<Episodes>,
+    /// Its fine-tunings; none where it has no policy store.
+    pub jobs: Option<Arc<Jobs>>,
 }
 
 /// What handlers share.
@@ -222,10 +225,30 @@ impl Api {
         let Some(episodes) = self.service.episodes.clone() else {
             return Err(ErrorReply::new(Code::NotFound, "this robot logs no episodes"));
         };
+        self.after_others(move || run(&episodes)).await
+    }
+
+    /// Looks after fine-tunings, after those who came before.
+    pub(super) async fn jobs<T: Send + 'static>(
+        &self,
+        run: impl FnOnce(&Jobs) -> Result<T, JobsError> + Send + 'static,
+    ) -> Result<Json<T>, ErrorReply> {
+        let Some(jobs) = self.service.jobs.clone() else {
+            let error = "this robot has no policy store to put what it learns into: name one in its \
+                         configuration (store = \"FOLDER\" under [policy]), or by `regoal run --store`";
+            return Err(ErrorReply::new(Code::Refused, error));
+        };
+        self.after_others(move || Ok(run(&jobs)?)).await
+    }
+
+    async fn after_others<T: Send + 'static>(
+        &self,
+        run: impl FnOnce() -> Result<T, ErrorReply> + Send + 'static,
+    ) -> Result<Json<T>, ErrorReply> {
         let reading = self.reading.clone().acquire_owned().await;
         off_thread(move || {
             let _reading = reading;
-            run(&episodes).map(Json)
+            run().map(Json)
         })
         .await
     }
