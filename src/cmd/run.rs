@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Args as ClapArgs;
 
-use self::deployment::Deployment;
+use self::deployment::{Deployment, First};
 use self::doors::DoorArgs;
 use self::intervene::{Desk, PersonArgs};
 use self::learning::Learning;
@@ -112,13 +112,13 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
 fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> Result<()> {
     let start = link.start();
     let store = args.store.as_ref().or(robot.policy.store.as_ref());
-    let (mut deployment, actor): (_, Box<dyn Actor>) = match (&args.policy, store) {
+    let (first, actor): (_, Box<dyn Actor>) = match (&args.policy, store) {
         (Some(path), _) => {
             (None, load(&finetune::read(context, path)?, robot, context.clock.as_ref())?)
         }
         (None, Some(store)) => {
-            let (deployment, actor) = Deployment::start(store, robot, context)?;
-            (Some(deployment), actor)
+            let (first, actor) = First::of(store, robot, context)?;
+            (Some(first), actor)
         }
         (None, None) => (None, Box::new(Reacher::new(robot)?)),
     };
@@ -146,6 +146,7 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
     let storage = Arc::clone(&context.storage);
     let episodes =
         daemon::Episodes { storage: Arc::clone(&storage), folder: args.episodes.clone() };
+    let deployment = first.map(|first| Arc::new(Deployment::new(first, &running, context)));
     let store = store.filter(|_| deployment.is_some());
     let jobs = store.map(|store| args.jobs(robot, store, context)).transpose()?;
     let service = daemon::Service {
@@ -153,6 +154,7 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
         clock: Arc::clone(&context.clock),
         episodes: Some(episodes),
         jobs: jobs.clone(),
+        policies: deployment.clone().map(|deployment| deployment as Arc<dyn daemon::Policies>),
     };
     let doors = args.doors.open(robot, context)?;
     let access = doors.as_ref().map(|doors| Arc::clone(&doors.access));
@@ -160,8 +162,8 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
     running.serve();
     println!("{} on {}, API at {}", robot.name, running.port, socket.display());
     args.doors.tell(&server, access.as_deref())?;
-    match &mut deployment {
-        Some(deployment) => deployment.seat(&running)?,
+    match &deployment {
+        Some(deployment) => deployment.begin(),
         None if args.policy.is_none() => println!("no policy: the arm goes straight to its goals"),
         None => {}
     }
@@ -211,17 +213,17 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Waits until somebody ends the loop.
 fn attend(
     running: &Running,
-    (mut deployment, mut learning): (Option<Deployment>, Option<Learning>),
+    (deployment, mut learning): (Option<Arc<Deployment>>, Option<Learning>),
     mut desk: Option<Desk>,
     context: &Context,
 ) -> Result<()> {
     while context.check().is_ok() && !running.asked_to_stop() {
         context.clock.sleep_until(context.clock.now() + LOOK);
         anyhow::ensure!(!running.handle().status().ended, "the control loop has ended");
-        if let Some(deployment) = &mut deployment {
-            deployment.watch(running);
+        if let Some(deployment) = &deployment {
+            deployment.watch();
             if learning.as_mut().is_some_and(Learning::look)
-                && let Err(error) = deployment.take_up(running)
+                && let Err(error) = deployment.take_up()
             {
                 log::error!("the candidate waits for the next start: {error:#}");
             }

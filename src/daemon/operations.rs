@@ -12,6 +12,7 @@ use super::api::{Code, ErrorReply};
 use super::handlers as handle;
 use super::operation::{Operation, Role, operation};
 use super::page;
+use super::policies;
 use super::shared::{Api, Service};
 use super::steer;
 
@@ -93,6 +94,10 @@ pub fn operations() -> Vec<Operation> {
             "Goes on with a fine-tuning that was cancelled, interrupted or failed", handle::resume_job),
         operation(get("caller", "/v1/caller"), Role::Observe,
             "Who you are to the robot, and what you may", access::caller),
+        operation(get("policies", "/v1/policies"), Role::Observe,
+            "The robot's policies, and who steers", policies::report),
+        operation(post("roll_back", "/v1/policies/rollback"), Role::Deploy,
+            "Back to the policy before, which steers at once", policies::roll_back),
         operation(get("keys", "/v1/keys"), Role::Admin,
             "Who has a key, and what it allows", access::keys),
         operation(post("revoke", "/v1/keys/revoke"), Role::Admin,

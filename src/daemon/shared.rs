@@ -12,6 +12,7 @@ use super::episodes::Episodes;
 use super::jobs::{Jobs, JobsError};
 use super::lease::{Held, Leases};
 use super::operation::Done;
+use super::policies::Policies;
 use super::queue::Queue;
 use super::telemetry::{Sample, Telemetry};
 use super::websocket::SOCKETS;
@@ -31,6 +32,8 @@ pub struct Service {
     pub episodes: Option<Episodes>,
     /// Its fine-tunings; none where it has no policy store.
     pub jobs: Option<Arc<Jobs>>,
+    /// Its policies; none when it has no store of them.
+    pub policies: Option<Arc<dyn Policies>>,
 }
 
 /// What handlers share.
@@ -43,6 +46,8 @@ pub(super) struct Api {
     turn: Arc<Semaphore>,
     /// One permit: one client's episodes are read at a time.
     reading: Arc<Semaphore>,
+    /// One permit: one client changes the policies.
+    deploying: Arc<Semaphore>,
     /// A permit a WebSocket.
     sockets: Arc<Semaphore>,
     /// One permit: one person steers.
@@ -71,6 +76,7 @@ impl Api {
             access,
             turn: permits(1),
             reading: permits(1),
+            deploying: permits(1),
             sockets: permits(SOCKETS),
             seat: permits(1),
             leases: Mutex::default(),
@@ -213,6 +219,28 @@ impl Api {
         off_thread(move || {
             let _turn = turn;
             run(robot.as_ref())
+        })
+        .await
+    }
+
+    pub(super) fn policies(&self) -> Result<Arc<dyn Policies>, ErrorReply> {
+        self.service.policies.clone().ok_or_else(|| {
+            let error = "this robot has no store of policies: start it by `regoal run --store \
+                         FOLDER`, or name one in its configuration: [policy] store = \"policies\"";
+            ErrorReply::new(Code::NotFound, error)
+        })
+    }
+
+    /// Changes the policies, after those who came before.
+    pub(super) async fn deploy<T: Send + 'static>(
+        &self,
+        run: impl FnOnce(&dyn Policies) -> Result<T, ErrorReply> + Send + 'static,
+    ) -> Result<T, ErrorReply> {
+        let policies = self.policies()?;
+        let deploying = self.deploying.clone().acquire_owned().await;
+        off_thread(move || {
+            let _deploying = deploying;
+            run(policies.as_ref())
         })
         .await
     }

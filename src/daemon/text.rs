@@ -12,9 +12,14 @@ pub fn printable(text: &str) -> String {
     text.chars().map(|c| if is_hidden(c) { '\u{fffd}' } else { c }).collect()
 }
 
+/// Whether a text is one that people can read: 1 to `longest` characters, none of them hidden.
+pub(super) fn is_line(text: &str, longest: usize) -> bool {
+    (1..=longest).contains(&text.chars().count()) && !text.chars().any(is_hidden)
+}
+
 /// Whether a name is one that people can read: 1 to 64 characters, none of them hidden.
 pub(super) fn is_name(text: &str) -> bool {
-    (1..=64).contains(&text.chars().count()) && !text.chars().any(is_hidden)
+    is_line(text, 64)
 }
 
 #[cfg(test)]

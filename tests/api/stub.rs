@@ -113,8 +113,8 @@ pub struct Memory {
 impl Memory {
     pub fn new(stub: Stub, episodes: Option<Episodes>) -> Self {
         let (stub, clock) = (Arc::new(stub), ManualClock::default());
-        let service =
-            Service { robot: stub.clone(), clock: Arc::new(clock.clone()), episodes, jobs: None };
+        let (robot, time) = (stub.clone(), Arc::new(clock.clone()));
+        let service = Service { robot, clock: time, episodes, policies: None, jobs: None };
         let (stop, stopping) = watch::channel(false);
         let router = router(service, stopping.clone());
         Self { stub, clock, router, stopping, _stop: stop }

@@ -1,37 +1,35 @@
 //! The policy of a store in service: which one steers, and what becomes of one on trial.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use super::{Running, load};
+use crate::clock::Clock;
 use crate::cmd::Context;
+use crate::cmd::actors::{Nobody, Reacher};
 use crate::config::RobotConfig;
-use crate::control::{Actor, Demotion};
+use crate::control::{Actor, Demotion, Handle};
+use crate::daemon::{Code, ErrorReply, Policies, PolicyReport};
+use crate::episode::PolicyId;
 use crate::policy::store::{Started, TRIALS};
 use crate::policy::{Store, StoreError};
 
-/// The store's policy in a running loop.
-pub(super) struct Deployment {
+/// What a run takes out of a store at its begin.
+pub(super) struct First {
     store: Store,
-    started: Started,
-    /// Its trial is under way.
-    on_trial: bool,
-    /// It has steered.
-    used: bool,
-    /// The last goal that ended before it did.
-    since: u64,
-    /// Not yet written down.
-    demotions: Vec<Demotion>,
-    /// The store could not be written at the last call.
-    troubled: bool,
+    /// None of an empty store.
+    started: Option<Started>,
+    /// Who steers first.
+    seated: PolicyId,
 }
 
-impl Deployment {
+impl First {
     /// Takes the policy to start with out of a store, and whoever steers first: the committed policy,
-    /// which a policy on trial gives way to. A policy that cannot be loaded is demoted.
-    pub(super) fn start(
+    /// which a policy on trial gives way to. A policy that cannot be loaded is demoted. While the store
+    /// is empty, the arm goes straight to its goals, where it can.
+    pub(super) fn of(
         folder: &Path,
         robot: &RobotConfig,
         context: &Context,
@@ -39,7 +37,16 @@ impl Deployment {
         let (storage, clock) = (Arc::clone(&context.storage), Arc::clone(&context.clock));
         let store = Store::open(storage, clock, folder)?;
         loop {
-            let started = store.start()?;
+            let started = match store.start() {
+                Err(StoreError::Empty { .. }) => {
+                    let actor: Box<dyn Actor> = match Reacher::new(robot) {
+                        Ok(reacher) => Box::new(reacher),
+                        Err(_) => Box::new(Nobody),
+                    };
+                    return Ok((Self { store, started: None, seated: actor.id() }, actor));
+                }
+                started => started?,
+            };
             let fits = load(&started.file, robot, context.clock.as_ref());
             let first = match (fits, &started.fallback) {
                 (Ok(_), Some(committed)) => load(committed, robot, context.clock.as_ref())?,
@@ -53,96 +60,189 @@ impl Deployment {
                     return Err(error);
                 }
             };
-            let on_trial = started.trial.is_some();
-            let (used, since, demotions, troubled) = (false, 0, Vec::new(), false);
-            let deployment = Self { store, started, on_trial, used, since, demotions, troubled };
-            return Ok((deployment, first));
+            let seated = first.id();
+            return Ok((Self { store, started: Some(started), seated }, first));
         }
+    }
+}
+
+/// The store's policy in a running loop. Whoever attends to the loop watches it, clients change it.
+pub(super) struct Deployment {
+    store: Store,
+    robot: RobotConfig,
+    clock: Arc<dyn Clock>,
+    handle: Handle,
+    seat: Mutex<Seat>,
+}
+
+/// Who steers, and whether that is a trial.
+struct Seat {
+    /// What the run is to begin with.
+    first: Option<Started>,
+    /// Who was seated last, or came back after it failed.
+    seated: PolicyId,
+    /// Its trial is under way.
+    on_trial: bool,
+    /// It has steered.
+    used: bool,
+    /// The last goal that ended before it did.
+    since: u64,
+    /// Not yet written down.
+    demotions: Vec<Demotion>,
+    /// The store could not be written at the last call.
+    troubled: bool,
+}
+
+impl Deployment {
+    /// The deployment in a loop in which whoever steers first is seated.
+    pub(super) fn new(first: First, running: &Running, context: &Context) -> Self {
+        let First { store, started: first, seated } = first;
+        let (on_trial, used, since, demotions, troubled) = (false, false, 0, Vec::new(), false);
+        let seat = Seat { first, seated, on_trial, used, since, demotions, troubled };
+        let (robot, clock) = (running.robot.clone(), Arc::clone(&context.clock));
+        Self { store, robot, clock, handle: running.handle(), seat: Mutex::new(seat) }
+    }
+
+    /// Lets the policy that the run begins with steer, and says who does.
+    pub(super) fn begin(&self) {
+        let mut seat = self.lock();
+        match seat.first.take() {
+            Some(started) => {
+                if let Err(error) = self.seat(&mut seat, &started) {
+                    log::error!("{error:#}");
+                }
+            }
+            None if seat.seated == PolicyId::default() => {
+                println!("no policy yet: `regoal policy install` brings one");
+            }
+            None => {}
+        }
+    }
+
+    /// A poisoned lock only means that a request ended badly; the values in it are whole.
+    fn lock(&self) -> MutexGuard<'_, Seat> {
+        self.seat.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins the trial of a policy that was staged while the loop runs.
     ///
     /// # Errors
-    /// The disk failed: what steers goes on.
-    pub(super) fn take_up(&mut self, running: &Running) -> Result<()> {
-        if self.on_trial {
+    /// The disk failed, or the loop does not take it: what steers goes on.
+    pub(super) fn take_up(&self) -> Result<()> {
+        let mut seat = self.lock();
+        // One that has been started is on trial here; a newer one takes its place.
+        if self.store.state()?.candidate.is_none_or(|candidate| candidate.starts > 0) {
             return Ok(());
         }
         let started = self.store.start()?;
         if started.trial.is_none() {
             return Ok(());
         }
-        self.started = started;
-        (self.on_trial, self.used) = (true, false);
-        self.since = running.handle().results().last().map_or(0, |result| result.id);
-        self.seat(running)
+        self.seat(&mut seat, &started)
     }
 
-    /// Lets a policy on trial steer, and says who does.
-    ///
-    /// # Errors
-    /// The disk failed.
-    pub(super) fn seat(&mut self, running: &Running) -> Result<()> {
-        let policy = self.started.policy;
-        let Some(start) = self.started.trial else {
-            println!("policy {policy}");
-            return Ok(());
-        };
-        if self.started.fallback.is_some()
-            && let Err(error) = running.swap(&self.started.file)
+    /// Lets a policy that the store has started steer, and says so. One on trial that the loop does not
+    /// take is demoted.
+    fn seat(&self, seat: &mut Seat, started: &Started) -> Result<()> {
+        let policy = started.policy;
+        if seat.seated != policy
+            && let Err(error) = self.swap(&started.file)
         {
-            self.on_trial = false;
-            self.store.demote(policy, &format!("it was not swapped in: {error:#}"))?;
-            println!("policy {policy} was not swapped in, the one before steers: {error:#}");
-            return Ok(());
+            if started.trial.is_some() {
+                self.store.demote(policy, &format!("it was not swapped in: {error:#}"))?;
+            }
+            return Err(
+                error.context(format!("policy {policy} was not swapped in, the one before steers"))
+            );
         }
-        println!(
-            "policy {policy} is on trial, start {start} of {TRIALS}: the first goal that it reaches commits it"
-        );
+        (seat.seated, seat.on_trial, seat.used) = (policy, started.trial.is_some(), false);
+        seat.since = self.handle.results().last().map_or(0, |result| result.id);
+        match started.trial {
+            None => println!("policy {policy}"),
+            Some(start) => println!(
+                "policy {policy} is on trial, start {start} of {TRIALS}: the first goal that it reaches \
+                 commits it"
+            ),
+        }
+        Ok(())
+    }
+
+    fn swap(&self, file: &[u8]) -> Result<()> {
+        let candidate = load(file, &self.robot, self.clock.as_ref())?;
+        self.handle.swapper().swap(candidate)?;
         Ok(())
     }
 
     /// Writes down what became of policies since the last call: failed ones are demoted, and one on
     /// trial is committed when it has reached a goal. What the disk does not take now is tried again
-    /// at the next call: the arm goes on.
-    pub(super) fn watch(&mut self, running: &Running) {
-        let handle = running.handle();
-        self.demotions.extend(handle.swapper().demotions());
-        self.used |= handle.status().step.policy == self.started.policy;
-        let mut results = handle.results().into_iter().filter(|result| result.id > self.since);
-        let reached = self.used && results.any(|result| result.success);
-        match self.note(self.on_trial && reached) {
-            Ok(()) => self.troubled = false,
-            Err(error) if !self.troubled => {
+    /// at the next call, as is all while a client changes who steers: the arm goes on.
+    pub(super) fn watch(&self) {
+        let mut seat = match self.seat.try_lock() {
+            Ok(seat) => seat,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        match self.note(&mut seat) {
+            Ok(()) => seat.troubled = false,
+            Err(error) if !seat.troubled => {
                 log::error!("the policy store cannot be written: {error}");
-                self.troubled = true;
+                seat.troubled = true;
             }
             Err(_) => {}
         }
     }
 
-    fn note(&mut self, proven: bool) -> Result<(), StoreError> {
-        let policy = self.started.policy;
-        while let Some(demotion) = self.demotions.last() {
-            self.store.demote(demotion.failed, demotion.why)?;
-            self.on_trial &= demotion.failed != policy;
-            self.demotions.pop();
+    fn note(&self, seat: &mut Seat) -> Result<(), StoreError> {
+        seat.demotions.extend(self.handle.swapper().demotions());
+        while let Some(Demotion { failed, back, why }) = seat.demotions.first().copied() {
+            self.store.demote(failed, why)?;
+            if seat.seated == failed {
+                seat.on_trial = false;
+                seat.seated = back.unwrap_or(failed);
+            }
+            seat.demotions.remove(0);
         }
-        if proven && self.on_trial {
-            self.store.commit("it reached a goal")?;
-            self.on_trial = false;
-            println!("policy {policy} is committed: it reached a goal");
+        seat.used |= self.handle.status().step.policy == seat.seated;
+        let mut results = self.handle.results().into_iter().filter(|result| result.id > seat.since);
+        if seat.on_trial && seat.used && results.any(|result| result.success) {
+            // Another one that was staged meanwhile has proved nothing.
+            if self.store.prove(seat.seated, "it reached a goal")? {
+                println!("policy {} is committed: it reached a goal", seat.seated);
+            }
+            seat.on_trial = false;
         }
         Ok(())
+    }
+}
+
+impl Policies for Deployment {
+    fn report(&self) -> Result<PolicyReport, ErrorReply> {
+        let seated = self.lock().seated;
+        let steering = (seated != PolicyId::default()).then(|| seated.to_string());
+        Ok(PolicyReport { steering, state: self.store.state()? })
+    }
+
+    fn roll_back(&self, why: &str) -> Result<(), ErrorReply> {
+        let mut seat = self.lock();
+        let back = self.store.roll_back(why)?;
+        seat.first = None;
+        let seated = self
+            .store
+            .start()
+            .map_err(anyhow::Error::from)
+            .and_then(|started| self.seat(&mut seat, &started))
+            .with_context(|| format!("{back} is the active policy, but {} steers on", seat.seated));
+        seated.map_err(|error| ErrorReply::new(Code::Refused, format!("{error:#}")))
     }
 }
 
 impl Drop for Deployment {
     /// A trial in which it never steered says nothing.
     fn drop(&mut self) {
-        if self.on_trial
-            && !self.used
-            && let Err(error) = self.store.unused(self.started.policy)
+        let seat = self.seat.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if seat.on_trial
+            && !seat.used
+            && let Err(error) = self.store.unused(seat.seated)
         {
             log::warn!("{error}");
         }

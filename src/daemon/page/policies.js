@@ -56,8 +56,8 @@ export class PoliciesPanel {
       text.textContent = value;
       return [term, text];
     }));
-    const back = candidate ? active : previous;
-    const from = candidate ?? active;
+    // A candidate is dropped; without one the policy before comes back.
+    const [from, back] = candidate ? [candidate, active] : [active, previous];
     element("roll-back").disabled = !back || !may("deploy");
     element("roll-back-what").textContent = back && from
       ? `${short(from.policy)} is given up, ${short(back.policy)} steers at once, in mid-goal too.` : "";

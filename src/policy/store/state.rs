@@ -1,5 +1,6 @@
 //! What a store remembers, and how that changes: staged, on trial, active, previous.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
@@ -16,10 +17,11 @@ pub const MAX_STEP: u64 = 1000;
 const MAX_EVENTS: usize = 1000;
 
 /// A policy in the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Entry {
     /// Its id.
     #[serde(with = "hex")]
+    #[schemars(with = "String")]
     pub policy: PolicyId,
     /// What its signature counts; none of one that was made here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -27,7 +29,7 @@ pub struct Entry {
 }
 
 /// A policy that is to become the active one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Candidate {
     /// Which.
     #[serde(flatten)]
@@ -37,7 +39,7 @@ pub struct Candidate {
 }
 
 /// What happened to a policy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
     /// It became the candidate.
@@ -51,12 +53,13 @@ pub enum Change {
 }
 
 /// What happened to a policy, when and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
     /// When, as nanoseconds since 1970 (UTC).
     pub at: u64,
     /// To which policy.
     #[serde(with = "hex")]
+    #[schemars(with = "String")]
     pub policy: PolicyId,
     /// What.
     pub change: Change,
@@ -65,7 +68,7 @@ pub struct Event {
 }
 
 /// What a store remembers: all of it in one file, which is replaced whole.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct State {
     /// The policy in use.
