@@ -167,18 +167,7 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
         None if args.policy.is_none() => println!("no policy: the arm goes straight to its goals"),
         None => {}
     }
-    if start.arm {
-        running.arm()?;
-    } else if let Mode::Faulted(fault) = running.handle().status().step.mode {
-        println!("stopped by a fault before ({fault}): `regoal arm` clears it");
-    } else if running.handle().status().energised {
-        println!(
-            "TORQUE IS ON, as it was found, and Ctrl-C leaves it on: `regoal arm` takes the arm over, \
-             `regoal arm --off` switches it off (hold the arm, it may sink)"
-        );
-    } else {
-        println!("disarmed: `regoal arm` powers it up, Ctrl-C parks it and ends");
-    }
+    power_up(start, &running)?;
     let desk = person.map(|person| Desk::start(person, &running, robot, context));
     let learning = jobs.map(|jobs| Learning::new(jobs, robot.finetune.every, &context.clock));
     let ended = attend(&running, (deployment, learning), desk.transpose()?, context);
@@ -186,6 +175,24 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
     drop(server);
     running.leave();
     ended
+}
+
+/// Powers up if that was asked for; else says what does.
+fn power_up(start: Start, running: &Running) -> Result<()> {
+    let status = running.handle().status();
+    if start.arm {
+        running.arm()?;
+    } else if let Mode::Faulted(fault) = status.step.mode {
+        println!("stopped by a fault before ({fault}): `regoal arm` clears it");
+    } else if status.energised {
+        println!(
+            "TORQUE IS ON, as it was found, and Ctrl-C leaves it on: `regoal arm` takes the arm over, \
+             `regoal arm --off` switches it off (hold the arm, it may sink)"
+        );
+    } else {
+        println!("disarmed: `regoal arm` powers it up, Ctrl-C parks it and ends");
+    }
+    Ok(())
 }
 
 impl Args {

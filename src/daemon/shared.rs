@@ -224,11 +224,7 @@ impl Api {
     }
 
     pub(super) fn policies(&self) -> Result<Arc<dyn Policies>, ErrorReply> {
-        self.service.policies.clone().ok_or_else(|| {
-            let error = "this robot has no store of policies: start it by `regoal run --store \
-                         FOLDER`, or name one in its configuration: [policy] store = \"policies\"";
-            ErrorReply::new(Code::NotFound, error)
-        })
+        self.service.policies.clone().ok_or_else(no_store)
     }
 
     /// Changes the policies, after those who came before.
@@ -261,11 +257,7 @@ impl Api {
         &self,
         run: impl FnOnce(&Jobs) -> Result<T, JobsError> + Send + 'static,
     ) -> Result<Json<T>, ErrorReply> {
-        let Some(jobs) = self.service.jobs.clone() else {
-            let error = "this robot has no policy store to put what it learns into: name one in its \
-                         configuration (store = \"FOLDER\" under [policy]), or by `regoal run --store`";
-            return Err(ErrorReply::new(Code::Refused, error));
-        };
+        let jobs = self.service.jobs.clone().ok_or_else(no_store)?;
         self.after_others(move || Ok(run(&jobs)?)).await
     }
 
@@ -280,6 +272,12 @@ impl Api {
         })
         .await
     }
+}
+
+fn no_store() -> ErrorReply {
+    let error = "this robot has no store of policies: start it by `regoal run --store FOLDER`, or \
+                 name one in its configuration: [policy] store = \"policies\"";
+    ErrorReply::new(Code::NotFound, error)
 }
 
 /// Runs what may wait where it holds up nobody.

@@ -74,7 +74,7 @@ impl Work<'_> {
 
     /// A line of progress at the begin of a phase.
     fn note(&self, phase: Phase) -> Result<()> {
-        let steps = self.args.steps;
+        let steps = self.args.steps();
         let step = if phase == Phase::Judging { steps } else { 0 };
         Ok(self.job.note(&JobProgress { phase, step, steps, loss: None, validation: None })?)
     }

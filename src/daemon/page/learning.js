@@ -31,31 +31,33 @@ export class LearningPanel {
     this.jobs = [];
     /** The one that is shown; null for the newest. */
     this.chosen = null;
+    /** Its row by a job's number: one that is just being tapped must stay. */
+    this.rows = new Map();
+    this.complaint = "";
     const does = (id, act) => element(id).addEventListener("click", () => this.does(act));
-    does("job-cancel", () => api.cancelJob(this.shown.id));
-    does("job-resume", () => api.resumeJob(this.shown.id));
+    const changes = (ask) => () => ask((this.chosen = this.shown.id));
+    does("job-cancel", changes(api.cancelJob));
+    does("job-resume", changes(api.resumeJob));
     element("learn").addEventListener("submit", (event) => {
       event.preventDefault();
       const steps = element("steps");
-      if (!steps.checkValidity()) return this.say("Training steps: 1 to 1,000,000, or empty.", "bad");
-      this.does(() => api.startJob(steps.value === "" ? {} : { steps: steps.valueAsNumber }));
+      this.does(async () => {
+        if (!steps.checkValidity()) throw new Error("Training steps: 1 to 1,000,000, or empty");
+        await api.startJob(steps.value === "" ? {} : { steps: steps.valueAsNumber });
+        this.chosen = null;
+      });
     });
   }
 
-  say(text, how = "") {
+  say(text, how) {
     element("learning-says").textContent = text;
     element("learning-says").dataset.how = how;
   }
 
   async does(act) {
-    this.say("");
-    try {
-      await act();
-      this.chosen = null;
-      await this.refresh();
-    } catch (refusal) {
-      this.say(`${refusal.message}.`, "bad");
-    }
+    this.complaint = "";
+    await act().catch(({ message }) => (this.complaint = `${message}.`));
+    await this.refresh();
   }
 
   /** Asks again, while the panel is seen. */
@@ -68,15 +70,19 @@ export class LearningPanel {
     } catch (refusal) {
       return this.say(`${refusal.message}.`, "bad");
     }
-    if (!this.jobs.length) this.say("No fine-tuning yet.");
-    else if (element("learning-says").dataset.how !== "bad") this.say("");
+    if (this.complaint) this.say(this.complaint, "bad");
+    else this.say(this.jobs.length ? "" : "No fine-tuning yet.", "");
     this.show();
   }
 
   show() {
     const busy = this.jobs.some(({ state }) => state === "running");
     element("learn-start").disabled = busy || !may("deploy");
-    element("jobs").replaceChildren(...this.jobs.map((job) => this.row(job)));
+    const rows = this.jobs.map((job) => this.row(job));
+    const list = element("jobs");
+    if (rows.length !== list.children.length || rows.some((row, i) => row !== list.children[i])) {
+      list.replaceChildren(...rows);
+    }
     element("job").hidden = !this.shown;
     if (this.shown) this.showJob(this.shown);
   }
@@ -114,22 +120,30 @@ export class LearningPanel {
   }
 
   row(job) {
-    const [item, button, mark, text, more] =
-      ["li", "button", "i", "b", "span"].map((tag) => document.createElement(tag));
+    const row = this.rows.get(job.id) ?? this.newRow(job.id);
+    const button = row.firstElementChild;
+    const [mark, text, more] = button.children;
     const [how, sign, words] = outcome(job);
     mark.dataset.how = how;
     mark.textContent = sign;
     text.textContent = `${job.id} · ${words}`;
     const { step = 0, steps = 0 } = job.progress.at(-1) ?? {};
     more.textContent = job.result?.why || `${step} of ${steps} steps`;
-    button.type = "button";
     button.setAttribute("aria-pressed", job.id === this.shown?.id);
-    button.append(mark, text, more);
+    return row;
+  }
+
+  newRow(id) {
+    const [item, button, ...parts] =
+      ["li", "button", "i", "b", "span"].map((tag) => document.createElement(tag));
+    button.type = "button";
+    button.append(...parts);
     button.addEventListener("click", () => {
-      this.chosen = job.id;
+      this.chosen = id;
       this.refresh();
     });
     item.append(button);
+    this.rows.set(id, item);
     return item;
   }
 }
