@@ -24,7 +24,7 @@ use crate::daemon::{self, KeyFile, PairingReply, PairingRequest, RemoteAddress, 
   regoal pair --role observe --name wall --expires 30d   its key ends after 30 days
   regoal pair --to https://robot:7423                    on the client: asks for the code
   regoal status --to https://robot:7423                  uses the key
-  regoal pair --page --name tablet --role goal           on the robot: a link to the page for a tablet
+  regoal pair --page --name tablet --role goal           a link to the page for a tablet
   regoal pair --page                                     a new link to the page of `regoal run --page`")]
 pub struct Args {
     /// What the client may: observe, goal, deploy or admin.

@@ -68,6 +68,7 @@ export async function start() {
     "run", "--robot", inside("robot.toml"), "--episodes", inside("episodes"), "--socket", socket,
     "--store", inside("store"), "--access", inside("access"), "--listen", "127.0.0.1:0",
   ], { stdio: ["ignore", "pipe", "inherit"] });
+  process.once("exit", () => daemon.kill("SIGTERM"));
   let address;
   let ready = false;
   readline.createInterface({ input: daemon.stdout }).on("line", (line) => {
