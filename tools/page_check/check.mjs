@@ -155,7 +155,9 @@ async function demonstrate(page) {
   await page.click("#success");
   const shown = await until("the demonstration among the episodes", async () => {
     const { total, episodes } = await robot.ask("GET", "/v1/episodes");
-    return total > before && episodes[0].source === "demonstration" && episodes[0];
+    // It is listed from its begin on.
+    const [{ source, success }] = episodes;
+    return total > before && source === "demonstration" && success !== null && episodes[0];
   });
   assert.equal(shown.success, true);
   await page.click("#back");

@@ -7,13 +7,13 @@ import { may } from "./roles.js";
 const element = (id) => document.getElementById(id);
 
 const ENDINGS = {
-  staged: ["good", "✓", "Passed: it is tried next"],
+  staged: ["good", "✓", "Passed, staged"],
   passed: ["good", "✓", "Passed"],
   refused: ["bad", "✗", "Refused"],
   cancelled: ["unknown", "–", "Cancelled"],
   failed: ["bad", "⚠", "Failed"],
 };
-const PHASES = { reading: "Reads the episodes", training: "Trains", judging: "Is judged in the emulator" };
+const PHASES = { reading: "Reads episodes", training: "Trains", judging: "Is judged" };
 
 /** How a job is, as colour, sign and words. */
 function outcome({ state, result, cancelled, progress }) {

@@ -35,7 +35,8 @@ function show(telemetry) {
   const mode = modeOf(telemetry);
   element("mode").textContent = mode.name;
   element("mode").dataset.mode = telemetry.alive ? telemetry.mode : "unknown";
-  element("hint").textContent = mode.hint;
+  element("hint").textContent =
+    may("observe") && !may("goal") ? "This page may look, and stop the arm." : mode.hint;
   allow(mode);
   person.show(telemetry);
   const faulted = telemetry.mode === "faulted";
@@ -89,6 +90,7 @@ async function refresh() {
 async function meet(status) {
   const geometry = await api.geometry();
   space = status.goal_space;
+  episodes.unit = status.unit;
   element("robot").textContent = status.robot;
   document.title = `${status.robot} · regoal`;
   scene.geometry = geometry;

@@ -41,6 +41,7 @@ function range(lines, floor) {
 
 /** A number at a line of the grid. */
 const mark = (y, rise) => {
+  const places = Math.max(0, Math.ceil(-Math.log10(rise)));
   return places > 3 ? Number(y.toPrecision(2)).toExponential() : y.toFixed(places);
 };
 
@@ -57,8 +58,7 @@ export function plot(canvas, lines, { from, to, floor, unit = " s" }) {
   pen.strokeStyle = colour("grid");
   pen.lineWidth = 1;
   pen.beginPath();
-  const rise = step(high - low, Math.max(3, (bottom - MARGIN.top) / 36));
-  const places = Math.max(0, Math.ceil(-Math.log10(rise)));
+  const rise = step(high - low, Math.max(4, (bottom - MARGIN.top) / 36));
   pen.textAlign = "right";
   pen.textBaseline = "middle";
   for (let n = Math.ceil(low / rise); n * rise <= high; n++) {
