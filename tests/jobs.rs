@@ -141,7 +141,7 @@ impl Robot {
         let base = store.state().unwrap().active.unwrap().policy;
         let demonstrations = std::fs::canonicalize(DEMONSTRATIONS).unwrap();
         let finetune = format!(
-            "[finetune]\nevery = 2\nsteps = 20\ngoals = 4\ndemonstrations = [{demonstrations:?}]\n\n"
+            "[finetune]\nevery = 2\nsteps = 1500\ngoals = 4\ndemonstrations = [{demonstrations:?}]\n\n"
         );
         let text = FEETECH.replacen("[[joint]]", &format!("{finetune}[[joint]]"), 1);
         let mut rig = Rig::with(&text, |run| run.arg("--arm").arg("--store").arg(&path));
@@ -205,7 +205,7 @@ fn a_robot_learns_after_every_few_episodes_and_when_asked_and_takes_up_what_pass
     assert_eq!(state.active.unwrap().policy != robot.base, staged);
 
     // What somebody asks for has the same consequences; the count begins anew with it.
-    let other = seen("that nothing is at work", || robot.client.start_job(&steps(40)).ok());
+    let other = seen("that nothing is at work", || robot.client.start_job(&steps(20)).ok());
     let report = robot.ended(other.id);
     eprintln!("{:?}", report.result);
     robot.taken_up(&report);

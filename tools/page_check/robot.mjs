@@ -62,8 +62,13 @@ export async function start() {
   const socket = inside("api.sock");
   writeFileSync(inside("robot.toml"), configuration());
   const regoal = (...words) => execFileSync(REGOAL, words, { encoding: "utf8" });
-  regoal("policy", "install", "models/reach/policy.onnx", "--commit",
-    "--robot", inside("robot.toml"), "--store", inside("store"));
+  // One policy before the one in use, so that there is a way back.
+  const base = "models/reach/policy.onnx";
+  regoal("finetune", "--policy", base, "--episodes", "models/reach/demonstrations", "--steps", "20",
+    "--out", inside("before"));
+  for (const file of [join(inside("before"), "policy.onnx"), base]) {
+    regoal("policy", "install", file, "--commit", "--robot", inside("robot.toml"), "--store", inside("store"));
+  }
   const daemon = spawn(REGOAL, [
     "run", "--robot", inside("robot.toml"), "--episodes", inside("episodes"), "--socket", socket,
     "--store", inside("store"), "--access", inside("access"), "--listen", "127.0.0.1:0",
