@@ -140,7 +140,8 @@ impl Fixture {
 }
 
 fn start(socket: &Path, robot: Arc<Fake>) -> Result<Server, ServerError> {
-    let service = Service { robot, clock: Arc::new(SystemClock), episodes: None, policies: None };
+    let service =
+        Service { robot, clock: Arc::new(SystemClock), episodes: None, policies: None, jobs: None };
     Server::start(socket, service, Arc::new(Disk), None)
 }
 
@@ -572,7 +573,7 @@ mod over_a_control_loop {
         let facts = Facts { robot, log: None, clock: clock.clone() };
         let folder = tempfile::tempdir().unwrap();
         let robot = Arc::new(Served::new(runtime.handle(), facts).unwrap());
-        let service = Service { robot, clock, episodes: None, policies: None };
+        let service = Service { robot, clock, episodes: None, policies: None, jobs: None };
         let socket = folder.path().join("a.sock");
         let server = Server::start(&socket, service, Arc::new(Disk), None).unwrap();
         let client = Client::new(server.socket());

@@ -17,7 +17,7 @@ use regoal::engine::Engine;
 use regoal::episode::{Episode, list};
 use regoal::learn::finetune::{Emulated, Experience, FinetuneReport, Gate, SuccessTest, finetune};
 use regoal::learn::gcbc::Gcbc;
-use regoal::learn::job::{Job, JobEnding, JobState, Phase};
+use regoal::learn::job::{Job, JobEnding, JobState};
 use regoal::policy::{Policy, PolicySpec, Store};
 use regoal::rng::Stream;
 use regoal::storage::Disk;
@@ -65,7 +65,7 @@ fn ok(output: &Output) {
 fn wait_for_epochs(out: &Path, epochs: usize, child: &mut Child) {
     let trained = || {
         let lines = job(out).progress().unwrap();
-        lines.iter().filter(|line| line.phase == Phase::Training).count()
+        lines.iter().filter(|line| line.loss.is_some()).count()
     };
     while trained() < epochs {
         assert!(child.try_wait().unwrap().is_none(), "it ended too soon");

@@ -295,7 +295,13 @@ fn api_hangs() -> Vec<&'static str> {
     });
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("api");
-    let service = daemon::Service { robot: hanging.clone(), clock, episodes: None, policies: None };
+    let service = daemon::Service {
+        robot: hanging.clone(),
+        clock,
+        episodes: None,
+        policies: None,
+        jobs: None,
+    };
     let server = Server::start(&socket, service, Arc::new(Disk), None).unwrap();
     let mut client = UnixStream::connect(&socket).unwrap();
     client.write_all(b"GET /v1/status HTTP/1.1\r\nHost: arm\r\n\r\n").unwrap();

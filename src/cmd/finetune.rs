@@ -1,5 +1,6 @@
 //! `regoal finetune`: hindsight on logged episodes, behaviour cloning, a candidate policy that was judged.
 
+mod elsewhere;
 mod judge;
 mod work;
 
@@ -12,8 +13,9 @@ use clap::Args as ClapArgs;
 use self::work::Work;
 use super::engine::EngineArgs;
 use super::tuning::{Descent, Rates, Tuning};
-use super::{Context, Interrupted};
+use super::{Context, Daemon, Endpoint, Interrupted};
 use crate::config::FinetuneConfig;
+use crate::daemon::JobRequest;
 use crate::learn::finetune::FinetuneReport;
 use crate::learn::gcbc::Gcbc;
 use crate::learn::job::{Job, JobEnding, JobResult};
@@ -32,28 +34,35 @@ use crate::learn::job::{Job, JobEnding, JobResult};
 /// A fine-tuning that was stopped or killed goes on with --resume; on a processor its result is the same,
 /// bit by bit. The folder tells how far it is: progress.jsonl, and at the end result.json.
 ///
+/// With --to or --socket a running robot does it itself, on its own episodes and as its configuration
+/// says, and tries the candidate if it passes; Ctrl-C leaves it at work.
+///
 /// Example: regoal finetune --policy models/reach/policy.onnx --episodes models/reach/demonstrations
 /// --episodes my-robot/episodes --out candidate
 #[derive(Debug, Clone, ClapArgs)]
+#[command(
+    mut_arg("to", |arg| arg.conflicts_with_all(HERE)),
+    mut_arg("socket", |arg| arg.conflicts_with_all(HERE))
+)]
 pub struct Args {
     /// The policy to start from; by default the active one of the store
-    #[arg(long, value_name = "FILE", required_unless_present = "store")]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["store", "to", "socket"])]
     pub policy: Option<PathBuf>,
     /// Folders of episodes: demonstrations and the robot's own; may be given several times
-    #[arg(long, value_name = "FOLDER", required = true)]
+    #[arg(long, value_name = "FOLDER", required_unless_present_any = ["to", "socket"])]
     pub episodes: Vec<PathBuf>,
     /// Where the candidate (`policy.onnx`), its report and what a resumption needs go
-    #[arg(long, value_name = "FOLDER")]
-    pub out: PathBuf,
+    #[arg(long, value_name = "FOLDER", required_unless_present_any = ["to", "socket"])]
+    pub out: Option<PathBuf>,
     /// Stage the candidate in this policy store too, if it passes: the next `regoal run` tries it
     #[arg(long, value_name = "FOLDER")]
     pub store: Option<PathBuf>,
     /// Go on with what was begun in the folder; from the beginning where nothing was
     #[arg(long)]
     pub resume: bool,
-    /// Training steps
-    #[arg(long, default_value_t = 4000)]
-    pub steps: usize,
+    /// Training steps; 4000 by default, for a running robot those of its configuration
+    #[arg(long)]
+    pub steps: Option<usize>,
     /// Judge the candidate in the emulator of this robot too
     #[arg(long, value_name = "FILE")]
     pub robot: Option<PathBuf>,
@@ -88,10 +97,33 @@ pub struct Args {
     /// The most memory that training may take
     #[arg(long, value_name = "MIB")]
     pub memory_mib: Option<u64>,
+    /// Let a running robot do it
+    #[command(flatten)]
+    pub at: Endpoint,
     /// Print the report as JSON
     #[arg(long)]
     pub json: bool,
 }
+
+/// What a running robot decides itself.
+const HERE: [&str; 16] = [
+    "policy",
+    "episodes",
+    "out",
+    "store",
+    "resume",
+    "robot",
+    "goals",
+    "holdout",
+    "Rates",
+    "Descent",
+    "Tuning",
+    "seed",
+    "demonstrations_only",
+    "EngineArgs",
+    "background",
+    "memory_mib",
+];
 
 /// Cores of the processor, counted from 0.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -104,9 +136,14 @@ fn cores(text: &str) -> Result<Cores, String> {
 }
 
 impl Args {
+    fn steps(&self) -> usize {
+        self.steps.unwrap_or(FinetuneConfig::default().steps)
+    }
+
     /// How is learnt.
     fn method(&self) -> Result<Gcbc> {
-        let method = Gcbc { steps: self.steps, schedule: self.rates.schedule(), ..Gcbc::default() };
+        let method =
+            Gcbc { steps: self.steps(), schedule: self.rates.schedule(), ..Gcbc::default() };
         self.descent.apply(self.tuning.apply(method, self.seed))
     }
 }
@@ -117,6 +154,10 @@ impl Args {
 /// An unreadable policy or folder, nothing to learn from, a diverging loss, or a candidate that was to be
 /// staged and did not pass. The store is unchanged then.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
+    let Some(out) = &args.out else {
+        let daemon = Daemon { at: args.at.clone(), ..Daemon::default() };
+        return elsewhere::run(&daemon, JobRequest { steps: args.steps }, args.json, context);
+    };
     // Beside a running control loop everything else comes first.
     match &args.background {
         Some(Cores(cores)) => crate::os::step_back(cores)
@@ -131,7 +172,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     );
     // Before anything is written.
     args.method()?;
-    let job = Job::new(Arc::clone(&context.storage), &args.out);
+    let job = Job::new(Arc::clone(&context.storage), out);
     let _alone = job.begin(std::process::id(), args.resume)?;
     let made = Work { args, context, job: &job }.done();
     let result = match &made {
@@ -154,7 +195,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     if args.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
-        print(args, &report);
+        print(out, &report);
     }
     if ending == JobEnding::Refused && args.store.is_some() {
         bail!("the candidate was not staged, the store is as it was: {}", result.why);
@@ -162,7 +203,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     Ok(())
 }
 
-fn print(args: &Args, report: &FinetuneReport) {
+fn print(out: &Path, report: &FinetuneReport) {
     report.lost.iter().for_each(|line| eprintln!("note: {line}"));
     report.parameters.iter().for_each(|line| println!("{line}"));
     let ends = (report.losses.first().copied(), report.losses.last().copied());
@@ -172,7 +213,7 @@ fn print(args: &Args, report: &FinetuneReport) {
     println!(
         "{} -> {} ({} attempts, {} of them corrected by a person, {} demonstrations, {} steps, {})",
         report.base,
-        args.out.join("policy.onnx").display(),
+        out.join("policy.onnx").display(),
         report.attempts,
         report.corrections,
         report.demonstrations,

@@ -24,19 +24,21 @@ use crate::daemon::{self, KeyFile, PairingReply, PairingRequest, RemoteAddress, 
   regoal pair --role observe --name wall --expires 30d   its key ends after 30 days
   regoal pair --to https://robot:7423                    on the client: asks for the code
   regoal status --to https://robot:7423                  uses the key
+  regoal pair --page --name tablet --role goal           a link to the page for a tablet
   regoal pair --page                                     a new link to the page of `regoal run --page`")]
 pub struct Args {
     /// What the client may: observe, goal, deploy or admin.
-    #[arg(long, default_value = "observe", value_name = "ROLE")]
+    #[arg(long, default_value = "observe", value_name = "ROLE", requires = "name")]
     role: Role,
     /// What the client is called; needed on the robot.
     #[arg(long, value_name = "NAME", required_unless_present_any = ["to", "page"])]
     name: Option<String>,
     /// How long the key is valid, such as 12h or 30d; without it until it is taken back.
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = duration, requires = "name")]
     expires: Option<Duration>,
-    /// Show a new link to the page instead; the one before is dead.
-    #[arg(long, conflicts_with_all = ["name", "expires", "role"])]
+    /// Show a link to the page instead, good for one visit: with --name for a browser elsewhere, which
+    /// keeps its key in a cookie; without, for one on the robot's computer.
+    #[arg(long)]
     page: bool,
     /// On the client: where the key is kept; by default in the user's configuration folder.
     #[arg(long, value_name = "FILE", requires = "to")]
@@ -83,10 +85,19 @@ fn invite(name: &str, args: &Args, context: &Context) -> anyhow::Result<()> {
     if args.json {
         return say_json(&reply);
     }
+    let link = if args.page { reply.page.clone() } else { reply.link() };
     if std::io::stdout().is_terminal() {
-        say(picture(&reply)?)?;
+        say(picture(&link)?)?;
     }
-    let PairingReply { code, seconds, address, fingerprint } = &reply;
+    let PairingReply { code, seconds, address, fingerprint, .. } = &reply;
+    if args.page {
+        return Ok(say(format!(
+            "{} may {}\n\nthe page     {link}   once, within {seconds} s\n\ncertificate  {fingerprint}\n\
+             The browser warns that nobody vouches for the certificate: go on only where it shows this one.",
+            printable(name),
+            args.role
+        ))?);
+    }
     Ok(say(format!(
         "{} may {}\n\ncode         {code}   once, within {seconds} s\non the client\n\n  \
          regoal pair --to {address}\n\ncertificate  {fingerprint}",
@@ -95,9 +106,9 @@ fn invite(name: &str, args: &Args, context: &Context) -> anyhow::Result<()> {
     ))?)
 }
 
-/// A QR code of the pairing link, drawn with half blocks.
-fn picture(reply: &PairingReply) -> anyhow::Result<String> {
-    let code = qrcode::QrCode::with_error_correction_level(reply.link(), qrcode::EcLevel::L)?;
+/// A QR code of a link, drawn with half blocks.
+fn picture(link: &str) -> anyhow::Result<String> {
+    let code = qrcode::QrCode::with_error_correction_level(link, qrcode::EcLevel::L)?;
     // Dark on light, however the terminal is coloured, is what cameras expect.
     use qrcode::render::unicode::Dense1x2;
     let light = Dense1x2::Light;

@@ -148,10 +148,13 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
     let episodes =
         daemon::Episodes { storage: Arc::clone(&storage), folder: args.episodes.clone() };
     let deployment = first.map(|first| Arc::new(Deployment::new(first, &running, context)));
+    let store = store.filter(|_| deployment.is_some());
+    let jobs = store.map(|store| args.jobs(robot, store, context)).transpose()?;
     let service = daemon::Service {
         robot: Arc::new(served),
         clock: Arc::clone(&context.clock),
         episodes: Some(episodes),
+        jobs: jobs.clone(),
         policies: deployment.clone().map(|deployment| deployment as Arc<dyn daemon::Policies>),
     };
     let doors = args.doors.open(robot, context)?;
@@ -165,11 +168,24 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
         None if args.policy.is_none() => println!("no policy: the arm goes straight to its goals"),
         None => {}
     }
+    power_up(start, &running)?;
+    let desk = person.map(|person| Desk::start(person, &running, robot, context));
+    let learning = jobs.map(|jobs| Learning::new(jobs, robot.finetune.every, &context.clock));
+    let ended = attend(&running, (deployment, learning), desk.transpose()?, context);
+    // Nobody commands an arm that is being parked.
+    drop(server);
+    running.leave();
+    ended
+}
+
+/// Powers up if that was asked for; else says what does.
+fn power_up(start: Start, running: &Running) -> Result<()> {
+    let status = running.handle().status();
     if start.arm {
         running.arm()?;
-    } else if let Mode::Faulted(fault) = running.handle().status().step.mode {
+    } else if let Mode::Faulted(fault) = status.step.mode {
         println!("stopped by a fault before ({fault}): `regoal arm` clears it");
-    } else if running.handle().status().energised {
+    } else if status.energised {
         println!(
             "TORQUE IS ON, as it was found, and Ctrl-C leaves it on: `regoal arm` takes the arm over, \
              `regoal arm --off` switches it off (hold the arm, it may sink)"
@@ -177,17 +193,26 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
     } else {
         println!("disarmed: `regoal arm` powers it up, Ctrl-C parks it and ends");
     }
-    let desk = person.map(|person| Desk::start(person, &running, robot, context));
-    let how = (&robot.finetune, args.which.robot.as_path());
-    let learning = match store.filter(|_| deployment.is_some()) {
-        Some(store) => Learning::new(how, store, &args.episodes, context)?,
-        None => None,
-    };
-    let ended = attend(&running, (deployment, learning), desk.transpose()?, context);
-    // Nobody commands an arm that is being parked.
-    drop(server);
-    running.leave();
-    ended
+    Ok(())
+}
+
+impl Args {
+    /// The fine-tunings of a robot with a policy store.
+    fn jobs(
+        &self,
+        robot: &RobotConfig,
+        store: &Path,
+        context: &Context,
+    ) -> Result<Arc<daemon::Jobs>> {
+        let settings = daemon::JobSettings {
+            config: robot.finetune.clone(),
+            robot: self.which.robot.clone(),
+            store: store.into(),
+            episodes: self.episodes.clone(),
+        };
+        let program = std::env::current_exe().context("finding this program")?;
+        Ok(Arc::new(daemon::Jobs::open(Arc::clone(&context.storage), settings, &program)?))
+    }
 }
 
 /// Between two looks at the loop and at whoever may take over.

@@ -18,6 +18,7 @@ use super::api::{Code, Command, ErrorReply, Goal, GoalReply, Object, Status};
 use super::body::{PIECE_LIMIT, PIECE_TIMEOUT};
 use super::entrance::Wire;
 use super::episodes::{EpisodeCurves, EpisodePage, Label};
+use super::jobs::{JobReport, JobRequest};
 use super::policies::{Installation, Installed, PolicyReport, Received, Rollback};
 use super::queue::{QueueReply, QueueRequest};
 use super::remote::{self, KeyFile};
@@ -241,6 +242,48 @@ impl Client {
             Command::LetGo => "/v1/letgo",
         };
         self.request::<serde_json::Value>(Method::POST, path, None::<&()>, TIMEOUT).map(drop)
+    }
+
+    /// The newest fine-tunings, the newest first; of their progress the last line.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status), or the robot has no policy store.
+    pub fn jobs(&self) -> Result<Vec<JobReport>, ClientError> {
+        self.ask(Method::GET, "/v1/jobs")
+    }
+
+    /// One fine-tuning and its curves.
+    ///
+    /// # Errors
+    /// As [`jobs`](Self::jobs), or there is none of this number.
+    pub fn job(&self, id: u64) -> Result<JobReport, ClientError> {
+        self.ask(Method::GET, &format!("/v1/jobs/{id}"))
+    }
+
+    /// Starts a fine-tuning on the robot's episodes.
+    ///
+    /// # Errors
+    /// As [`jobs`](Self::jobs), or another one is at work.
+    pub fn start_job(&self, request: &JobRequest) -> Result<JobReport, ClientError> {
+        self.request(Method::POST, "/v1/jobs", Some(request), TIMEOUT)
+    }
+
+    /// Ends a fine-tuning; it can be resumed.
+    ///
+    /// # Errors
+    /// As [`job`](Self::job), or it is not at work.
+    pub fn cancel_job(&self, id: u64) -> Result<(), ClientError> {
+        let done = self.ask(Method::POST, &format!("/v1/jobs/{id}/cancel"));
+        done.map(|_: serde_json::Value| ())
+    }
+
+    /// Goes on with a fine-tuning that was cancelled, interrupted or failed.
+    ///
+    /// # Errors
+    /// As [`job`](Self::job), or it has come to its end, or another one is at work.
+    pub fn resume_job(&self, id: u64) -> Result<(), ClientError> {
+        let done = self.ask(Method::POST, &format!("/v1/jobs/{id}/resume"));
+        done.map(|_: serde_json::Value| ())
     }
 
     /// A code by which a new client gets its key.

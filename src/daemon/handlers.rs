@@ -9,6 +9,7 @@ use axum::response::Json;
 use super::api::{Code, Command, ErrorReply, Goal, GoalReply, Object, Status};
 use super::episodes::{Detail, EpisodeCurves, EpisodePage, Label, Page};
 use super::health::Health;
+use super::jobs::{JobReport, JobRequest, Jobs};
 use super::lease::{Held, LeaseReply, LeaseRequest};
 use super::metrics::{self, Metrics};
 use super::openapi;
@@ -174,6 +175,26 @@ pub(super) async fn episode(
 
 pub(super) async fn label(api: Arc<Api>, (Id(id), Json(label)): (Id, Json<Label>)) -> Answer<Done> {
     api.read(move |episodes| episodes.label(id, &label).map(|()| Done {})).await
+}
+
+pub(super) async fn jobs(api: Arc<Api>, (): ()) -> Answer<Vec<JobReport>> {
+    api.jobs(Jobs::newest).await
+}
+
+pub(super) async fn job(api: Arc<Api>, Id(id): Id) -> Answer<JobReport> {
+    api.jobs(move |jobs| jobs.report(id)).await
+}
+
+pub(super) async fn start_job(api: Arc<Api>, Json(request): Json<JobRequest>) -> Answer<JobReport> {
+    api.jobs(move |jobs| jobs.start(request).and_then(|id| jobs.report(id))).await
+}
+
+pub(super) async fn cancel_job(api: Arc<Api>, Id(id): Id) -> Answer<Done> {
+    api.jobs(move |jobs| jobs.cancel(id).map(|()| Done {})).await
+}
+
+pub(super) async fn resume_job(api: Arc<Api>, Id(id): Id) -> Answer<Done> {
+    api.jobs(move |jobs| jobs.resume(id).map(|()| Done {})).await
 }
 
 pub(super) async fn health(api: Arc<Api>, (): ()) -> Result<Health, ErrorReply> {

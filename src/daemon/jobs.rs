@@ -3,32 +3,130 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::learn::job::{Job, JobError, JobProgress, JobResult, JobState};
+use super::api::{Code, ErrorReply};
+use super::operation::Body;
+use super::shared::lock;
+use crate::config::FinetuneConfig;
+use crate::episode::paths;
+use crate::learn::job::{Job, JobEnding, JobError, JobProgress, JobResult, JobState};
 use crate::storage::Storage;
 
-/// The fine-tunings of one robot, in folders named by their numbers.
+/// Why a fine-tuning was not started, resumed or cancelled.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JobsError {
+    /// Another one is at work.
+    #[error("expected no fine-tuning at work, found number {id}: wait for it, or cancel it")]
+    Running {
+        /// The one at work.
+        id: u64,
+    },
+    /// It is not at work.
+    #[error("expected fine-tuning {id} to be at work, found that it is not")]
+    NotRunning {
+        /// Which.
+        id: u64,
+    },
+    /// It has come to its end.
+    #[error(
+        "expected a fine-tuning that was interrupted, found that {id} has ended: start a new one"
+    )]
+    Ended {
+        /// Which.
+        id: u64,
+    },
+    /// There is none.
+    #[error("no fine-tuning has the number {id}")]
+    Unknown {
+        /// The number.
+        id: u64,
+    },
+    /// A number of steps that makes no sense.
+    #[error("steps: expected 1 to {MOST_STEPS}, found {found}")]
+    Steps {
+        /// The number.
+        found: usize,
+    },
+    /// A job's folder cannot be used.
+    #[error(transparent)]
+    Folder(#[from] JobError),
+}
+
+impl From<JobsError> for ErrorReply {
+    fn from(e: JobsError) -> Self {
+        let code = match &e {
+            JobsError::Running { .. } => Code::Busy,
+            JobsError::NotRunning { .. } | JobsError::Ended { .. } => Code::Refused,
+            JobsError::Unknown { .. } => Code::NotFound,
+            JobsError::Steps { .. } => Code::BadRequest,
+            JobsError::Folder(error) => {
+                // Names of folders are nobody's business but the daemon's.
+                log::error!("fine-tuning: {error}");
+                return Self::new(Code::Other, "the disk failed: the daemon's log says how");
+            }
+        };
+        Self::new(code, e.to_string())
+    }
+}
+
+/// The most training steps of a job.
+const MOST_STEPS: usize = 1_000_000;
+/// The newest lines of progress that a report has.
+const LINES: usize = 500;
+/// The newest jobs that are told of at once.
+const NEWEST: usize = 50;
+
+/// What the fine-tunings of a robot are made of.
+#[derive(Debug, Clone)]
+pub struct JobSettings {
+    /// How it learns.
+    pub config: FinetuneConfig,
+    /// Its configuration's file.
+    pub robot: PathBuf,
+    /// Its policy store.
+    pub store: PathBuf,
+    /// The folder of its episodes.
+    pub episodes: PathBuf,
+}
+
+/// The fine-tunings of one robot, one at a time, in folders named by their numbers.
 pub struct Jobs {
     storage: Arc<dyn Storage>,
-    folder: PathBuf,
+    settings: JobSettings,
     program: PathBuf,
-    /// Those that this process started and has not yet seen end.
-    children: Mutex<Vec<(u64, Child)>>,
+    /// Those whose end nobody was told of yet; the process where this one started it.
+    watched: Mutex<Vec<(u64, Option<Child>)>>,
+}
+
+/// What a fine-tuning shall be: the body of `POST /v1/jobs`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct JobRequest {
+    /// Training steps: 1 to 1,000,000; those of the robot's configuration when absent.
+    pub steps: Option<usize>,
+}
+
+impl Body for JobRequest {
+    const EXAMPLE: &'static str = r#"{"steps": 4000} or {}"#;
 }
 
 /// What a job was started with (`job.json`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JobOrder {
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct JobOrder {
     /// What `regoal finetune` is given beside its folder.
-    pub arguments: Vec<String>,
+    arguments: Vec<String>,
     /// Episodes that the robot had logged.
-    pub episodes: usize,
+    episodes: usize,
     /// How often it was started.
-    pub starts: u32,
+    starts: u32,
+    /// Somebody cancelled it since.
+    #[serde(default)]
+    cancelled: bool,
 }
 
 /// A job as it is now.
@@ -36,137 +134,278 @@ pub struct JobOrder {
 pub struct JobReport {
     /// Its number.
     pub id: u64,
+    /// Episodes that the robot had logged when it was started.
+    pub episodes: usize,
+    /// How often it was started.
+    pub starts: u32,
+    /// Somebody cancelled it.
+    pub cancelled: bool,
     /// What became of it.
     pub state: JobState,
-    /// How it went so far, the oldest first.
+    /// How it went, the oldest first: at most the newest 500 lines, in a list of jobs the last one.
     pub progress: Vec<JobProgress>,
     /// How it ended.
     pub result: Option<JobResult>,
 }
 
 impl Jobs {
-    /// The jobs in a folder; new ones are run by `program`, which is regoal.
-    pub fn new(storage: Arc<dyn Storage>, folder: &Path, program: &Path) -> Self {
-        let (folder, program) = (folder.into(), program.into());
-        Self { storage, folder, program, children: Mutex::new(Vec::new()) }
-    }
-
-    /// Starts a job; its number. `arguments` are those of `regoal finetune` but for its folder.
+    /// The jobs in the store's folder `jobs`; new ones are run by `program`, which is regoal.
     ///
     /// # Errors
-    /// Another one runs, the disk failed, or the process could not be started.
-    pub fn start(&self, arguments: Vec<String>, episodes: usize) -> Result<u64, JobError> {
-        let ids = self.list()?;
-        self.alone(&ids)?;
-        let id = ids.last().map_or(1, |last| last + 1);
+    /// The disk failed.
+    pub fn open(
+        storage: Arc<dyn Storage>,
+        settings: JobSettings,
+        program: &Path,
+    ) -> Result<Self, JobsError> {
+        let jobs = Self { storage, settings, program: program.into(), watched: Mutex::default() };
+        // The last one of an earlier run may still be at work, or was interrupted.
+        if let Some(last) = jobs.list()?.last().copied()
+            && jobs.job(last).state()? != JobState::Ended
+        {
+            lock(&jobs.watched).push((last, None));
+        }
+        Ok(jobs)
+    }
+
+    /// Starts a job on what the robot has logged; its number.
+    ///
+    /// # Errors
+    /// Another one is at work, the disk failed, or the process could not be started.
+    pub fn start(&self, request: JobRequest) -> Result<u64, JobsError> {
+        let steps = request.steps.unwrap_or(self.settings.config.steps);
+        if request.steps.is_some_and(|steps| !(1..=MOST_STEPS).contains(&steps)) {
+            return Err(JobsError::Steps { found: steps });
+        }
+        let mut watched = lock(&self.watched);
+        self.check_alone(&mut watched)?;
+        let id = self.list()?.last().map_or(1, |last| last + 1);
         let folder = self.path(id);
         self.storage.create_folder(&folder).map_err(failed("create", &folder))?;
-        self.spawn(id, JobOrder { arguments, episodes, starts: 0 })?;
+        let (arguments, episodes) = (self.settings.arguments(steps), self.logged());
+        let order = JobOrder { arguments, episodes, starts: 0, cancelled: false };
+        self.spawn(id, order, &mut watched)?;
         Ok(id)
     }
 
-    /// Goes on with a job that was interrupted or cancelled.
+    /// Goes on with a job that was interrupted or cancelled, or failed.
     ///
     /// # Errors
-    /// There is no such job, another one runs, the disk failed, or the process could not be started.
-    pub fn resume(&self, id: u64) -> Result<(), JobError> {
-        self.alone(&self.list()?)?;
-        let missing = || failed("read", &self.path(id))(std::io::ErrorKind::NotFound.into());
-        let order = self.order(id)?.ok_or_else(missing)?;
-        self.spawn(id, order)
+    /// There is no such job, it has ended, another one is at work, the disk failed, or the process
+    /// could not be started.
+    pub fn resume(&self, id: u64) -> Result<(), JobsError> {
+        let mut watched = lock(&self.watched);
+        self.check_alone(&mut watched)?;
+        let order = self.order(id)?.ok_or(JobsError::Unknown { id })?;
+        let ending = self.job(id).result()?.map(|result| result.ending);
+        if !matches!(ending, None | Some(JobEnding::Cancelled | JobEnding::Failed)) {
+            return Err(JobsError::Ended { id });
+        }
+        self.spawn(id, order, &mut watched)
     }
 
-    fn alone(&self, ids: &[u64]) -> Result<(), JobError> {
-        for id in ids {
-            if self.state(*id)? == JobState::Running {
-                return Err(JobError::Busy { folder: self.path(*id) });
+    fn check_alone(&self, watched: &mut [(u64, Option<Child>)]) -> Result<(), JobsError> {
+        for (id, child) in watched {
+            if self.state(*id, child)? == JobState::Running {
+                return Err(JobsError::Running { id: *id });
             }
         }
         Ok(())
     }
 
-    fn spawn(&self, id: u64, order: JobOrder) -> Result<(), JobError> {
-        let order = JobOrder { starts: order.starts + 1, ..order };
-        let json = serde_json::to_vec_pretty(&order).unwrap_or_default();
-        self.job(id).write("job.json", &json)?;
+    fn spawn(
+        &self,
+        id: u64,
+        order: JobOrder,
+        watched: &mut Vec<(u64, Option<Child>)>,
+    ) -> Result<(), JobsError> {
+        let order = JobOrder { starts: order.starts + 1, cancelled: false, ..order };
+        self.keep(id, &order)?;
         let mut process = Command::new(&self.program);
         process.arg("finetune").args(&order.arguments).arg("--resume");
         process.arg("--out").arg(self.path(id)).stdin(Stdio::null()).stdout(Stdio::null());
         let child = process.spawn().map_err(failed("start", &self.program))?;
-        self.children.lock().unwrap_or_else(PoisonError::into_inner).push((id, child));
+        watched.retain(|(other, _)| *other != id);
+        watched.push((id, Some(child)));
         Ok(())
     }
 
-    /// The numbers of all jobs, the oldest first.
-    ///
-    /// # Errors
-    /// The disk failed.
-    pub fn list(&self) -> Result<Vec<u64>, JobError> {
-        let found = match self.storage.list(&self.folder) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            found => found.map_err(failed("list", &self.folder))?,
-        };
-        let number = |path: &PathBuf| path.file_name()?.to_str()?.parse().ok();
-        Ok(found.iter().filter_map(number).collect())
-    }
-
-    /// What a job was started with; nothing where there is none of this number.
-    ///
-    /// # Errors
-    /// The disk failed.
-    pub fn order(&self, id: u64) -> Result<Option<JobOrder>, JobError> {
-        self.job(id).json("job.json")
-    }
-
-    /// A job as it is now; nothing where there is none of this number.
-    ///
-    /// # Errors
-    /// The disk failed.
-    pub fn report(&self, id: u64) -> Result<Option<JobReport>, JobError> {
-        if self.order(id)?.is_none() {
-            return Ok(None);
-        }
-        let (job, state) = (self.job(id), self.state(id)?);
-        Ok(Some(JobReport { id, state, progress: job.progress()?, result: job.result()? }))
-    }
-
-    /// What became of a job.
-    ///
-    /// # Errors
-    /// The disk failed.
-    pub fn state(&self, id: u64) -> Result<JobState, JobError> {
-        let mut children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
-        // One that cannot be asked has ended.
-        children.retain_mut(|(_, child)| matches!(child.try_wait(), Ok(None)));
-        if children.iter().any(|(child, _)| *child == id) {
-            return Ok(JobState::Running);
-        }
-        self.job(id).state()
+    fn keep(&self, id: u64, order: &JobOrder) -> Result<(), JobError> {
+        self.job(id).write("job.json", &serde_json::to_vec_pretty(order).unwrap_or_default())
     }
 
     /// Asks a job to end; it keeps what it can go on from.
     ///
     /// # Errors
-    /// It does not run, or the system refuses.
-    pub fn cancel(&self, id: u64) -> Result<(), JobError> {
-        let not_running = || std::io::Error::other("it does not run");
-        let pid = self.job(id).process()?;
-        pid.ok_or_else(not_running)
-            .and_then(crate::os::ask_to_end)
-            .map_err(failed("cancel", &self.path(id)))
+    /// There is no such job, it is not at work, the disk failed, or the system refuses.
+    pub fn cancel(&self, id: u64) -> Result<(), JobsError> {
+        let mut watched = lock(&self.watched);
+        let order = self.order(id)?.ok_or(JobsError::Unknown { id })?;
+        let own = watched.iter_mut().find(|(watched, _)| *watched == id);
+        let own = own.and_then(|(_, child)| child.as_mut()).and_then(alive);
+        // One that has only just begun has not yet written its number down.
+        let pid = match own {
+            None => self.job(id).process()?,
+            own => own,
+        };
+        let pid = pid.ok_or(JobsError::NotRunning { id })?;
+        self.keep(id, &JobOrder { cancelled: true, ..order })?;
+        Ok(crate::os::ask_to_end(pid).map_err(failed("cancel", &self.path(id)))?)
+    }
+
+    /// A job that has ended since the last call, or whose process has without a word.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn next_ended(&self) -> Result<Option<JobReport>, JobsError> {
+        let mut watched = lock(&self.watched);
+        for (place, (id, child)) in watched.iter_mut().enumerate() {
+            if self.state(*id, child)? != JobState::Running {
+                let id = *id;
+                let report = self.read(id, child)?;
+                watched.remove(place);
+                return Ok(report);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether one is at work, or has ended and nobody was told yet.
+    pub fn is_busy(&self) -> bool {
+        !lock(&self.watched).is_empty()
+    }
+
+    /// Episodes that the robot has logged.
+    pub fn logged(&self) -> usize {
+        // There is no folder before the first.
+        paths(self.storage.as_ref(), &self.settings.episodes).map_or(0, |found| found.len())
+    }
+
+    /// Episodes that were logged since the last job was started.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn unlearned(&self) -> Result<usize, JobsError> {
+        let last = self.list()?.last().copied();
+        let order = last.map(|id| self.order(id)).transpose()?.flatten();
+        // Old episodes may have been taken away since: the count goes on from what is left then.
+        let logged = self.logged();
+        Ok(logged - order.map_or(0, |order| order.episodes.min(logged)))
+    }
+
+    /// The numbers of all jobs, the oldest first.
+    fn list(&self) -> Result<Vec<u64>, JobError> {
+        let folder = self.settings.store.join("jobs");
+        let found = match self.storage.list(&folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            found => found.map_err(failed("list", &folder))?,
+        };
+        let number = |path: &PathBuf| path.file_name()?.to_str()?.parse().ok();
+        let mut ids: Vec<u64> = found.iter().filter_map(number).collect();
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    fn order(&self, id: u64) -> Result<Option<JobOrder>, JobError> {
+        self.job(id).json("job.json")
+    }
+
+    /// The newest jobs, the newest first; of their progress the last line.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn newest(&self) -> Result<Vec<JobReport>, JobsError> {
+        let ids = self.list()?;
+        let mut reports = Vec::new();
+        for id in ids.into_iter().rev().take(NEWEST) {
+            match self.report(id) {
+                Ok(report) => {
+                    let last = report.progress.last().copied().into_iter().collect();
+                    reports.push(JobReport { progress: last, ..report });
+                }
+                // A folder that holds no job.
+                Err(JobsError::Unknown { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(reports)
+    }
+
+    /// A job as it is now.
+    ///
+    /// # Errors
+    /// There is no such job, or the disk failed.
+    pub fn report(&self, id: u64) -> Result<JobReport, JobsError> {
+        let mut watched = lock(&self.watched);
+        let own = watched.iter_mut().find(|(watched, _)| *watched == id);
+        let report = match own {
+            Some((_, child)) => self.read(id, child),
+            None => self.read(id, &mut None),
+        };
+        report?.ok_or(JobsError::Unknown { id })
+    }
+
+    fn read(&self, id: u64, child: &mut Option<Child>) -> Result<Option<JobReport>, JobsError> {
+        let Some(order) = self.order(id)? else { return Ok(None) };
+        let JobOrder { episodes, starts, cancelled, .. } = order;
+        let (job, state) = (self.job(id), self.state(id, child)?);
+        let mut progress = job.progress()?;
+        progress.drain(..progress.len().saturating_sub(LINES));
+        // What an earlier start has left is no result of one that is at work.
+        let result = if state == JobState::Running { None } else { job.result()? };
+        Ok(Some(JobReport { id, episodes, starts, cancelled, state, progress, result }))
+    }
+
+    fn state(&self, id: u64, child: &mut Option<Child>) -> Result<JobState, JobError> {
+        match child.as_mut().and_then(alive) {
+            Some(_) => Ok(JobState::Running),
+            None => self.job(id).state(),
+        }
     }
 
     fn job(&self, id: u64) -> Job {
         Job::new(Arc::clone(&self.storage), &self.path(id))
     }
 
-    /// The folder of a job.
-    pub fn path(&self, id: u64) -> PathBuf {
-        self.folder.join(format!("{id:06}"))
+    fn path(&self, id: u64) -> PathBuf {
+        self.settings.store.join("jobs").join(format!("{id:06}"))
     }
+}
+
+/// The number of a process that has not ended; one that cannot be asked has.
+fn alive(child: &mut Child) -> Option<u32> {
+    matches!(child.try_wait(), Ok(None)).then(|| child.id())
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> JobError + use<> {
     let path = path.to_owned();
     move |source| JobError::Io { action, path, source }
+}
+
+impl JobSettings {
+    /// What `regoal finetune` is given beside its folder.
+    fn arguments(&self, steps: usize) -> Vec<String> {
+        let config = &self.config;
+        let text = |path: &Path| path.as_os_str().to_string_lossy().into_owned();
+        let cores: Vec<String> = config.cores.iter().map(ToString::to_string).collect();
+        let mut arguments = vec![
+            "--store".into(),
+            text(&self.store),
+            "--robot".into(),
+            text(&self.robot),
+            format!("--background={}", cores.join(",")),
+        ];
+        for folder in config.demonstrations.iter().chain([&self.episodes]) {
+            arguments.extend(["--episodes".into(), text(folder)]);
+        }
+        for (flag, value) in [
+            ("--steps", steps.to_string()),
+            ("--goals", config.goals.to_string()),
+            ("--holdout", config.holdout.to_string()),
+            ("--memory-mib", config.memory_mib.to_string()),
+        ] {
+            arguments.extend([flag.to_owned(), value]);
+        }
+        arguments
+    }
 }

@@ -52,7 +52,7 @@ pub use entrance::serve_connection;
 pub use episodes::{EpisodeCurves, EpisodePage, EpisodeSummary, Episodes, Label, Verdict};
 pub use geometry::{Frame, Geometry, JointGeometry};
 pub use health::Health;
-pub use jobs::{JobOrder, JobReport, Jobs};
+pub use jobs::{JobReport, JobRequest, JobSettings, Jobs, JobsError};
 pub use lease::{LeaseReply, LeaseRequest};
 pub use openapi::document;
 pub use operation::{Operation, Role};

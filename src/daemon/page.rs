@@ -34,7 +34,7 @@ macro_rules! asset {
 const HTML: &str = "text/html; charset=utf-8";
 
 #[rustfmt::skip]
-const ASSETS: [Asset; 15] = [
+const ASSETS: [Asset; 18] = [
     Asset { path: "/", kind: HTML, text: include_str!("page/index.html") },
     asset!("text/css; charset=utf-8", "style.css"),
     asset!("image/svg+xml", "icon.svg"),
@@ -47,6 +47,9 @@ const ASSETS: [Asset; 15] = [
     asset!("text/javascript; charset=utf-8", "goal.js"),
     asset!("text/javascript; charset=utf-8", "steer.js"),
     asset!("text/javascript; charset=utf-8", "episodes.js"),
+    asset!("text/javascript; charset=utf-8", "learning.js"),
+    asset!("text/javascript; charset=utf-8", "policies.js"),
+    asset!("text/javascript; charset=utf-8", "roles.js"),
     asset!("text/javascript; charset=utf-8", "faults.js"),
     asset!("text/javascript; charset=utf-8", "modes.js"),
     asset!("text/javascript; charset=utf-8", "joints.js"),

@@ -1,6 +1,6 @@
 //! The server: one thread for all that listens.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -146,7 +146,8 @@ async fn open(
     let mut listening = None;
     if let Some(address) = listen {
         let (listener, bound) = bind(address).await?;
-        access.listens_at(format!("https://{}", name_of(bound)));
+        let [clients, browsers] = [name_of(bound), number_of(bound)];
+        access.listens_at(format!("https://{clients}"), format!("https://{browsers}"));
         listening = Some(bound);
         let acceptor = TlsAcceptor::from(access.tls());
         entrances.push(Entrance::Tls(listener, acceptor, Arc::clone(&access)));
@@ -166,13 +167,20 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerEr
     Ok((listener, bound))
 }
 
+/// The same as a number: tablets often know no name of another computer.
+fn number_of(address: SocketAddr) -> String {
+    if !address.ip().is_unspecified() {
+        return address.to_string();
+    }
+    // The one that the system would send from; nothing is sent to that address, which is nobody's.
+    let own = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
+        .and_then(|socket| socket.connect(("192.0.2.1", 9)).and_then(|()| socket.local_addr()));
+    own.map_or_else(|_| name_of(address), |own| format!("{}:{}", own.ip(), address.port()))
+}
+
 /// How others call this address: one that stands for all of a computer's goes by its name.
 fn name_of(address: SocketAddr) -> String {
-    let unspecified = match address.ip() {
-        IpAddr::V4(ip) => ip.is_unspecified(),
-        IpAddr::V6(ip) => ip.is_unspecified(),
-    };
-    if !unspecified {
+    if !address.ip().is_unspecified() {
         return address.to_string();
     }
     let name = rustix::system::uname();

@@ -9,6 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use super::access::Access;
 use super::api::{Code, Command, ErrorReply, GoalReply, Robot};
 use super::episodes::Episodes;
+use super::jobs::{Jobs, JobsError};
 use super::lease::{Held, Leases};
 use super::operation::Done;
 use super::policies::Policies;
@@ -29,6 +30,8 @@ pub struct Service {
     pub clock: Arc<dyn Clock>,
     /// Its episodes; none when nothing is logged.
     pub episodes: Option<Episodes>,
+    /// Its fine-tunings; none where it has no policy store.
+    pub jobs: Option<Arc<Jobs>>,
     /// Its policies; none when it has no store of them.
     pub policies: Option<Arc<dyn Policies>>,
 }
@@ -221,11 +224,7 @@ impl Api {
     }
 
     pub(super) fn policies(&self) -> Result<Arc<dyn Policies>, ErrorReply> {
-        self.service.policies.clone().ok_or_else(|| {
-            let error = "this robot has no store of policies: start it by `regoal run --store \
-                         FOLDER`, or name one in its configuration: [policy] store = \"policies\"";
-            ErrorReply::new(Code::NotFound, error)
-        })
+        self.service.policies.clone().ok_or_else(no_store)
     }
 
     /// Changes the policies, while nobody else does.
@@ -252,13 +251,35 @@ impl Api {
         let Some(episodes) = self.service.episodes.clone() else {
             return Err(ErrorReply::new(Code::NotFound, "this robot logs no episodes"));
         };
+        self.after_others(move || run(&episodes)).await
+    }
+
+    /// Looks after fine-tunings, after those who came before.
+    pub(super) async fn jobs<T: Send + 'static>(
+        &self,
+        run: impl FnOnce(&Jobs) -> Result<T, JobsError> + Send + 'static,
+    ) -> Result<Json<T>, ErrorReply> {
+        let jobs = self.service.jobs.clone().ok_or_else(no_store)?;
+        self.after_others(move || Ok(run(&jobs)?)).await
+    }
+
+    async fn after_others<T: Send + 'static>(
+        &self,
+        run: impl FnOnce() -> Result<T, ErrorReply> + Send + 'static,
+    ) -> Result<Json<T>, ErrorReply> {
         let reading = self.reading.clone().acquire_owned().await;
         off_thread(move || {
             let _reading = reading;
-            run(&episodes).map(Json)
+            run().map(Json)
         })
         .await
     }
+}
+
+fn no_store() -> ErrorReply {
+    let error = "this robot has no store of policies: start it by `regoal run --store FOLDER`, or \
+                 name one in its configuration: [policy] store = \"policies\"";
+    ErrorReply::new(Code::NotFound, error)
 }
 
 /// Runs what may wait where it holds up nobody.

@@ -36,8 +36,13 @@ impl Rig {
         let shared = Arc::new(clock.clone());
         let access = Access::open(&storage, shared.clone(), &folder.path().join("access")).unwrap();
         let stub = Arc::new(Stub { quick: true, ..Stub::default() });
-        let service =
-            Service { robot: stub.clone(), clock: shared, episodes: None, policies: None };
+        let service = Service {
+            robot: stub.clone(),
+            clock: shared,
+            episodes: None,
+            policies: None,
+            jobs: None,
+        };
         let listen = Some("127.0.0.1:0".parse().unwrap());
         let doors = Doors { access: access.clone(), listen, page: Some(0) };
         let socket = folder.path().join("api");

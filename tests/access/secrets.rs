@@ -19,6 +19,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::bench::report;
+use crate::rig::exchange;
 use crate::seed;
 
 pub const ROBOT: &str = include_str!("../../firmware-config/emulated.toml");
@@ -231,6 +232,17 @@ fn outputs(daemon: &Daemon, link: &str, code: &str) -> String {
     said
 }
 
+/// A browser elsewhere opens its link: the code in it, and the key in its cookie.
+fn visit(daemon: &Daemon) -> (String, String) {
+    let PairingReply { code, fingerprint, .. } = daemon.invite("wall", "observe");
+    let stream = TcpStream::connect(daemon.listening()).unwrap();
+    let mut tls = daemon.tls(Digest::try_from(fingerprint).unwrap(), stream);
+    let request = format!("GET /?pair={code} HTTP/1.1\r\nhost: robot:1\r\n\r\n");
+    let answer = exchange(&mut tls, &request);
+    let (_, rest) = answer.split_once("__Host-regoal-1=").unwrap();
+    (code, rest[..64].to_owned())
+}
+
 #[test]
 fn a5_no_secret_stands_in_a_log_or_an_output_and_its_files_are_their_owners() {
     let daemon = Daemon::start(&["-vv"]);
@@ -241,6 +253,8 @@ fn a5_no_secret_stands_in_a_log_or_an_output_and_its_files_are_their_owners() {
     let invited = daemon.invite("tablet", "observe");
     let said = outputs(&daemon, &invited.link(), &invited.code);
 
+    let (code, cookie) = visit(&daemon);
+
     let mut found = Vec::new();
     files(&daemon.folder.path().join("config"), &mut found);
     let [kept] = found.as_slice() else { panic!("{found:?}") };
@@ -249,7 +263,7 @@ fn a5_no_secret_stands_in_a_log_or_an_output_and_its_files_are_their_owners() {
     let certificate = std::fs::read(daemon.folder.path().join("access/certificate.json")).unwrap();
     let certificate: serde_json::Value = serde_json::from_slice(&certificate).unwrap();
     let private = certificate["private_key"].as_str().unwrap().to_owned();
-    let secrets = [key.key.clone(), invited.code, proof, token, private];
+    let secrets = [key.key.clone(), invited.code, proof, token, private, code, cookie];
 
     files(&daemon.folder.path().join("access"), &mut found);
     let mode = |path: &PathBuf| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;

@@ -235,3 +235,20 @@ async fn commands_reach_the_robot() {
     use Command::{Arm, Disarm, EmergencyStop, Stop};
     assert_eq!(*api.stub.told.lock().unwrap(), [Arm, Stop, Disarm, EmergencyStop]);
 }
+
+#[tokio::test]
+async fn a_robot_without_a_policy_store_says_how_it_gets_one_when_it_shall_learn() {
+    for (method, path) in [
+        ("GET", "/v1/jobs"),
+        ("POST", "/v1/jobs"),
+        ("GET", "/v1/jobs/1"),
+        ("POST", "/v1/jobs/1/cancel"),
+        ("POST", "/v1/jobs/1/resume"),
+    ] {
+        let (status, reply) = memory().ask(method, path, "{}").await;
+        let error = reply["error"].as_str().unwrap();
+        assert!(status == 404 && error.contains("[policy] store = "), "{method} {path}: {reply}");
+    }
+    let (_, caller) = memory().ask("GET", "/v1/caller", "").await;
+    assert_eq!(caller["role"], "admin");
+}

@@ -125,8 +125,13 @@ impl Rig {
             Runtime::start(control, thread, swapper, robot.period(), clock.clone()).unwrap();
         let facts = Facts { robot: robot.clone(), log: None, clock: clock.clone() };
         let served = Arc::new(Served::new(runtime.handle(), facts).unwrap());
-        let service =
-            Service { robot: served, clock: clock.clone(), episodes: None, policies: None };
+        let service = Service {
+            robot: served,
+            clock: clock.clone(),
+            episodes: None,
+            policies: None,
+            jobs: None,
+        };
         let (stop, stopping) = watch::channel(false);
         let tokio = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)

@@ -126,7 +126,7 @@ impl Memory {
     ) -> Self {
         let (stub, clock) = (Arc::new(stub), ManualClock::default());
         let (robot, time) = (stub.clone(), Arc::new(clock.clone()));
-        let service = Service { robot, clock: time, episodes, policies };
+        let service = Service { robot, clock: time, episodes, policies, jobs: None };
         let (stop, stopping) = watch::channel(false);
         let router = router(service, stopping.clone());
         Self { stub, clock, router, stopping, _stop: stop }

@@ -33,7 +33,7 @@ impl Work<'_> {
     pub fn done(&self) -> Result<(FinetuneReport, JobEnding)> {
         let args = self.args;
         let method = args.method()?;
-        self.note(Phase::Reading)?;
+        self.note(Phase::Reading, 0)?;
         let base = self.base()?;
         let engine = args.engine.open()?;
         isolated(&base, &engine)?;
@@ -50,7 +50,7 @@ impl Work<'_> {
             }
             trained => trained?,
         };
-        self.note(Phase::Judging)?;
+        self.note(Phase::Judging, args.steps())?;
         let emulated = judge::emulate(args, self.context, &base, &candidate)?;
         let gate = report.gate.insert(Gate::judge(report.held_out, emulated));
         let passed = gate.passed();
@@ -73,9 +73,8 @@ impl Work<'_> {
     }
 
     /// A line of progress at the begin of a phase.
-    fn note(&self, phase: Phase) -> Result<()> {
-        let steps = self.args.steps;
-        let step = if phase == Phase::Judging { steps } else { 0 };
+    fn note(&self, phase: Phase, step: usize) -> Result<()> {
+        let steps = self.args.steps();
         Ok(self.job.note(&JobProgress { phase, step, steps, loss: None, validation: None })?)
     }
 
@@ -124,6 +123,7 @@ impl Work<'_> {
             tuning.restore(&Checkpoint::from_bytes(&kept)?)?;
             eprintln!("going on after step {}", tuning.steps());
         }
+        self.note(Phase::Training, tuning.steps())?;
         let bar = Bar::new("fine-tuning", method.steps);
         let trained = self.steps(&mut tuning, &bar);
         bar.finish();

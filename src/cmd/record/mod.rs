@@ -189,6 +189,8 @@ fn serve(
         robot: Arc::new(daemon::Served::new(running.handle(), running.facts())?.recording()),
         clock: Arc::clone(&context.clock),
         episodes: Some(episodes),
+        policies: None,
+        jobs: None,
     };
     match Server::start(&socket, service, storage, None) {
         Ok(server) => Ok(Some(server)),

@@ -133,7 +133,8 @@ impl Deployment {
     /// The disk failed, or the loop does not take it: what steers goes on.
     pub(super) fn take_up(&self) -> Result<()> {
         let mut seat = self.lock();
-        if seat.on_trial {
+        // One that has been started is on trial here; a newer one takes its place.
+        if self.store.state()?.candidate.is_none_or(|candidate| candidate.starts > 0) {
             return Ok(());
         }
         let started = self.store.start()?;
@@ -208,9 +209,8 @@ impl Deployment {
         seat.used |= self.handle.status().step.policy == seat.seated;
         let mut results = self.handle.results().into_iter().filter(|result| result.id > seat.since);
         if seat.on_trial && seat.used && results.any(|result| result.success) {
-            // Another program may have put another one in its place.
-            if self.store.state()?.candidate.map(|c| c.entry.policy) == Some(seat.seated) {
-                self.store.commit("it reached a goal")?;
+            // Another one that was staged meanwhile has proved nothing.
+            if self.store.prove(seat.seated, "it reached a goal")? {
                 println!("policy {} is committed: it reached a goal", seat.seated);
             }
             seat.on_trial = false;

@@ -44,7 +44,8 @@ impl DoorArgs {
         let Some(access) = access else { return Ok(()) };
         if let Some(listening) = server.listening() {
             println!(
-                "clients with a key at {listening} (`regoal pair` gives one), certificate {}",
+                "clients with a key at {listening} (`regoal pair` gives one, `regoal pair --page --name \
+                 tablet` a link to the page), certificate {}",
                 access.fingerprint()
             );
         }

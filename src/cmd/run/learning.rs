@@ -1,28 +1,21 @@
-//! Learning from what the robot did while it goes on: a fine-tuning after every so many episodes.
+//! Learning from what the robot did while it goes on: a fine-tuning after every so many episodes, or when
+//! somebody asks for one.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
-use crate::clock::Time;
-use crate::cmd::Context;
-use crate::config::FinetuneConfig;
-use crate::daemon::{JobReport, Jobs};
-use crate::episode::paths;
+use crate::clock::{Clock, Time};
+use crate::daemon::{JobReport, JobRequest, Jobs};
 use crate::learn::job::{JobEnding, JobState};
 
-/// Starts fine-tunings and tells what became of them.
+/// Starts fine-tunings and tells what became of them, whoever started them.
 pub(super) struct Learning {
-    context: Context,
-    jobs: Jobs,
-    config: FinetuneConfig,
-    /// Of the robot's configuration, its store and its episodes.
-    robot: PathBuf,
-    store: PathBuf,
-    episodes: PathBuf,
-    current: Option<u64>,
+    clock: Arc<dyn Clock>,
+    jobs: Arc<Jobs>,
+    /// Episodes between two fine-tunings; 0: only when somebody asks.
+    every: usize,
     next: Time,
     /// The last look failed.
     troubled: bool,
@@ -34,39 +27,15 @@ const LOOK: Duration = Duration::from_secs(1);
 const STARTS: u32 = 3;
 
 impl Learning {
-    /// Learning as the configuration says; nothing where it says never.
-    ///
-    /// # Errors
-    /// This program cannot be found.
-    pub(super) fn new(
-        (config, robot): (&FinetuneConfig, &Path),
-        store: &Path,
-        episodes: &Path,
-        context: &Context,
-    ) -> Result<Option<Self>> {
-        if config.every == 0 {
-            return Ok(None);
-        }
-        let program = std::env::current_exe().context("finding this program")?;
-        let jobs = Jobs::new(Arc::clone(&context.storage), &store.join("jobs"), &program);
-        Ok(Some(Self {
-            context: context.clone(),
-            // One of an earlier run may still be at work, or may have been interrupted.
-            current: jobs.list()?.last().copied(),
-            jobs,
-            config: config.clone(),
-            robot: robot.into(),
-            store: store.into(),
-            episodes: episodes.into(),
-            next: Time::ZERO,
-            troubled: false,
-        }))
+    /// Learning after every so many episodes.
+    pub(super) fn new(jobs: Arc<Jobs>, every: usize, clock: &Arc<dyn Clock>) -> Self {
+        Self { clock: Arc::clone(clock), jobs, every, next: Time::ZERO, troubled: false }
     }
 
     /// Looks after the jobs; whether a candidate has just been staged. What fails is tried again at the
     /// next look: the arm goes on.
     pub(super) fn look(&mut self) -> bool {
-        let now = self.context.clock.now();
+        let now = self.clock.now();
         if now < self.next {
             return false;
         }
@@ -86,81 +55,41 @@ impl Learning {
         }
     }
 
-    fn tend(&mut self) -> Result<bool> {
-        if let Some(id) = self.current {
-            let Some(report) = self.jobs.report(id)? else {
-                self.current = None;
-                return Ok(false);
-            };
-            return self.follow(report);
+    fn tend(&self) -> Result<bool> {
+        if let Some(report) = self.jobs.next_ended()? {
+            return self.conclude(&report);
         }
-        let logged = match paths(self.context.storage.as_ref(), &self.episodes) {
-            Ok(found) => found.len(),
-            // Nothing was logged yet.
-            Err(_) => 0,
-        };
-        let last = self.jobs.list()?.last().copied();
-        let order = last.map(|id| self.jobs.order(id)).transpose()?.flatten();
-        // Old episodes may have been taken away since.
-        let before = order.map_or(0, |order| order.episodes.min(logged));
-        if logged - before >= self.config.every {
-            let id = self.jobs.start(self.arguments(), logged)?;
-            println!("fine-tuning {id} learns from {logged} episodes");
-            self.current = Some(id);
+        if self.every == 0 || self.jobs.is_busy() {
+            return Ok(false);
+        }
+        let unlearned = self.jobs.unlearned()?;
+        if unlearned >= self.every {
+            let id = self.jobs.start(JobRequest::default())?;
+            println!("fine-tuning {id} begins: {unlearned} episodes are new to it");
         }
         Ok(false)
     }
 
-    fn follow(&mut self, report: JobReport) -> Result<bool> {
-        let id = report.id;
-        match (report.state, report.result) {
-            (JobState::Running, _) => return Ok(false),
-            (JobState::Interrupted, _) => {
-                let starts = self.jobs.order(id)?.map_or(STARTS, |order| order.starts);
-                if starts < STARTS {
-                    println!("fine-tuning {id} was interrupted and goes on");
-                    self.jobs.resume(id)?;
-                    return Ok(false);
-                }
-                log::error!(
-                    "fine-tuning {id} ended {starts} times without a word: its memory may be too little \
-                     (finetune.memory_mib)"
-                );
+    fn conclude(&self, report: &JobReport) -> Result<bool> {
+        let JobReport { id, starts, .. } = *report;
+        match (report.state, &report.result) {
+            (JobState::Interrupted, _) if report.cancelled => {
+                println!("fine-tuning {id} was cancelled");
             }
-            (JobState::Ended, Some(result)) => {
-                self.current = None;
+            (JobState::Interrupted, _) if starts < STARTS => {
+                println!("fine-tuning {id} was interrupted and goes on");
+                self.jobs.resume(id)?;
+            }
+            (JobState::Interrupted, _) => log::error!(
+                "fine-tuning {id} ended {starts} times without a word: its memory may be too little \
+                 (finetune.memory_mib)"
+            ),
+            (_, Some(result)) => {
                 println!("fine-tuning {id}: {}", result.why);
                 return Ok(result.ending == JobEnding::Staged);
             }
-            (JobState::Ended, None) => {}
+            (_, None) => {}
         }
-        self.current = None;
         Ok(false)
-    }
-
-    /// What `regoal finetune` is given.
-    fn arguments(&self) -> Vec<String> {
-        let config = &self.config;
-        let text = |path: &Path| path.as_os_str().to_string_lossy().into_owned();
-        let cores: Vec<String> = config.cores.iter().map(ToString::to_string).collect();
-        let mut arguments = vec![
-            "--store".into(),
-            text(&self.store),
-            "--robot".into(),
-            text(&self.robot),
-            format!("--background={}", cores.join(",")),
-        ];
-        for folder in config.demonstrations.iter().chain([&self.episodes]) {
-            arguments.extend(["--episodes".into(), text(folder)]);
-        }
-        for (flag, value) in [
-            ("--steps", config.steps.to_string()),
-            ("--goals", config.goals.to_string()),
-            ("--holdout", config.holdout.to_string()),
-            ("--memory-mib", config.memory_mib.to_string()),
-        ] {
-            arguments.extend([flag.to_owned(), value]);
-        }
-        arguments
     }
 }

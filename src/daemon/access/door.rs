@@ -7,9 +7,9 @@ use axum::http::header::{AUTHORIZATION, CONNECTION};
 use axum::http::{HeaderValue, Method, Request};
 use axum::response::{IntoResponse as _, Json, Response};
 
-use super::Access;
-use super::Key;
+use super::pairing::Shown;
 use super::secret::{Digest, Secret};
+use super::{Access, Key, browser};
 use crate::daemon::api::{Code, ErrorReply};
 use crate::daemon::operation::Role;
 use crate::daemon::shared::off_thread;
@@ -54,6 +54,10 @@ impl Caller {
         &self.name
     }
 
+    pub(super) fn role(&self) -> Role {
+        self.role
+    }
+
     /// Whether the caller may do what needs this role.
     pub(in crate::daemon) fn check(caller: Option<&Self>, needed: Role) -> Result<(), ErrorReply> {
         let refuse = |error| Err(ErrorReply::new(Code::Forbidden, error));
@@ -89,6 +93,10 @@ impl Door {
                 if request.uri().path() == PAIR && request.method() == Method::POST {
                     return Err(Box::new(pair(access, request).await.unwrap_or_else(refused)));
                 }
+                if let Some(code) = browser::code(request) {
+                    let welcome = welcome(access, request, code.to_owned()).await;
+                    return Err(Box::new(welcome.unwrap_or_else(refused)));
+                }
                 access.caller(request).map_err(|reply| Box::new(refused(reply)))
             }
             Self::Page(access) => access.visitor(request),
@@ -103,10 +111,15 @@ impl Door {
 
 impl Access {
     fn caller<B>(self: &Arc<Self>, request: &Request<B>) -> Result<Caller, ErrorReply> {
-        let digest = shown(request, "Bearer ").map(|secret| secret.digest());
+        let secret = match request.headers().contains_key(AUTHORIZATION) {
+            true => shown(request, "Bearer "),
+            false => browser::key(request)?,
+        };
+        let digest = secret.map(|secret| secret.digest());
         let found = digest.and_then(|digest| Some((self.key(&digest)?, digest)));
         let (Key { name, role, .. }, digest) = found.ok_or_else(|| {
-            let error = "expected a valid key in the Authorization header: pair by `regoal pair`";
+            let error = "expected a valid key in the Authorization header: pair by `regoal pair`, \
+                         or open the link of `regoal pair --page --name NAME` in this browser";
             ErrorReply::new(Code::Unauthorized, error)
         })?;
         Ok(Caller { role, name, key: Some((Arc::clone(self), digest)) })
@@ -126,7 +139,18 @@ async fn pair<B>(access: &Arc<Access>, request: &Request<B>) -> Result<Response,
         ErrorReply::new(Code::Unauthorized, error)
     })?;
     let access = Arc::clone(access);
-    Ok(Json(off_thread(move || access.pair(&proof)).await?).into_response())
+    Ok(Json(off_thread(move || access.pair(&Shown::Proof(proof))).await?).into_response())
+}
+
+/// A browser that was opened with a link gets its key.
+async fn welcome<B>(
+    access: &Arc<Access>,
+    request: &Request<B>,
+    code: String,
+) -> Result<Response, ErrorReply> {
+    let pairing = Arc::clone(access);
+    let paired = off_thread(move || pairing.pair(&Shown::Code(code))).await?;
+    Ok(browser::welcome(request, &paired.key, access.time_left(&paired.name)))
 }
 
 /// The answer to somebody who is not let in; what else came with the request is not waited for.

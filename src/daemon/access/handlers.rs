@@ -6,9 +6,9 @@ use axum::response::Json;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Key, PairingReply, PairingRequest};
+use super::{Caller, Key, PairingReply, PairingRequest};
 use crate::daemon::api::ErrorReply;
-use crate::daemon::operation::{Body, Done};
+use crate::daemon::operation::{Body, Done, Role};
 use crate::daemon::shared::{Api, off_thread};
 
 type Answer<T> = Result<Json<T>, ErrorReply>;
@@ -25,11 +25,24 @@ impl Body for Revocation {
     const EXAMPLE: &'static str = r#"{"name": "tablet"}"#;
 }
 
+/// Who asks.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub(in crate::daemon) struct CallerReply {
+    /// What it is called.
+    name: String,
+    /// What it may.
+    role: Role,
+}
+
 /// Where the page is seen.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub(in crate::daemon) struct PageLink {
     /// Opens the page once, in a browser on the robot's computer.
     pub(in crate::daemon) link: String,
+}
+
+pub(in crate::daemon) async fn caller(_: Arc<Api>, caller: Caller) -> Answer<CallerReply> {
+    Ok(Json(CallerReply { name: caller.name().into(), role: caller.role() }))
 }
 
 pub(in crate::daemon) async fn pairing(

@@ -1,11 +1,13 @@
 //! Who may talk with the daemon, from where, and what each may do.
 //!
 //! On the Unix socket it is the daemon's user and root, and they may do everything. Over TLS 1.3 it is
-//! clients with a key, each with a [`Role`]; a client gets its key by pairing (`pairing`). On the
-//! page's port of this computer it is a browser that was opened with a link of the daemon. A [`Door`]
+//! clients with a key, each with a [`Role`]; a client gets its key by pairing (`pairing`), a browser
+//! there too (`browser`). On the page's port of this computer it is a browser that was opened with a
+//! link of the daemon. A [`Door`]
 //! decides who a caller is from the head of a request alone; each operation of the API then looks at
 //! the caller's role, before anything of a body is read.
 
+mod browser;
 mod certificate;
 mod door;
 pub(super) mod handlers;
@@ -26,8 +28,8 @@ pub(super) use self::door::{Caller, Door, PAIR};
 pub use self::keys::Key;
 use self::keys::{Keys, seconds};
 use self::page::Page;
-use self::pairing::Pairing;
 pub use self::pairing::{Paired, PairingReply, PairingRequest, Proofs};
+use self::pairing::{Pairing, Shown};
 pub use self::secret::Digest;
 use self::secret::Secret;
 use super::api::{Code, ErrorReply};
@@ -107,8 +109,8 @@ pub struct Access {
     keys: Mutex<Keys>,
     pairing: Mutex<Option<Pairing>>,
     page: Mutex<Page>,
-    /// Where clients find the robot, once it listens.
-    address: OnceLock<String>,
+    /// Where clients and browsers find the robot, once it listens.
+    address: OnceLock<(String, String)>,
     /// Told whenever a key was taken back.
     changed: watch::Sender<()>,
 }
@@ -148,9 +150,9 @@ impl Access {
         Arc::clone(&self.certificate.config)
     }
 
-    /// Says where clients find the robot: `https://robot:port`.
-    pub(super) fn listens_at(&self, address: String) {
-        let _ = self.address.set(address);
+    /// Says where clients and browsers find the robot: `https://robot:port`.
+    pub(super) fn listens_at(&self, clients: String, browsers: String) {
+        let _ = self.address.set((clients, browsers));
     }
 
     /// A code for a new client; one shown before is dead.
@@ -159,7 +161,7 @@ impl Access {
     /// The robot does not listen, the name is taken or none, or the time is out of range.
     pub fn start_pairing(&self, request: PairingRequest) -> Result<PairingReply, ErrorReply> {
         let bad = |error: String| Err(ErrorReply::new(Code::BadRequest, error));
-        let Some(address) = self.address.get() else {
+        let Some((address, page)) = self.address.get() else {
             let error = "this robot is not reached from elsewhere: `regoal run --listen ADDR:PORT`";
             return Err(ErrorReply::new(Code::Refused, error));
         };
@@ -172,15 +174,16 @@ impl Access {
         lock(&self.keys).check_free(&request.name, self.clock.wall())?;
         let code = pairing::code()?;
         let proofs = Proofs::new(&code, &self.fingerprint());
-        *lock(&self.pairing) = Some(Pairing::new(proofs, request, self.clock.now()));
+        *lock(&self.pairing) = Some(Pairing::new((&code, proofs), request, self.clock.now()));
         let (address, fingerprint) = (address.clone(), self.fingerprint().to_string());
-        Ok(PairingReply { code, seconds: pairing::PATIENCE.as_secs(), address, fingerprint })
+        let page = format!("{page}/?pair={code}");
+        Ok(PairingReply { code, seconds: pairing::PATIENCE.as_secs(), address, fingerprint, page })
     }
 
-    /// The key of a client that proves that it knows the code; the code is used up by it.
-    fn pair(&self, proof: &Secret) -> Result<Paired, ErrorReply> {
+    /// The key of a client that shows that it knows the code; the code is used up by it.
+    fn pair(&self, shown: &Shown) -> Result<Paired, ErrorReply> {
         let mut waiting = lock(&self.pairing);
-        let opened = waiting.as_mut().is_some_and(|p| p.is_opened_by(proof, self.clock.now()));
+        let opened = waiting.as_mut().is_some_and(|p| p.is_opened_by(shown, self.clock.now()));
         let Some(pairing) = waiting.take_if(|_| opened) else {
             log::warn!("a client tried to pair with a wrong or dead code");
             let error = "the code is wrong, used up or too old: show a new one by `regoal pair`";
@@ -195,6 +198,13 @@ impl Access {
         lock(&self.keys).add(&secret, key, now)?;
         log::info!("{name:?} is paired and may {role}");
         Ok(Paired { key: secret.reveal(), name, role, proof: pairing.proofs.server() })
+    }
+
+    /// How long the key with this name is valid (s), if that has an end.
+    fn time_left(&self, name: &str) -> Option<u64> {
+        let keys = lock(&self.keys);
+        let end = keys.all().find(|key| key.name == name)?.expires?;
+        Some(end.saturating_sub(seconds(self.clock.wall())))
     }
 
     /// All keys.

@@ -5,11 +5,12 @@
 //! request must say that it is for this computer's address and, where it changes anything, that it
 //! comes from this page.
 
-use axum::http::header::{COOKIE, HOST, LOCATION, ORIGIN, SET_COOKIE, UPGRADE};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
-use axum::response::{IntoResponse as _, Response};
+use axum::http::header::HOST;
+use axum::http::{HeaderMap, Method, Request};
+use axum::response::Response;
 use subtle::ConstantTimeEq as _;
 
+use super::browser::{cookies, is_of_page, only, shown};
 use super::door::{Caller, refused};
 use super::secret::{Digest, Secret};
 use super::{Access, AccessError};
@@ -66,18 +67,13 @@ impl Access {
         let mut page = lock(&self.page);
         let headers = request.headers();
         let host = only(headers, HOST).filter(|host| page.is_here(host));
-        let Some(host) = host else {
+        if host.is_none() {
             return refuse(Code::Forbidden, "expected this computer's own address as the host");
-        };
+        }
         if let Some(link) = token(request) {
             return Err(Box::new(page.welcome(&link).unwrap_or_else(|e| refused(e.into()))));
         }
-        let changes = request.method() != Method::GET || headers.contains_key(UPGRADE);
-        let from_here = match only(headers, ORIGIN) {
-            Some(origin) => origin.strip_prefix("http://") == Some(host),
-            None => !changes && !headers.contains_key(ORIGIN),
-        };
-        if !from_here {
+        if !is_of_page(request, "http://") {
             return refuse(Code::Forbidden, "expected a request of the robot's own page");
         }
         match page.knows(headers) {
@@ -97,13 +93,7 @@ impl Page {
     }
 
     fn knows(&self, headers: &HeaderMap) -> bool {
-        let name = self.cookie();
-        let all = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-        let mut ours = all.flat_map(|line| line.split(';')).filter_map(|cookie| {
-            let (found, value) = cookie.trim().split_once('=')?;
-            (found == name).then(|| Secret::parse(value))?
-        });
-        ours.any(|secret| {
+        cookies(headers, &self.cookie()).any(|secret| {
             let digest = secret.digest();
             self.visits.iter().fold(0, |known, visit| known | visit.ct_eq(&digest).unwrap_u8()) == 1
         })
@@ -121,14 +111,7 @@ impl Page {
         if self.visits.len() > VISITS {
             self.visits.remove(0);
         }
-        let (name, value) = (self.cookie(), secret.reveal());
-        let cookie = format!("{name}={value}; HttpOnly; SameSite=Strict; Path=/");
-        let mut response = (StatusCode::SEE_OTHER, [(LOCATION, "/")]).into_response();
-        if let Ok(mut cookie) = HeaderValue::from_str(&cookie) {
-            cookie.set_sensitive(true);
-            response.headers_mut().insert(SET_COOKIE, cookie);
-        }
-        Ok(response)
+        Ok(shown(&format!("{}={}", self.cookie(), secret.reveal())))
     }
 }
 
@@ -136,11 +119,4 @@ impl Page {
 fn token<B>(request: &Request<B>) -> Option<Secret> {
     let at_link = request.method() == Method::GET && request.uri().path() == "/";
     Secret::parse(request.uri().query().filter(|_| at_link)?.strip_prefix("token=")?)
-}
-
-/// A header's value if it stands there once.
-fn only(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
-    let mut all = headers.get_all(name).iter();
-    let (first, None) = (all.next()?, all.next()) else { return None };
-    first.to_str().ok()
 }

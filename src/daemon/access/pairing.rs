@@ -3,7 +3,8 @@
 //!
 //! From the code, salted with the certificate's fingerprint that each side sees, PBKDF2 makes two
 //! proofs, the client's and the server's. Who stands in between shows another certificate, so the
-//! proof that it gets is of no use at the server, and it has none to show to the client. To find the
+//! proof that it gets is of no use at the server, and it has none to show to the client. (A browser
+//! shows the code itself: the person who opens its link looks at the certificate instead.) To find the
 //! code from a proof it would have to try 2^50 codes, each 100,000 rounds long, within two minutes.
 
 use std::num::NonZeroU32;
@@ -56,6 +57,8 @@ pub struct PairingReply {
     pub address: String,
     /// The SHA-256 of the robot's certificate, in hexadecimal digits.
     pub fingerprint: String,
+    /// Opens the page in a browser, which gets its key by it.
+    pub page: String,
 }
 
 impl PairingReply {
@@ -93,15 +96,7 @@ pub struct Proofs {
 impl Proofs {
     /// Of a code as it was typed: small letters, hyphens and blanks do not matter.
     pub fn new(code: &str, fingerprint: &Digest) -> Self {
-        let plain: Vec<u8> = code
-            .bytes()
-            .filter(u8::is_ascii_alphanumeric)
-            .map(|letter| match letter.to_ascii_uppercase() {
-                b'O' => b'0',
-                b'I' | b'L' => b'1',
-                letter => letter,
-            })
-            .collect();
+        let plain = plain(code);
         let mut both = [0; 64];
         let algorithm = ring::pbkdf2::PBKDF2_HMAC_SHA256;
         ring::pbkdf2::derive(algorithm, ROUNDS, fingerprint.bytes(), &plain, &mut both);
@@ -132,8 +127,28 @@ impl Proofs {
     }
 }
 
+/// The letters and digits of a code as it was typed.
+fn plain(code: &str) -> Vec<u8> {
+    let letters = code.bytes().filter(u8::is_ascii_alphanumeric);
+    let plain = letters.map(|letter| match letter.to_ascii_uppercase() {
+        b'O' => b'0',
+        b'I' | b'L' => b'1',
+        letter => letter,
+    });
+    plain.collect()
+}
+
+/// What somebody who wants a key shows.
+pub(super) enum Shown {
+    /// A client's proof.
+    Proof(Secret),
+    /// The code itself: a browser has no other way.
+    Code(String),
+}
+
 /// A code that waits for its client.
 pub(super) struct Pairing {
+    code: Digest,
     pub(super) proofs: Proofs,
     pub(super) request: PairingRequest,
     until: Time,
@@ -141,17 +156,21 @@ pub(super) struct Pairing {
 }
 
 impl Pairing {
-    pub(super) fn new(proofs: Proofs, request: PairingRequest, now: Time) -> Self {
-        Self { proofs, request, until: now + PATIENCE, tries: TRIES }
+    pub(super) fn new((code, proofs): (&str, Proofs), request: PairingRequest, now: Time) -> Self {
+        let code = Digest::of(&plain(code));
+        Self { code, proofs, request, until: now + PATIENCE, tries: TRIES }
     }
 
-    /// Whether this proof opens it; it counts the tries. One that did is used up by its caller.
-    pub(super) fn is_opened_by(&mut self, proof: &Secret, now: Time) -> bool {
+    /// Whether this opens it; it counts the tries. One that did is used up by its caller.
+    pub(super) fn is_opened_by(&mut self, shown: &Shown, now: Time) -> bool {
         if now >= self.until || self.tries == 0 {
             return false;
         }
         self.tries -= 1;
-        self.proofs.is_client(proof)
+        match shown {
+            Shown::Proof(proof) => self.proofs.is_client(proof),
+            Shown::Code(code) => self.code.ct_eq(&Digest::of(&plain(code))).into(),
+        }
     }
 }
 

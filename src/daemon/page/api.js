@@ -40,6 +40,14 @@ export const demonstrate = () => post(leased("/v1/demonstration"));
 export const conclude = (outcome) => post(leased("/v1/demonstration/end"), { outcome });
 export const episodes = (count) => get(`/v1/episodes?count=${count}`);
 export const episode = (id) => get(`/v1/episodes/${id}?points=400`);
+export const caller = () => get("/v1/caller");
+export const jobs = () => get("/v1/jobs");
+export const job = (id) => get(`/v1/jobs/${id}`);
+export const startJob = (order) => post("/v1/jobs", order);
+export const cancelJob = (id) => post(`/v1/jobs/${id}/cancel`);
+export const resumeJob = (id) => post(`/v1/jobs/${id}/resume`);
+export const policies = () => get("/v1/policies");
+export const rollBack = (why) => post("/v1/policies/rollback", { why });
 export const label = (id, outcome) => post(`/v1/episodes/${id}/label`, { outcome });
 
 export const holdsLease = () => lease !== null;

@@ -16,10 +16,10 @@ const date = (seconds) => new Date(seconds * 1000).toLocaleString([], {
   month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit",
 });
 
-const distanceOf = ({ distance }) => (distance === null ? "" : ` · ${distance.toPrecision(2)} off`);
-
 export class EpisodesPanel {
   constructor() {
+    /** Of distances between goals. */
+    this.unit = "";
     element("close").addEventListener("click", () => this.showAll());
     for (const button of document.querySelectorAll("[data-verdict]")) {
       button.addEventListener("click", () => this.label(button.dataset.verdict));
@@ -49,12 +49,16 @@ export class EpisodesPanel {
     mark.textContent = sign;
     mark.title = words;
     text.textContent = `${summary.id} · ${summary.task || summary.source}`;
-    more.textContent = `${date(summary.started_s)} · ${summary.seconds.toFixed(1)} s · ${summary.reason || words}${distanceOf(summary)}`;
+    more.textContent = `${date(summary.started_s)} · ${summary.seconds.toFixed(1)} s · ${summary.reason || words}${this.distance(summary)}`;
     button.type = "button";
     button.append(mark, text, more);
     button.addEventListener("click", () => this.open(summary.id));
     item.append(button);
     return item;
+  }
+
+  distance({ distance }) {
+    return distance === null ? "" : ` · ${distance.toPrecision(2)} ${this.unit} off`;
   }
 
   async open(id) {
@@ -89,7 +93,7 @@ export class EpisodesPanel {
       return to.length && at.length === to.length ? Math.hypot(...at.map((a, k) => (a ?? NaN) - to[k])) : NaN;
     });
     const known = distance.some(Number.isFinite);
-    element("distance-caption").textContent = known ? "Distance from the goal (m or rad)" : "No distance from a goal was logged.";
+    element("distance-caption").textContent = known ? `Distance from the goal (${this.unit})` : "No distance from a goal was logged.";
     element("distance-plot").hidden = !known;
     if (known) plot(element("distance-plot"), [{ x, y: distance, colour: colour("goal") }], { ...window, floor: 0 });
   }

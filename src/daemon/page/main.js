@@ -5,7 +5,10 @@ import { EpisodesPanel } from "./episodes.js";
 import { explain } from "./faults.js";
 import { GoalPanel } from "./goal.js";
 import { drawPlots, nameJoints, remember, showFacts, showJoints } from "./joints.js";
+import { LearningPanel } from "./learning.js";
 import { modeOf } from "./modes.js";
+import { PoliciesPanel } from "./policies.js";
+import { learnRole, may } from "./roles.js";
 import { Scene } from "./scene.js";
 import { SteerPanel } from "./steer.js";
 
@@ -21,6 +24,8 @@ const scene = new Scene(element("scene"), (x, y) => {
 });
 const person = new SteerPanel(() => scene.table);
 const episodes = new EpisodesPanel();
+const learning = new LearningPanel();
+const policies = new PoliciesPanel();
 let space = null;
 
 function show(telemetry) {
@@ -30,7 +35,8 @@ function show(telemetry) {
   const mode = modeOf(telemetry);
   element("mode").textContent = mode.name;
   element("mode").dataset.mode = telemetry.alive ? telemetry.mode : "unknown";
-  element("hint").textContent = mode.hint;
+  element("hint").textContent =
+    may("observe") && !may("goal") ? "This page may look, and stop the arm." : mode.hint;
   allow(mode);
   person.show(telemetry);
   const faulted = telemetry.mode === "faulted";
@@ -43,9 +49,9 @@ function show(telemetry) {
 }
 
 function allow(mode) {
-  for (const id of ["arm", "stop", "disarm"]) element(id).disabled = !mode[id];
-  goals.allow(Boolean(mode.goal));
-  person.allow(Boolean(mode.steer));
+  for (const id of ["arm", "stop", "disarm"]) element(id).disabled = !(mode[id] && may("goal"));
+  goals.allow(Boolean(mode.goal && may("goal")));
+  person.allow(Boolean(mode.steer && may("goal")));
 }
 
 function connected(here) {
@@ -62,7 +68,7 @@ function connected(here) {
 
 async function refresh() {
   try {
-    const [status, { holder }] = await Promise.all([api.status(), api.holder()]);
+    const [status, { holder }] = await Promise.all([api.status(), api.holder(), learnRole()]);
     showFacts(status);
     const others = holder && !api.holdsLease();
     element("holder").hidden = !others;
@@ -72,8 +78,10 @@ async function refresh() {
       await meet(status);
       refresh.names = names;
     }
-  } catch {
+    await Promise.all([learning.refresh(), policies.refresh()]);
+  } catch ({ code, message }) {
     // That there is no connection is told by telemetry.
+    if (code === "unauthorized") refuse(message);
   }
   setTimeout(refresh, STATUS_MS);
 }
@@ -82,6 +90,7 @@ async function refresh() {
 async function meet(status) {
   const geometry = await api.geometry();
   space = status.goal_space;
+  episodes.unit = status.unit;
   element("robot").textContent = status.robot;
   document.title = `${status.robot} · regoal`;
   scene.geometry = geometry;
@@ -100,6 +109,8 @@ function select(name) {
   }
   scene.drafting = name === "goal";
   if (name === "episodes") episodes.showAll();
+  if (name === "learning") learning.refresh();
+  if (name === "policies") policies.refresh();
 }
 
 for (const [i, tab] of tabs.entries()) {
@@ -114,15 +125,17 @@ for (const [i, tab] of tabs.entries()) {
   });
 }
 
+function refuse(message) {
+  element("refusal").textContent = message;
+  element("refusal").hidden = false;
+  clearTimeout(refuse.timer);
+  refuse.timer = setTimeout(() => (element("refusal").hidden = true), REFUSAL_MS);
+}
+
 function does(id, act) {
   element(id).addEventListener("click", async () => {
     element("refusal").hidden = true;
-    await act().catch(({ message }) => {
-      element("refusal").textContent = message;
-      element("refusal").hidden = false;
-      clearTimeout(does.timer);
-      does.timer = setTimeout(() => (element("refusal").hidden = true), REFUSAL_MS);
-    });
+    await act().catch(({ message }) => refuse(message));
   });
 }
 does("arm", api.arm);
@@ -144,4 +157,5 @@ frame();
 setInterval(() => {
   drawPlots();
   episodes.draw();
+  learning.draw();
 }, PLOT_MS);

@@ -33,12 +33,20 @@ function range(lines, floor) {
   let [low, high] = [Math.min(...values, Infinity), Math.max(...values, -Infinity)];
   if (low > high) [low, high] = [0, 1];
   if (floor !== undefined) low = Math.min(floor, low);
-  const pad = Math.max((high - low) * 0.06, 1e-3 * Math.max(1, Math.abs(high)));
+  // Noise fills no plot; from the floor on, every height counts.
+  const least = floor === undefined ? 1e-3 * Math.max(1, Math.abs(high)) : 1e-9;
+  const pad = Math.max((high - low) * 0.06, least);
   return [low === floor ? low : low - pad, high + pad];
 }
 
-/** Lines `{x, y, colour, dashed}` from `from` to `to` (s); y begins at `floor` where one is given. */
-export function plot(canvas, lines, { from, to, floor }) {
+/** A number at a line of the grid. */
+const mark = (y, rise) => {
+  const places = Math.max(0, Math.ceil(-Math.log10(rise)));
+  return places > 3 ? Number(y.toPrecision(2)).toExponential() : y.toFixed(places);
+};
+
+/** Lines `{x, y, colour, dashed}` from `from` to `to`; y begins at `floor` where one is given. */
+export function plot(canvas, lines, { from, to, floor, unit = " s" }) {
   const { pen, width, height } = sheet(canvas);
   if (width < 80 || !(to > from)) return;
   const [low, high] = range(lines, floor);
@@ -50,15 +58,14 @@ export function plot(canvas, lines, { from, to, floor }) {
   pen.strokeStyle = colour("grid");
   pen.lineWidth = 1;
   pen.beginPath();
-  const rise = step(high - low, Math.max(3, (bottom - MARGIN.top) / 36));
-  const places = Math.max(0, Math.ceil(-Math.log10(rise)));
+  const rise = step(high - low, Math.max(4, (bottom - MARGIN.top) / 36));
   pen.textAlign = "right";
   pen.textBaseline = "middle";
   for (let n = Math.ceil(low / rise); n * rise <= high; n++) {
     const y = n * rise;
     pen.moveTo(MARGIN.left, py(y));
     pen.lineTo(right, py(y));
-    pen.fillText((n ? y : 0).toFixed(places), MARGIN.left - 6, py(y));
+    pen.fillText(n ? mark(y, rise) : "0", MARGIN.left - 6, py(y));
   }
   pen.textAlign = "center";
   pen.textBaseline = "top";
@@ -66,7 +73,7 @@ export function plot(canvas, lines, { from, to, floor }) {
   for (let x = Math.ceil(from / run) * run; x <= to; x += run) {
     pen.moveTo(px(x), MARGIN.top);
     pen.lineTo(px(x), bottom);
-    const text = `${Number(x.toFixed(3))} s`;
+    const text = `${Number(x.toFixed(3))}${unit}`;
     const half = pen.measureText(text).width / 2;
     pen.fillText(text, Math.min(px(x), width - half), bottom + 5);
   }

@@ -240,6 +240,22 @@ impl Store {
         })
     }
 
+    /// Makes this policy the active one as long as it is the candidate; false where another one is.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    pub fn prove(&self, policy: PolicyId, why: &str) -> Result<bool, StoreError> {
+        let at = self.clock.wall();
+        self.change(|state| {
+            let proven = state.candidate.is_some_and(|c| c.entry.policy == policy);
+            if proven {
+                self.read(policy)?;
+                state.commit(why, at);
+            }
+            Ok(proven)
+        })
+    }
+
     /// Takes a policy that failed out of use; false where it is not in use or is the only one.
     ///
     /// # Errors

@@ -1,0 +1,218 @@
+//! Fine-tunings that a running robot does beside its work: when somebody asks, and after every so many
+//! episodes.
+
+#[path = "common/processes.rs"]
+mod processes;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use regoal::clock::SystemClock;
+use regoal::config::FinetuneConfig;
+use regoal::daemon::{Client, Goal, JobReport, JobRequest, JobSettings, Jobs, JobsError};
+use regoal::episode::{Mode, PolicyId};
+use regoal::learn::job::{JobEnding, JobState, Phase};
+use regoal::policy::Store;
+use regoal::policy::store::State;
+use regoal::storage::Disk;
+
+use processes::{FEETECH, Rig, pause};
+
+const BASE: &str = "models/reach/policy.onnx";
+const DEMONSTRATIONS: &str = "models/reach/demonstrations";
+/// Looks at a job, one every 10 ms: it runs when nothing else wants to.
+const LOOKS: usize = 60_000;
+
+/// Looks until it is so.
+#[track_caller]
+fn seen<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let found = (0..LOOKS).find_map(|_| {
+        pause(10);
+        look()
+    });
+    found.unwrap_or_else(|| panic!("never seen: {what}"))
+}
+
+/// A store whose active policy is the base.
+fn store(folder: &Path) -> Store {
+    let store = Store::open(Arc::new(Disk), Arc::new(SystemClock), folder).unwrap();
+    store.stage(&std::fs::read(BASE).unwrap(), "a test").unwrap();
+    store.commit("a test").unwrap();
+    store
+}
+
+fn jobs(folder: &Path, program: &Path) -> Jobs {
+    let settings = JobSettings {
+        config: FinetuneConfig { goals: 2, ..FinetuneConfig::default() },
+        robot: "firmware-config/emulated.toml".into(),
+        store: folder.join("store"),
+        episodes: DEMONSTRATIONS.into(),
+    };
+    Jobs::open(Arc::new(Disk), settings, program).unwrap()
+}
+
+fn ended(jobs: &Jobs, id: u64) -> JobReport {
+    let report = || Some(jobs.report(id).unwrap()).filter(|r| r.state != JobState::Running);
+    seen("its end", report)
+}
+
+fn steps(steps: usize) -> JobRequest {
+    JobRequest { steps: Some(steps) }
+}
+
+#[test]
+fn one_job_at_a_time_is_started_cancelled_resumed_and_told_of_by_whoever_asks() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(&folder.path().join("store"));
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_regoal"));
+    let first = jobs(folder.path(), &program);
+    assert!(first.newest().unwrap().is_empty());
+    assert!(matches!(first.report(1), Err(JobsError::Unknown { id: 1 })));
+    assert!(matches!(first.start(steps(0)), Err(JobsError::Steps { found: 0 })));
+    let id = first.start(steps(1_000_000)).unwrap();
+    assert!(matches!(first.start(steps(20)), Err(JobsError::Running { id: 1 })));
+    assert!(matches!(first.resume(id), Err(JobsError::Running { id: 1 })));
+    seen("its training", || {
+        let JobReport { state, progress, result, .. } = first.report(id).unwrap();
+        assert_eq!((state, result), (JobState::Running, None));
+        progress.last().filter(|line| line.phase == Phase::Training).copied()
+    });
+    assert!(first.next_ended().unwrap().is_none());
+    // Another daemon finds what this one left, at work as it is.
+    let second = jobs(folder.path(), &program);
+    assert_eq!(second.newest().unwrap()[0].state, JobState::Running);
+    assert!(matches!(second.start(steps(20)), Err(JobsError::Running { id: 1 })));
+    second.cancel(id).unwrap();
+    let cancelled = ended(&first, id);
+    assert_eq!(cancelled.result.unwrap().ending, JobEnding::Cancelled);
+    assert!(matches!(second.cancel(id), Err(JobsError::NotRunning { id: 1 })));
+    for jobs in [&first, &second] {
+        assert_eq!(jobs.next_ended().unwrap().map(|report| report.id), Some(id));
+        assert!(jobs.next_ended().unwrap().is_none() && !jobs.is_busy());
+    }
+    first.resume(id).unwrap();
+    // It may not have told its number yet.
+    first.cancel(id).unwrap();
+    let again = ended(&first, id);
+    assert_eq!((again.starts, again.cancelled), (2, true));
+
+    let id = first.start(steps(20)).unwrap();
+    let report = ended(&first, id);
+    assert!(report.progress.len() > 20, "{:?}", report.progress);
+    let ending = report.result.unwrap();
+    let candidate = store.state().unwrap().candidate.map(|c| c.entry.policy.to_string());
+    let staged = ending.candidate.filter(|_| ending.ending == JobEnding::Staged);
+    assert_eq!(candidate, staged, "{}", ending.why);
+    assert!(matches!(first.resume(id), Err(JobsError::Ended { id: 2 })));
+    let newest = first.newest().unwrap();
+    assert_eq!(newest.iter().map(|r| (r.id, r.progress.len())).collect::<Vec<_>>()[0], (2, 1));
+    assert_eq!(newest.len(), 2);
+}
+
+#[test]
+fn a_job_whose_process_cannot_be_started_or_dies_at_once_leaves_the_way_free() {
+    let folder = tempfile::tempdir().unwrap();
+    let none = jobs(folder.path(), &folder.path().join("nothing"));
+    assert!(matches!(none.start(steps(20)), Err(JobsError::Folder(_))));
+    assert!(!none.is_busy());
+    let dies = jobs(folder.path(), Path::new("/bin/false"));
+    let id = dies.start(steps(20)).unwrap();
+    let report = ended(&dies, id);
+    assert_eq!((report.state, report.result), (JobState::Interrupted, None));
+    dies.resume(id).unwrap();
+    assert_eq!(ended(&dies, id).starts, 2);
+    assert_eq!(dies.start(steps(20)).unwrap(), id + 1);
+}
+
+/// A robot at work, and its store.
+struct Robot {
+    rig: Rig,
+    client: Client,
+    store: Store,
+    base: PolicyId,
+    _folder: tempfile::TempDir,
+}
+
+impl Robot {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        let store = store(&path);
+        let base = store.state().unwrap().active.unwrap().policy;
+        let demonstrations = std::fs::canonicalize(DEMONSTRATIONS).unwrap();
+        let finetune = format!(
+            "[finetune]\nevery = 2\nsteps = 1500\ngoals = 4\ndemonstrations = [{demonstrations:?}]\n\n"
+        );
+        let text = FEETECH.replacen("[[joint]]", &format!("{finetune}[[joint]]"), 1);
+        let mut rig = Rig::with(&text, |run| run.arg("--arm").arg("--store").arg(&path));
+        rig.wait_for_api();
+        let client = Client::new(rig.socket());
+        Self { rig, client, store, base, _folder: folder }
+    }
+
+    /// Reaches for a goal, this way or that.
+    fn reach(&self, side: f32) {
+        let goal = Goal { goal: vec![side, -0.2, 0.15], wait: true, ..Goal::default() };
+        self.client.reach(&goal).unwrap();
+    }
+
+    /// Waits for a job's end, while nothing else happens.
+    fn ended(&self, id: u64) -> JobReport {
+        let report = seen("the job's end", || {
+            let report = self.client.job(id).ok()?;
+            (report.state != JobState::Running).then_some(report)
+        });
+        assert_eq!(self.rig.status().unwrap().mode, Mode::Holding);
+        report
+    }
+
+    /// What has become of the candidate: tried and committed, or nothing.
+    fn taken_up(&self, report: &JobReport) -> State {
+        let result = report.result.as_ref().unwrap();
+        if result.ending != JobEnding::Staged {
+            assert_eq!(result.ending, JobEnding::Refused, "{}", result.why);
+            return self.store.state().unwrap();
+        }
+        let candidate = result.candidate.clone().unwrap();
+        seen("its trial", || {
+            let state = self.store.state().unwrap();
+            state.candidate.filter(|c| c.starts == 1 && c.entry.policy.to_string() == candidate)
+        });
+        let mut side = 0.1;
+        seen("its success", || {
+            side = -side;
+            self.reach(side);
+            let active = self.store.state().unwrap().active.unwrap();
+            (active.policy.to_string() == candidate).then_some(())
+        });
+        self.store.state().unwrap()
+    }
+}
+
+#[test]
+fn a_robot_learns_after_every_few_episodes_and_when_asked_and_takes_up_what_passed() {
+    let robot = Robot::start();
+    robot.reach(0.1);
+    pause(1500);
+    assert!(robot.client.jobs().unwrap().is_empty(), "one episode is too few");
+    robot.reach(-0.1);
+    seen("a job", || robot.client.jobs().ok()?.pop());
+    let report = robot.ended(1);
+    assert_eq!(report.episodes, 2);
+    eprintln!("{:?}", report.result);
+    let state = robot.taken_up(&report);
+    let staged = report.result.unwrap().ending == JobEnding::Staged;
+    assert_eq!(state.active.unwrap().policy != robot.base, staged);
+
+    // What somebody asks for has the same consequences; the count begins anew with it.
+    let other = seen("that nothing is at work", || robot.client.start_job(&steps(20)).ok());
+    let report = robot.ended(other.id);
+    eprintln!("{:?}", report.result);
+    robot.taken_up(&report);
+    assert_eq!(robot.rig.status().unwrap().mode, Mode::Holding);
+    // It has reached for enough goals to have begun to learn from them.
+    let at_work = |report: &JobReport| report.state == JobState::Running;
+    robot.client.jobs().unwrap().into_iter().filter(at_work).for_each(|report| {
+        let _ = robot.client.cancel_job(report.id);
+    });
+}
