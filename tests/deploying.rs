@@ -426,7 +426,7 @@ fn the_episodes_of_a_robot_elsewhere_are_listed_shown_and_labelled_as_those_of_a
     let logged = |status: regoal::daemon::Status| status.log.is_some_and(|log| log.episodes > 0);
     wait_until("it is logged", || robot.rig.status().is_some_and(logged));
     let (socket, folder) = (robot.rig.socket(), robot.rig.folder.path().join("episodes"));
-    let file = Disk.list(&folder).unwrap().remove(0);
+    let file = regoal::episode::paths(&Disk, &folder).unwrap().remove(0);
     let (socket, folder) = (socket.to_str().unwrap(), folder.to_str().unwrap());
     let says = |arguments: &[&str]| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_regoal"));
