@@ -5,6 +5,7 @@
 mod processes;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use regoal::clock::SystemClock;
@@ -166,6 +167,14 @@ impl Robot {
         report
     }
 
+    /// What `regoal finetune` on another computer makes it learn; none while it learns already.
+    fn asked(&self, steps: usize) -> Option<JobReport> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_regoal"));
+        command.args(["finetune", "--json", "--steps"]).arg(steps.to_string());
+        let output = command.arg("--socket").arg(self.rig.socket()).output().unwrap();
+        output.status.success().then(|| serde_json::from_slice(&output.stdout).unwrap())
+    }
+
     /// What has become of the candidate: tried and committed, or nothing.
     fn taken_up(&self, report: &JobReport) -> State {
         let result = report.result.as_ref().unwrap();
@@ -205,8 +214,8 @@ fn a_robot_learns_after_every_few_episodes_and_when_asked_and_takes_up_what_pass
     assert_eq!(state.active.unwrap().policy != robot.base, staged);
 
     // What somebody asks for has the same consequences; the count begins anew with it.
-    let other = seen("that nothing is at work", || robot.client.start_job(&steps(20)).ok());
-    let report = robot.ended(other.id);
+    let report = seen("that nothing is at work", || robot.asked(20));
+    assert_eq!(robot.ended(report.id), report);
     eprintln!("{:?}", report.result);
     robot.taken_up(&report);
     assert_eq!(robot.rig.status().unwrap().mode, Mode::Holding);
