@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::clock::Time;
 use crate::cmd::Context;
@@ -37,7 +37,7 @@ impl Learning {
     /// Learning as the configuration says; nothing where it says never.
     ///
     /// # Errors
-    /// This program cannot be found.
+    /// The jobs so far cannot be listed.
     pub(super) fn new(
         (config, robot): (&FinetuneConfig, &Path),
         store: &Path,
@@ -47,8 +47,7 @@ impl Learning {
         if config.every == 0 {
             return Ok(None);
         }
-        let program = std::env::current_exe().context("finding this program")?;
-        let jobs = Jobs::new(Arc::clone(&context.storage), &store.join("jobs"), &program);
+        let jobs = Jobs::new(Arc::clone(&context.storage), &store.join("jobs"), &context.program);
         Ok(Some(Self {
             context: context.clone(),
             // One of an earlier run may still be at work, or may have been interrupted.
