@@ -203,6 +203,8 @@ pub fn limit_memory(bytes: u64) -> io::Result<()> {
             "expected more than the {has} MiB that the process has by now, found {limit} MiB"
         )));
     }
+    // The backtrace of a panic waits for itself when it runs out of memory.
+    std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
     let limit = rustix::process::Rlimit { current: Some(bytes), maximum: Some(bytes) };
     Ok(rustix::process::setrlimit(rustix::process::Resource::Data, limit)?)
 }

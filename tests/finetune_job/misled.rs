@@ -121,6 +121,8 @@ impl Rig {
         for mib in (1..30).chain([4000]) {
             let (name, limit) = (format!("{mib} MiB of memory"), mib.to_string());
             let mut command = self.command(&name, episodes, &["--memory-mib", &limit]);
+            // A backtrace takes memory, too.
+            command.env("RUST_BACKTRACE", "1");
             let before = self.store().state().unwrap();
             let output = command.output().unwrap();
             let stderr = String::from_utf8_lossy(&output.stderr);
