@@ -191,8 +191,20 @@ impl Drop for SharedPage {
 /// Limits the memory of this process: what goes beyond ends it.
 ///
 /// # Errors
-/// A limit above what the system grants.
-pub fn limit_memory(bytes: u64) -> std::io::Result<()> {
+/// A limit above what the system grants, or below what the process has.
+pub fn limit_memory(bytes: u64) -> io::Result<()> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmData:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    let has = kib.unwrap_or(0).saturating_mul(1 << 10);
+    if bytes <= has {
+        let (limit, has) = (bytes >> 20, has.div_ceil(1 << 20));
+        return Err(io::Error::other(format!(
+            "expected more than the {has} MiB that the process has by now, found {limit} MiB"
+        )));
+    }
+    // The backtrace of a panic waits for itself when it runs out of memory.
+    std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
     let limit = rustix::process::Rlimit { current: Some(bytes), maximum: Some(bytes) };
     Ok(rustix::process::setrlimit(rustix::process::Resource::Data, limit)?)
 }

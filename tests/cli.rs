@@ -59,6 +59,24 @@ fn the_first_help_lists_every_verb_with_one_line() {
 }
 
 #[test]
+fn what_stands_in_a_list_of_verbs_or_options_breaks_where_the_terminal_ends() {
+    let root = regoal::cli::command();
+    let mut lists = vec![&root];
+    while let Some(command) = lists.pop() {
+        let verbs = command.get_subcommands().map(|verb| (verb.get_name(), verb.get_about()));
+        let options = command.get_arguments().map(|arg| (arg.get_id().as_str(), arg.get_help()));
+        for (name, said) in verbs.chain(options) {
+            let said = said.map(ToString::to_string).unwrap_or_default();
+            let whole = !said.contains('\n')
+                && said.matches('`').count() % 2 == 0
+                && said.matches('(').count() == said.matches(')').count();
+            assert!(whole, "{} {name}: {said}", command.get_name());
+        }
+        lists.extend(command.get_subcommands());
+    }
+}
+
+#[test]
 fn wrong_input_ends_with_its_exit_code_and_says_what_to_do() {
     for (args, code, says) in [
         (&["status"][..], 1, "error: no robot is running: start one with `regoal run`"),

@@ -70,6 +70,7 @@ impl Rig {
             storage: Arc::new(Memory::default()),
             clock: Arc::clone(&self.clock),
             interrupted: Arc::new(AtomicBool::new(false)),
+            program: env!("CARGO_BIN_EXE_regoal").into(),
         }
     }
 }

@@ -283,7 +283,8 @@ fn context() -> (Context, Memory) {
     let memory = Memory::default();
     let interrupted = Arc::new(AtomicBool::new(false));
     let clock = Arc::new(ManualClock::default());
-    (Context { storage: Arc::new(memory.clone()), clock, interrupted }, memory)
+    let program = env!("CARGO_BIN_EXE_regoal").into();
+    (Context { storage: Arc::new(memory.clone()), clock, interrupted, program }, memory)
 }
 
 /// Why a robot that trusts `people` does not install a file signed by one.

@@ -5,8 +5,8 @@ use crate::daemon;
 
 /// Prints the API of a running robot as an OpenAPI document, for programs that talk to it
 ///
-/// The same document is at /v1/openapi.json of every running robot. `x-role` says who may what:
-/// observe, goal, deploy, admin, each more than the one before.
+/// It is of OpenAPI 3.1, and the same is at /v1/openapi.json of every running robot. `x-role` says who
+/// may what: observe, goal, deploy, admin, each more than the one before.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   regoal api > regoal.json

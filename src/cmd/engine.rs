@@ -7,8 +7,8 @@ use anyhow::{Result, ensure};
 use clap::builder::PossibleValue;
 use clap::{Args as ClapArgs, ValueEnum};
 
-use super::try_load::isolated;
 use crate::clock::Clock;
+use crate::engine::isolate::Isolation;
 use crate::engine::{Device, Engine};
 use crate::onnx::{Precision, Verified};
 
@@ -114,7 +114,7 @@ impl EngineArgs {
 /// # Errors
 /// No engine runs the graph.
 pub fn for_policy(file: &[u8], clock: &dyn Clock) -> Result<Engine> {
-    isolated(file, &Engine::tract())?;
+    Isolation::of_this_program()?.try_load(file, &Engine::tract())?;
     let graph = Verified::from_bytes(file)?;
     let engine = Engine::for_inference(&graph, clock)?;
     if let Some(note) = engine.note() {

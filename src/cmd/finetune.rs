@@ -190,8 +190,10 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
             candidate: None,
         },
     };
-    job.end(&result)?;
+    let told = job.end(&result);
+    // Why it failed comes before what that did to its folder.
     let (report, ending) = made?;
+    told?;
     if args.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {

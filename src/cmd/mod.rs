@@ -54,6 +54,8 @@ pub struct Context {
     pub clock: Arc<dyn Clock>,
     /// Becomes true at Ctrl-C or when the program is told to end.
     pub interrupted: Arc<AtomicBool>,
+    /// The `regoal` program, for what works in a process of its own.
+    pub program: PathBuf,
 }
 
 /// The program was told to end before it was done.
@@ -78,7 +80,7 @@ impl Context {
     /// [`interrupted`](Self::interrupted), a second one ends the program at once.
     ///
     /// # Errors
-    /// The system lets no signal be handled.
+    /// The system lets no signal be handled, or does not tell which file this program is.
     pub fn of_the_machine() -> std::io::Result<Self> {
         use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
         let interrupted = Arc::new(AtomicBool::new(false));
@@ -87,7 +89,8 @@ impl Context {
             signal_hook::flag::register_conditional_shutdown(signal, 130, interrupted.clone())?;
             signal_hook::flag::register(signal, interrupted.clone())?;
         }
-        Ok(Self { storage: Arc::new(Disk), clock: Arc::new(SystemClock), interrupted })
+        let program = std::env::current_exe()?;
+        Ok(Self { storage: Arc::new(Disk), clock: Arc::new(SystemClock), interrupted, program })
     }
 
     /// For loops that a person may end.

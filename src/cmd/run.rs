@@ -210,8 +210,7 @@ impl Args {
             store: store.into(),
             episodes: self.episodes.clone(),
         };
-        let program = std::env::current_exe().context("finding this program")?;
-        Ok(Arc::new(daemon::Jobs::open(Arc::clone(&context.storage), settings, &program)?))
+        Ok(Arc::new(daemon::Jobs::open(Arc::clone(&context.storage), settings, &context.program)?))
     }
 }
 

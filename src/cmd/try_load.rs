@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::Args as ClapArgs;
 
 use super::{Context, say_json};
-use crate::engine::isolate::{Isolation, answer};
+use crate::engine::isolate::answer;
 use crate::engine::{Device, Engine};
 
 /// Loads a policy from stdin and runs it once on zeros, with little memory.
@@ -41,12 +41,4 @@ pub fn run(args: &Args, _context: &Context) -> Result<()> {
     let mut file = Vec::new();
     std::io::stdin().lock().read_to_end(&mut file)?;
     say_json(&answer(&file, &engine))
-}
-
-/// Tries a file from elsewhere in a process of its own, so that this one may load it.
-///
-/// # Errors
-/// The engine refuses it, crashes over it or takes too long.
-pub fn isolated(file: &[u8], engine: &Engine) -> Result<()> {
-    Ok(Isolation::of_this_program()?.try_load(file, engine)?)
 }

@@ -51,8 +51,12 @@ impl Isolation {
     /// # Errors
     /// The system does not tell which file this program is.
     pub fn of_this_program() -> Result<Self, EngineError> {
-        let program = std::env::current_exe().map_err(|e| alone(&e))?;
-        Ok(Self { program, time: Duration::from_secs(10), memory_mib: 1024 })
+        Ok(Self::of(std::env::current_exe().map_err(|e| alone(&e))?))
+    }
+
+    /// The same for a `regoal` program that is somewhere else.
+    pub fn of(program: PathBuf) -> Self {
+        Self { program, time: Duration::from_secs(10), memory_mib: 1024 }
     }
 
     /// Verifies and loads a file and runs it once on zeros, all in another process.

@@ -2,6 +2,7 @@
 
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::thread::Builder;
 
 use super::LearnError;
 use crate::episode::{Episode, EpisodeError, Mode, Step, paths};
@@ -153,9 +154,17 @@ pub fn read_each<T: Send, E: From<EpisodeError>>(
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
     for group in paths(storage, folder)?.chunks(threads * FILES) {
         let made = std::thread::scope(|scope| {
-            let spawn = |part| scope.spawn(move || read_all(part));
-            let threads: Vec<_> = group.chunks(FILES).map(spawn).collect();
-            threads.into_iter().map(|thread| thread.join()).collect::<Vec<_>>()
+            // Where the system has no thread to give, they are read by this one.
+            let spawn = |part| {
+                let thread = Builder::new().spawn_scoped(scope, move || read_all(part));
+                thread.map_err(|_| part)
+            };
+            let parts: Vec<_> = group.chunks(FILES).map(spawn).collect();
+            let made = parts.into_iter().map(|part| match part {
+                Ok(thread) => thread.join(),
+                Err(part) => Ok(read_all(part)),
+            });
+            made.collect::<Vec<_>>()
         });
         for part in made {
             part.unwrap_or_else(|panic| std::panic::resume_unwind(panic))

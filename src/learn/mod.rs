@@ -30,7 +30,7 @@ pub mod settings;
 pub mod shift;
 pub mod trained;
 
-use crate::engine::EngineError;
+use crate::engine::{Device, EngineError};
 use crate::goal::TrajectoryError;
 use crate::onnx::OnnxError;
 use crate::policy::PolicyError;
@@ -129,4 +129,13 @@ pub enum LearnError {
     /// The policy is not usable.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+}
+
+impl LearnError {
+    /// Whether a card failed where a processor may not: it is out of memory, or lacks an operator.
+    pub fn is_of_the_card(&self, device: Device) -> bool {
+        let failed =
+            matches!(self, Self::Engine(EngineError::Run { .. } | EngineError::Load { .. }));
+        failed && device == Device::Cuda
+    }
 }

@@ -104,7 +104,7 @@ impl Demo<'_> {
         control: bool,
     ) -> Result<FinetuneReport> {
         let steps = if control { self.args.steps } else { self.args.steps / ROUNDS };
-        let mut process = Process::new(std::env::current_exe()?);
+        let mut process = Process::new(&self.context.program);
         process.arg("finetune").arg("--policy").arg(policy).arg("--out").arg(out);
         process.arg("--steps").arg(steps.to_string());
         process.arg("--seed").arg(self.args.seed.to_string()).arg("--json");

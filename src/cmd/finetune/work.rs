@@ -6,9 +6,9 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::{Args, judge, read};
 use crate::cmd::progress::Bar;
-use crate::cmd::try_load::isolated;
 use crate::cmd::{Context, train};
-use crate::engine::{Device, Engine, EngineError};
+use crate::engine::isolate::Isolation;
+use crate::engine::{Device, Engine};
 use crate::learn::LearnError;
 use crate::learn::checkpoint::Checkpoint;
 use crate::learn::finetune::{Experience, FinetuneReport, Finetuning, Gate, picture};
@@ -36,13 +36,18 @@ impl Work<'_> {
         self.note(Phase::Reading, 0)?;
         let base = self.base()?;
         let engine = args.engine.open()?;
-        isolated(&base, &engine)?;
+        Isolation::of(self.context.program.clone()).try_load(&base, &engine)?;
         if let Some(mib) = args.memory_mib {
             crate::os::limit_memory(mib.saturating_mul(1 << 20)).context("--memory-mib")?;
+            eprintln!("memory: {mib} MiB at most; if an allocation fails, raise --memory-mib");
         }
         let experience = self.experience(&base)?;
+        let of_the_card = |error: &anyhow::Error| {
+            let error = error.downcast_ref::<LearnError>();
+            error.is_some_and(|error| error.is_of_the_card(engine.device()))
+        };
         let (candidate, mut report) = match self.train(&method, &engine, &base, &experience) {
-            Err(error) if is_of_the_card(engine.device(), &error) => {
+            Err(error) if of_the_card(&error) => {
                 eprintln!("{error:#}: beginning anew on the processor");
                 self.job.forget("checkpoint.bin")?;
                 let engine = Engine::best(args.engine.onnxruntime.as_deref(), Device::Cpu)?;
@@ -183,30 +188,5 @@ impl Work<'_> {
         train::write(self.context, &path("svg"), picture(report).as_bytes())?;
         store.stage(candidate, "fine-tuned")?;
         Ok(())
-    }
-}
-
-/// Whether a card failed where a processor may not: it is out of memory, or lacks an operator.
-fn is_of_the_card(device: Device, error: &anyhow::Error) -> bool {
-    let failed = |error: &LearnError| {
-        matches!(error, LearnError::Engine(EngineError::Run { .. } | EngineError::Load { .. }))
-    };
-    device == Device::Cuda && error.downcast_ref::<LearnError>().is_some_and(failed)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_card_out_of_memory_is_no_reason_to_give_up_and_a_diverging_loss_is() {
-        let full = || {
-            let reason = "Failed to allocate memory for requested buffer".into();
-            anyhow::Error::from(LearnError::from(EngineError::Run { engine: "ort", reason }))
-        };
-        assert!(is_of_the_card(Device::Cuda, &full()));
-        assert!(!is_of_the_card(Device::Cpu, &full()));
-        let diverged = LearnError::Diverged { step: 1, loss: f32::NAN, lr: 1.0 };
-        assert!(!is_of_the_card(Device::Cuda, &diverged.into()));
     }
 }

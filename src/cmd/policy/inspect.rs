@@ -13,8 +13,7 @@ use crate::config::RobotConfig;
 use crate::onnx::Verified;
 use crate::policy::with_spec;
 
-/// Explains an ONNX file: tensors, operators, which engines run it and how fast, whether it can be
-/// fine-tuned, what it is for.
+/// Explains an ONNX file: tensors, operators, engines, speed, what can be trained, what it is for.
 ///
 /// Any file will do, from PyTorch, JAX or `regoal train`. With `--write-spec` a foreign one becomes a
 /// policy: what its tensors mean is written into its metadata, everything else stays as it is.

@@ -10,11 +10,11 @@ use crate::clock::Clock;
 use crate::cmd::Context;
 use crate::cmd::actors::{Nobody, Reacher};
 use crate::cmd::policy::install::try_out;
-use crate::cmd::try_load::isolated;
 use crate::config::RobotConfig;
 use crate::control::{Actor, Demotion, Handle};
 use crate::daemon::{Code, ErrorReply, Installation, Installed, Policies, PolicyReport};
 use crate::engine::Engine;
+use crate::engine::isolate::Isolation;
 use crate::episode::PolicyId;
 use crate::policy::store::{Entry, Started, State, TRIALS};
 use crate::policy::{Claims, Cost, Store, StoreError, Trust, id_of};
@@ -235,7 +235,7 @@ impl Deployment {
             if let Some(claims) = &claims {
                 claims.check(&self.robot, self.clock.wall())?;
             }
-            isolated(file, &Engine::tract())?;
+            Isolation::of_this_program()?.try_load(file, &Engine::tract())?;
             Ok((claims, try_out(file, &self.robot, self.clock.as_ref())?))
         };
         admit().map_err(refused)

@@ -91,7 +91,7 @@ impl Seeds<'_> {
     }
 
     fn start(&self, seed: u64, lines: Sender<String>) -> Result<Job> {
-        let mut process = Command::new(std::env::current_exe()?);
+        let mut process = Command::new(&self.context.program);
         process.arg("train").arg(&self.plan.method).arg("--json");
         process.arg("--resume").arg(self.folder.of_seed(seed).path());
         process.arg("--steps").arg(self.plan.steps.to_string());

@@ -130,6 +130,7 @@ impl Bench {
             storage: Arc::new(storage.clone()),
             clock: Arc::new(ManualClock::default()),
             interrupted: Arc::default(),
+            program: "regoal".into(),
         };
         let plan = Plan {
             method: "climb".into(),
