@@ -243,7 +243,7 @@ async function rollBack(page, passed) {
   assert.equal(now.candidate, null);
   assert.equal(now.steering, back.policy);
   assert.equal(now.events.at(-1).policy, from.policy);
-  assert.match(await text(page, "events"), /rolled back.*it hesitates/);
+  await until("why", async () => /rolled back.*it hesitates/.test(await text(page, "events")));
   done(`a policy ${passed ? "on trial" : "in use"} is rolled back by two taps and a reason`);
 }
 
@@ -272,7 +272,9 @@ async function roles() {
 }
 
 async function pictures() {
-  await robot.ask("POST", "/v1/goal", { goal: [0.12, -0.22, 0.15], timeout_s: 600, tolerance: 0.0002 });
+  const goal = { goal: [0.12, -0.22, 0.15], timeout_s: 600, tolerance: 0.0002 };
+  // The page that was closed before still holds the arm for a moment.
+  await until("a goal to show", async () => (await robot.ask("POST", "/v1/goal", goal)).id);
   for (const screen of Object.keys(SCREENS)) {
     for (const scheme of ["light", "dark"]) {
       const page = await open(screen, scheme);
