@@ -30,7 +30,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use bench::{Act, Bench, number, report};
-use processes::{CLOSE, FEETECH, furthest, now, slow, wait_until};
+use processes::{CLOSE, FEETECH, Rig, furthest, now, slow, wait_until};
 use systemd::Service;
 
 #[test]
@@ -79,6 +79,31 @@ fn while_no_tick_is_done_nobody_feeds_the_watchdog() {
     assert!(fed <= 1, "for the tick before; told: {:?}", service.told);
     let again = |s: &Service| s.told[found..].iter().any(|told| told == "STATUS=disarmed");
     service.wait_until("it is back", again);
+}
+
+#[test]
+fn a_robot_goes_on_whether_anybody_reads_what_it_says_or_not() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mute = |run: &mut std::process::Command| {
+        let [out, err] = [0; 2].map(|_| writer.try_clone().unwrap());
+        run.stdout(out).stderr(err);
+    };
+    let mut rig = Rig::with(FEETECH, |run| {
+        mute(run);
+        run
+    });
+    wait_until("it is served", || rig.status().is_some());
+    let client = Client::new(rig.socket());
+    client.command(daemon::Command::Arm).unwrap();
+    wait_until("it holds", || rig.status().is_some_and(|s| s.mode == Mode::Holding));
+    let control = rig.control().unwrap();
+    kill_process(control, Signal::KILL).unwrap();
+    let another = || rig.control().is_some_and(|now| now != control) && rig.status().is_some();
+    wait_until("what its supervisor says of it stops nothing", another);
+    kill_process(Pid::from_child(&rig.supervisor), Signal::TERM).unwrap();
+    let code = rig.supervisor.wait().unwrap().code();
+    assert!(matches!(code, Some(0 | 130)), "{code:?}");
 }
 
 #[test]

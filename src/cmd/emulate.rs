@@ -138,7 +138,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     };
     if let Some(world) = world {
         let [x, y, z] = world.lock().unwrap_or_else(PoisonError::into_inner).cube();
-        println!("cube at {x:.3} {y:.3} {z:.3}");
+        tell!("cube at {x:.3} {y:.3} {z:.3}");
     }
     ended
 }
@@ -170,7 +170,7 @@ fn show(server: &PtyServer, link: Option<&Path>, context: &Context) -> Result<()
                 std::os::unix::fs::symlink(&path, link)
                     .with_context(|| format!("linking {} to {}", link.display(), path.display()))?;
             }
-            println!("{}", path.display());
+            tell!("{}", path.display());
             shown = Some(path);
         }
         context.clock.sleep_until(context.clock.now() + LOOK);

@@ -96,7 +96,7 @@ impl EngineArgs {
         let note = engine.note().unwrap_or_default();
         let asked = matches!(self.engine, Choice::Ort | Choice::Cuda);
         ensure!(!asked || engine.name() == "ort", "expected ONNX Runtime: {note}");
-        eprintln!("engine: {engine} ({})", self.reason(&engine));
+        remark!("engine: {engine} ({})", self.reason(&engine));
         Ok(engine.with_precision(self.precision.into())?)
     }
 
@@ -118,7 +118,7 @@ pub fn for_policy(file: &[u8], clock: &dyn Clock) -> Result<Engine> {
     let graph = Verified::from_bytes(file)?;
     let engine = Engine::for_inference(&graph, clock)?;
     if let Some(note) = engine.note() {
-        eprintln!("engine of the policy: {engine} ({note})");
+        remark!("engine of the policy: {engine} ({note})");
     }
     Ok(engine)
 }

@@ -1,4 +1,19 @@
 //! One verb, one file: `Args` and `run`.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+/// Says a line on standard output, if anybody reads it: nobody has to, least of all a robot at work.
+macro_rules! tell {
+    ($($line:tt)*) => {
+        $crate::cmd::tell_to(std::io::stdout(), format_args!($($line)*))
+    };
+}
+
+/// The same on standard error, for what is no result.
+macro_rules! remark {
+    ($($line:tt)*) => {
+        $crate::cmd::tell_to(std::io::stderr(), format_args!($($line)*))
+    };
+}
 
 mod actors;
 pub mod api;
@@ -178,6 +193,10 @@ impl Daemon {
             }
         }
     }
+}
+
+fn tell_to(mut stream: impl std::io::Write, line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(stream, "{line}");
 }
 
 /// Prints a line; an error when nobody reads any more.

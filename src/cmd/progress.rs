@@ -46,7 +46,7 @@ impl Bar {
 
     /// A line that stays, on standard error, with or without a terminal.
     pub fn note(&self, line: &str) {
-        self.0.suspend(|| eprintln!("{line}"));
+        self.0.suspend(|| remark!("{line}"));
     }
 
     /// So many are done.

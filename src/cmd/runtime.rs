@@ -56,9 +56,9 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
 
 fn tell(progress: Progress) {
     match progress {
-        Progress::Present => eprintln!("it is there already"),
-        Progress::Fetching(wheel) => eprintln!("fetching {}", wheel.file),
-        Progress::Unpacking(wheel) => eprintln!("checking and unpacking {}", wheel.file),
+        Progress::Present => remark!("it is there already"),
+        Progress::Fetching(wheel) => remark!("fetching {}", wheel.file),
+        Progress::Unpacking(wheel) => remark!("checking and unpacking {}", wheel.file),
     }
 }
 

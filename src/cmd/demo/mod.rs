@@ -237,5 +237,5 @@ fn fresh_folder(context: &Context, folder: &Path) -> Result<()> {
 
 /// A line about a stage, on standard error.
 fn note(line: impl std::fmt::Display) {
-    eprintln!("  {line}");
+    remark!("  {line}");
 }

@@ -48,7 +48,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     if args.json {
         say_json(&trial)?;
     } else {
-        note.inspect(|note| eprintln!("note: {note}"));
+        note.inspect(|note| remark!("note: {note}"));
         for engine in &trial.engines {
             let (reason, name) = (engine.reason.as_deref().unwrap_or("unknown"), &engine.engine);
             let how =

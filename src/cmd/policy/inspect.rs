@@ -80,7 +80,7 @@ fn explain(policy: &Path, args: &Args, context: &Context) -> Result<()> {
         say_json(&facts)?;
     } else {
         if let Some(note) = note {
-            eprintln!("note: {note}");
+            remark!("note: {note}");
         }
         say(print::describe(&facts, args.all))?;
     }

@@ -284,7 +284,6 @@ mod tests {
             .map(|row| row.iter().map(|cell| cell.symbol()).collect::<String>())
             .map(|row| row.trim_end().to_owned())
             .collect();
-        println!("{}", shown.join("\n"));
         let expected = [
             "regoal record · so101-emulated · push the cube",
             "episode 1 of 3    RECORDING   4.2 s",

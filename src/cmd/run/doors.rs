@@ -43,7 +43,7 @@ impl DoorArgs {
     pub(super) fn tell(&self, server: &Server, access: Option<&Access>) -> Result<()> {
         let Some(access) = access else { return Ok(()) };
         if let Some(listening) = server.listening() {
-            println!(
+            tell!(
                 "clients with a key at {listening} (`regoal pair` gives one, `regoal pair --page --name \
                  tablet` a link to the page), certificate {}",
                 access.fingerprint()
@@ -53,9 +53,9 @@ impl DoorArgs {
             // It is a secret as long as nobody has used it: not for the journal.
             if std::io::stdout().is_terminal() {
                 let link = access.page_link().map_err(|reply| anyhow::anyhow!(reply.error))?;
-                println!("the page, once: {link}");
+                tell!("the page, once: {link}");
             } else {
-                println!("the page: `regoal pair --page` shows a link that opens it once");
+                tell!("the page: `regoal pair --page` shows a link that opens it once");
             }
         }
         Ok(())

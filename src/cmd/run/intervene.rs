@@ -124,7 +124,7 @@ impl Desk {
         let thread = TeleopThread::start(device, sender, look, robot.period(), clock)?;
         let keys = keys.map(|keys| Ok::<_, anyhow::Error>((keys, Unechoed::new()?))).transpose()?;
         if keys.is_some() {
-            println!("t takes over and lets go · {KEYS} · e EMERGENCY STOP · q ends");
+            tell!("t takes over and lets go · {KEYS} · e EMERGENCY STOP · q ends");
         }
         let (steers, trouble) = (false, None);
         Ok(Self { handle, context: context.clone(), thread, intervention, keys, steers, trouble })
@@ -141,7 +141,7 @@ impl Desk {
             self.steers = steers;
             let follower = look(self.handle.clone(), Arc::clone(&self.context.clock))();
             self.thread.seat().with(|device| device.engage(steers, &follower));
-            println!("{}", if steers { "a person steers" } else { "nobody steers by hand" });
+            tell!("{}", if steers { "a person steers" } else { "nobody steers by hand" });
         }
         let trouble = self.thread.seat().error();
         if let Some(trouble) = trouble.as_ref().filter(|_| self.trouble.is_none()) {
@@ -185,7 +185,7 @@ impl Desk {
                 }
             };
             if let Err(error) = self.handle.command(command) {
-                println!("{error}");
+                tell!("{error}");
             }
         }
         Ok(true)

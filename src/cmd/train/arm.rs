@@ -85,7 +85,7 @@ impl<'a> Wish<'a> {
         }
         let (n, folder) = (self.arm.demonstrations, self.out.join("demonstrations"));
         let shown = simulate::demonstrate(context, robot, n, self.seed, &folder)?;
-        eprintln!("{} demonstrations, {} of them reached their goal", shown.n, shown.successes);
+        remark!("{} demonstrations, {} of them reached their goal", shown.n, shown.successes);
         Ok(vec![folder])
     }
 
@@ -142,7 +142,7 @@ pub(super) fn run(args: &super::Args, context: &Context) -> Result<()> {
     let policy = Policy::load(&file, &robot, &engine)?;
     let held_out = (Stream::HeldOut, wish.seed, wish.arm.goals);
     let found = simulate::evaluate(context, &robot, policy, held_out, &|| ())?;
-    println!("{}: held-out goals reached in the emulator: {}", wish.out.display(), found.rate());
+    tell!("{}: held-out goals reached in the emulator: {}", wish.out.display(), found.rate());
     Ok(())
 }
 

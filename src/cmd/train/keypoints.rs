@@ -47,7 +47,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let (engine, seed) = (args.engine.open()?, args.seed.unwrap_or(0));
     let mut rng = stream(seed, Stream::Demonstrations);
     let pictures = Pictures::watch(env.as_mut(), WATCHED, SIZE, Noise::default(), &mut rng)?;
-    eprintln!("{} pictures of {} episodes", pictures.len(), WATCHED.0);
+    remark!("{} pictures of {} episodes", pictures.len(), WATCHED.0);
     let bar = Bar::of_steps("keypoints", settings.steps as u64);
     let mut learner = Keypoints::new(&engine, pictures, settings, seed)?;
     while !learner.done() {

@@ -300,7 +300,7 @@ fn go_on(
     curve::save_run(folder, &plan.label(), &plan.env, &runs)?;
     if interrupted {
         let (method, at) = (&plan.method, folder.path().display());
-        eprintln!("stopped and saved; go on with `regoal train {method} --resume {at}`");
+        remark!("stopped and saved; go on with `regoal train {method} --resume {at}`");
         return Err(Interrupted.into());
     }
     if args.json { Ok(()) } else { summary(plan, &folders, &runs) }
