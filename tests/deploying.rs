@@ -17,19 +17,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rand::RngExt as _;
-use regoal::clock::WallTime;
+use regoal::clock::{SystemClock, WallTime};
 use regoal::config::RobotConfig;
 use regoal::daemon::{Client, ClientError, Code, Command, Goal, Installation, PolicyReport};
-use regoal::episode::PolicyId;
+use regoal::episode::{Mode, PolicyId};
 use regoal::onnx::{Builder, Dim, Tensor};
-use regoal::policy::{Claims, id_of, with_spec};
+use regoal::policy::{Claims, Store, id_of, with_spec};
 use regoal::rng::{Stream, item};
 use regoal::storage::{Disk, Storage as _};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use bench::{number, report};
-use policies::{Person, claims, policy, spec};
+use policies::{FAR, Person, claims, failing, policy, spec};
 use processes::{FEETECH, Rig, patient, wait_until};
 
 /// Claims that hold on the day of the test.
@@ -153,16 +153,15 @@ fn a_robot_takes_its_first_policy_and_tries_it_at_once_and_the_same_again_change
     assert_eq!(listed["steering"], json!(id_of(&file).to_string()));
 }
 
+/// A goal, within reach or not.
+fn goal(goal: [f32; 3]) -> Goal {
+    Goal { goal: goal.to_vec(), timeout_s: Some(60.0), anyway: true, ..Goal::default() }
+}
+
 /// Who has steered in a goal that was just begun.
 fn steers(robot: &Robot) -> Option<String> {
     let client = robot.client();
-    let goal = Goal {
-        goal: vec![0.15, -0.2, 0.2],
-        timeout_s: Some(60.0),
-        anyway: true,
-        ..Goal::default()
-    };
-    client.reach(&goal).unwrap();
+    client.reach(&goal([0.15, -0.2, 0.2])).unwrap();
     let mut steers = None;
     wait_until("somebody steers", || {
         steers = robot.rig.status().and_then(|status| status.policy);
@@ -197,6 +196,48 @@ fn a_rollback_is_steered_by_from_the_next_tick_on_and_so_is_a_policy_in_the_plac
     assert_eq!(json_of(&said)["active"], json!(ids[0]));
     assert_eq!(steers(&robot), Some(ids[0].clone()));
     assert_eq!(robot.report().state.candidate, None);
+}
+
+/// Makes whoever steers fail, if it is a [`failing`] one, and who steers then.
+fn fail(robot: &Robot) -> Option<String> {
+    let client = robot.client();
+    let before = robot.report().steering;
+    client.reach(&goal(FAR)).unwrap();
+    let mut faulted = false;
+    wait_until("it fails", || {
+        faulted = robot.rig.status().is_some_and(|s| matches!(s.mode, Mode::Faulted(_)));
+        faulted || robot.report().steering != before
+    });
+    client.command(if faulted { Command::Arm } else { Command::Stop }).unwrap();
+    steers(robot)
+}
+
+#[test]
+fn what_fails_gives_way_only_to_what_is_committed() {
+    let robot = Robot::trusting(&[]);
+    let files = [1e-5, 2e-5].map(|by| failing(&robot.rig.config, by));
+    let (good, best) = (robot.policy(1e-5), robot.policy(2e-5));
+    let ids = [&files[0], &files[1], &best].map(|file| Some(id_of(file).to_string()));
+    // A first one on trial gives way to nobody who was on trial before it.
+    robot.install(&good, &[], false).unwrap();
+    robot.install(&files[0], &[], false).unwrap();
+    assert_eq!(fail(&robot), ids[0]);
+    robot.install(&files[0], &[], true).unwrap();
+    // Whom a person has gone back from does not come back.
+    robot.install(&good, &[], false).unwrap();
+    robot.client().roll_back("drops the cup").unwrap();
+    assert_eq!(fail(&robot), ids[0]);
+    // Nor does one on trial when the next one fails: a goal that it reached proves nothing once that
+    // one is staged.
+    robot.install(&best, &[], true).unwrap();
+    robot.install(&good, &[], false).unwrap();
+    let store = Store::open(Arc::new(Disk), Arc::new(SystemClock), &robot.folder()).unwrap();
+    store.stage(&files[1], "a test").unwrap();
+    let near = Goal { tolerance: Some(1.0), wait: true, ..goal([0.15, -0.2, 0.2]) };
+    assert!(robot.client().reach(&near).unwrap().result.unwrap().success);
+    robot.install(&files[1], &[], false).unwrap();
+    assert_eq!(robot.report().steering, ids[1]);
+    assert_eq!(fail(&robot), ids[2]);
 }
 
 #[test]

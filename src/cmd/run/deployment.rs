@@ -149,7 +149,7 @@ impl Deployment {
     fn seat(&self, seat: &mut Seat, started: &Started) -> Result<()> {
         let policy = started.policy;
         if seat.seated != policy
-            && let Err(error) = self.swap(&started.file)
+            && let Err(error) = self.swap(seat, started)
         {
             if started.trial.is_some() {
                 self.store.demote(policy, &format!("it was not swapped in: {error:#}"))?;
@@ -171,9 +171,21 @@ impl Deployment {
         Ok(())
     }
 
-    fn swap(&self, file: &[u8]) -> Result<()> {
-        let candidate = load(file, &self.robot, self.clock.as_ref())?;
-        self.handle.swapper().swap(candidate)?;
+    /// Swaps a policy in. Nobody who is neither committed nor without a policy takes over should it
+    /// fail, whoever steers now.
+    fn swap(&self, seat: &mut Seat, started: &Started) -> Result<()> {
+        let load = |file: &[u8]| load(file, &self.robot, self.clock.as_ref());
+        let (swapper, candidate) = (self.handle.swapper(), load(&started.file)?);
+        if let Some(committed) = &started.fallback
+            && id_of(committed) != seat.seated
+        {
+            swapper.swap_alone(load(committed)?)?;
+            (seat.seated, seat.on_trial) = (id_of(committed), false);
+        }
+        match started.fallback.is_some() || seat.seated == PolicyId::default() {
+            true => swapper.swap(candidate)?,
+            false => swapper.swap_alone(candidate)?,
+        };
         Ok(())
     }
 
@@ -260,13 +272,7 @@ impl Deployment {
         }
         if !(steers && seat.on_trial && on_trial == Some(entry)) {
             self.store.install(file, claims, order.again)?;
-            let another = std::mem::take(&mut seat.on_trial);
             let started = self.store.start()?;
-            if another && let Some(committed) = &started.fallback {
-                // Should this one fail, it is not another one on trial that takes over.
-                self.swap(committed).map_err(refused)?;
-                seat.seated = id_of(committed);
-            }
             self.seat(&mut seat, &started).map_err(refused)?;
         }
         if order.commit {
