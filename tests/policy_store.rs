@@ -82,6 +82,19 @@ fn a_policy_that_does_not_prove_itself_in_three_starts_gives_way_without_a_perso
 }
 
 #[test]
+fn no_other_policy_is_committed_than_the_one_that_is_meant() {
+    let [old, new] = two();
+    let other = policy(&robot(), 2, 3e-3);
+    let store = store(&with_active(&old));
+    store.stage(&new, "a test").unwrap();
+    store.stage(&other, "another program").unwrap();
+    assert!(!store.prove(id_of(&new), "a test").unwrap());
+    assert_eq!(store.active().unwrap(), old);
+    assert!(store.prove(id_of(&other), "a test").unwrap());
+    assert_eq!(store.active().unwrap(), other);
+}
+
+#[test]
 fn a_start_in_which_a_policy_never_steered_does_not_count() {
     let [old, new] = two();
     let store = store(&with_active(&old));

@@ -273,14 +273,25 @@ impl Deployment {
         if !(steers && seat.on_trial && on_trial == Some(entry)) {
             self.store.install(file, claims, order.again)?;
             let started = self.store.start()?;
+            if started.policy != order.policy {
+                self.store.unused(started.policy)?;
+                return Err(overtaken());
+            }
             self.seat(&mut seat, &started).map_err(refused)?;
         }
         if order.commit {
-            self.store.commit(&format!("installed by {who}"))?;
+            if !self.store.prove(order.policy, &format!("installed by {who}"))? {
+                return Err(overtaken());
+            }
             seat.on_trial = false;
         }
         Ok(order.commit)
     }
+}
+
+/// Another program has staged another policy since this one was.
+fn overtaken() -> ErrorReply {
+    ErrorReply::new(Code::Busy, "another policy was staged meanwhile: try again")
 }
 
 fn refused(error: anyhow::Error) -> ErrorReply {
