@@ -198,6 +198,21 @@ fn a_rollback_is_steered_by_from_the_next_tick_on_and_so_is_a_policy_in_the_plac
     assert_eq!(robot.report().state.candidate, None);
 }
 
+#[test]
+fn the_active_policy_that_does_not_steer_is_let_steer_without_a_trial() {
+    let robot = Robot::trusting(&[]);
+    let store = Store::open(Arc::new(Disk), Arc::new(SystemClock), &robot.folder()).unwrap();
+    for (by, commit) in [(1e-5, true), (2e-5, false)] {
+        let file = robot.policy(by);
+        store.stage(&file, "a test").unwrap();
+        store.commit("a test").unwrap();
+        assert_eq!(robot.install(&file, &[], commit).unwrap()["committed"], true, "{commit}");
+        assert_eq!(steers(&robot), Some(id_of(&file).to_string()));
+        let state = robot.report().state;
+        assert_eq!((state.active.unwrap().policy, state.candidate), (id_of(&file), None));
+    }
+}
+
 /// Makes whoever steers fail, if it is a [`failing`] one, and who steers then.
 fn fail(robot: &Robot) -> Option<String> {
     let client = robot.client();

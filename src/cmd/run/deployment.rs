@@ -270,7 +270,8 @@ impl Deployment {
         if steers && on_trial.is_none() && active == Some(entry) {
             return Ok(true);
         }
-        if !(steers && seat.on_trial && on_trial == Some(entry)) {
+        let mut trial = steers && seat.on_trial && on_trial == Some(entry);
+        if !trial {
             self.store.install(file, claims, order.again)?;
             let started = self.store.start()?;
             if started.policy != order.policy {
@@ -278,14 +279,16 @@ impl Deployment {
                 return Err(overtaken());
             }
             self.seat(&mut seat, &started).map_err(refused)?;
+            // The active one that did not steer needs no trial.
+            trial = started.trial.is_some();
         }
-        if order.commit {
+        if order.commit && trial {
             if !self.store.prove(order.policy, &format!("installed by {who}"))? {
                 return Err(overtaken());
             }
             seat.on_trial = false;
         }
-        Ok(order.commit)
+        Ok(order.commit || !trial)
     }
 }
 
