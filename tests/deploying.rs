@@ -256,6 +256,22 @@ fn what_fails_gives_way_only_to_what_is_committed() {
 }
 
 #[test]
+fn a_policy_that_is_not_swapped_in_is_not_tried_by_the_next_start_either() {
+    let robot = Robot::trusting(&[]);
+    let (committed, good) = (failing(&robot.rig.config, 1e-5), robot.policy(1e-5));
+    robot.install(&committed, &[], true).unwrap();
+    robot.install(&good, &[], false).unwrap();
+    // The one that would take over from the next one fails on what is seen now.
+    robot.client().reach(&goal(FAR)).unwrap();
+    let good = Some(id_of(&good).to_string());
+    wait_until("it steers", || robot.rig.status().is_some_and(|status| status.policy == good));
+    let refused = robot.install(&robot.policy(2e-5), &[], false).unwrap_err();
+    assert!(refused.contains("was not swapped in"), "{refused}");
+    let report = robot.report();
+    assert_eq!((report.steering, report.state.candidate), (good, None));
+}
+
+#[test]
 fn what_must_not_be_installed_is_refused_each_with_its_own_error_and_nothing_is_left() {
     let (person, stranger) = (Person::new(), Person::new());
     let robot = Robot::trusting(&[&person]);

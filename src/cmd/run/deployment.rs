@@ -14,7 +14,7 @@ use crate::cmd::try_load::isolated;
 use crate::config::RobotConfig;
 use crate::control::{Actor, Demotion, Handle};
 use crate::daemon::{Code, ErrorReply, Installation, Installed, Policies, PolicyReport};
-use crate::engine::Engine;
+use crate::engine::{Engine, EngineError};
 use crate::episode::PolicyId;
 use crate::policy::store::{Entry, Started, State, TRIALS};
 use crate::policy::{Claims, Cost, Store, StoreError, Trust, id_of};
@@ -273,7 +273,14 @@ impl Deployment {
         let mut trial = steers && seat.on_trial && on_trial == Some(entry);
         if !trial {
             self.store.install(file, claims, order.again)?;
-            let started = self.store.start()?;
+            let staged = on_trial.is_some() || active != Some(entry);
+            let started = self.store.start().inspect_err(|error| {
+                // The robot's next start is not to try it; after what passes it is asked for again.
+                if staged && !matches!(error, StoreError::Busy { .. }) {
+                    let _ =
+                        self.store.demote(order.policy, &format!("it was not started: {error}"));
+                }
+            })?;
             if started.policy != order.policy {
                 self.store.unused(started.policy)?;
                 return Err(overtaken());
@@ -297,8 +304,14 @@ fn overtaken() -> ErrorReply {
     ErrorReply::new(Code::Busy, "another policy was staged meanwhile: try again")
 }
 
+/// What passes is not held against the policy.
 fn refused(error: anyhow::Error) -> ErrorReply {
-    ErrorReply::new(Code::Refused, format!("{error:#}"))
+    let passes = matches!(error.downcast_ref(), Some(EngineError::Untried { .. }));
+    let code = if passes { Code::Other } else { Code::Refused };
+    match error.downcast::<StoreError>() {
+        Ok(error) => error.into(),
+        Err(error) => ErrorReply::new(code, format!("{error:#}")),
+    }
 }
 
 impl Policies for Deployment {
@@ -365,5 +378,19 @@ impl Drop for Deployment {
         {
             log::warn!("{error}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_is_not_held_against_a_policy() {
+        let busy = anyhow::Error::from(StoreError::Busy { folder: "store".into() });
+        assert_eq!(refused(busy.context("it was not swapped in")).code, Code::Busy);
+        let untried = EngineError::Untried { reason: "no memory".into() };
+        assert_eq!(refused(untried.into()).code, Code::Other);
+        assert_eq!(refused(anyhow::anyhow!("it is bad")).code, Code::Refused);
     }
 }
