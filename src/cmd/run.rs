@@ -230,10 +230,8 @@ fn attend(
         anyhow::ensure!(!running.handle().status().ended, "the control loop has ended");
         if let Some(deployment) = &deployment {
             deployment.watch();
-            if learning.as_mut().is_some_and(Learning::look)
-                && let Err(error) = deployment.take_up()
-            {
-                log::error!("the candidate waits for the next start: {error:#}");
+            if learning.as_mut().is_some_and(Learning::look) {
+                deployment.take_up();
             }
         }
         if let Some(desk) = &mut desk
