@@ -136,6 +136,7 @@ fn a_robot_takes_its_first_policy_and_tries_it_at_once_and_the_same_again_change
     let before = robot.report();
     assert_eq!(before.steering, Some(id_of(&file).to_string()), "it steers at once");
     assert_eq!(before.state.candidate.unwrap().starts, 1);
+    assert_eq!(before.state.events.last().unwrap().why, "installed by the robot's user");
     let second = json_of(&robot.regoal(&install, &robot.rig.socket()));
     for same in ["policy", "version", "committed", "note"] {
         assert_eq!(first[same], second[same]);

@@ -127,8 +127,9 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         );
     }
     let cost = try_out(&file, &robot, context.clock.as_ref()).with_context(named)?;
-    let id = store.install(&file, claims.as_ref(), args.again).with_context(named)?;
-    if args.commit && !store.prove(id, &format!("installed by {}", person()))? {
+    let why = format!("installed by {}", person());
+    let id = store.install(&file, claims.as_ref(), args.again, &why).with_context(named)?;
+    if args.commit && !store.prove(id, &why)? {
         let active = store.state()?.active.is_some_and(|entry| entry.policy == id);
         anyhow::ensure!(active, "another policy was staged meanwhile: try again");
     }

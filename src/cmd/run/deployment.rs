@@ -283,9 +283,10 @@ impl Deployment {
         if steers && on_trial.is_none() && active == Some(entry) {
             return Ok(true);
         }
+        let why = format!("installed by {who}");
         let mut trial = steers && seat.on_trial && on_trial == Some(entry);
         if !trial {
-            self.store.install(file, claims, order.again)?;
+            self.store.install(file, claims, order.again, &why)?;
             let staged = on_trial.is_some() || active != Some(entry);
             let started = self.store.start().inspect_err(|error| {
                 // The robot's next start is not to try it; after what passes it is asked for again.
@@ -303,7 +304,7 @@ impl Deployment {
             trial = started.trial.is_some();
         }
         if order.commit && trial {
-            if !self.store.prove(order.policy, &format!("installed by {who}"))? {
+            if !self.store.prove(order.policy, &why)? {
                 return Err(overtaken());
             }
             seat.on_trial = false;
