@@ -182,8 +182,8 @@ impl Deployment {
         Ok(())
     }
 
-    /// Swaps a policy in. Nobody who is neither committed nor without a policy takes over should it
-    /// fail, whoever steers now.
+    /// Swaps a policy in. Should it fail, the committed one takes over, or before there is one whoever
+    /// steers without a policy; never one on trial, or one that a person went back from.
     fn swap(&self, seat: &mut Seat, started: &Started) -> Result<()> {
         let load = |file: &[u8]| load(file, &self.robot, self.clock.as_ref());
         let (swapper, candidate) = (self.handle.swapper(), load(&started.file)?);
