@@ -279,7 +279,7 @@ fn demoted_for_good(files: [&[u8]; 2], demotion: &Demotion) -> Result<(), StoreE
     assert_eq!((event.policy, event.change), (id_of(files[1]), Change::Demoted));
     assert_eq!((event.why.as_str(), WallTime(event.at)), (demotion.why, clock.wall()));
     assert!(matches!(store.stage(files[1], "a test"), Err(StoreError::Demoted { .. })));
-    store.install(files[1], None, true).map(drop)
+    store.install(files[1], None, true, "a test").map(drop)
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn a_process_that_takes_too_long_is_ended_and_said_to_be() {
     let said = refusal(&isolation, &std::fs::read(POLICY).unwrap());
     assert_eq!(
         said,
-        "tract cannot run this graph: it did not answer within 1ns in a process of its own"
+        "the file could not be tried in a process of its own: it did not answer within 1ns; try again"
     );
 }
 

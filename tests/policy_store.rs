@@ -76,9 +76,22 @@ fn a_policy_that_does_not_prove_itself_in_three_starts_gives_way_without_a_perso
     assert_eq!((last.policy, last.change), (id_of(&new), Change::Demoted));
     // Only a person has it tried again.
     assert!(matches!(store.stage(&new, "a test"), Err(StoreError::Demoted { .. })));
-    assert!(matches!(store.install(&new, None, false), Err(StoreError::Demoted { .. })));
-    store.install(&new, None, true).unwrap();
+    assert!(matches!(store.install(&new, None, false, "a test"), Err(StoreError::Demoted { .. })));
+    store.install(&new, None, true, "a test").unwrap();
     assert_eq!(store.start().unwrap().trial, Some(1));
+}
+
+#[test]
+fn no_other_policy_is_committed_than_the_one_that_is_meant() {
+    let [old, new] = two();
+    let other = policy(&robot(), 2, 3e-3);
+    let store = store(&with_active(&old));
+    store.stage(&new, "a test").unwrap();
+    store.stage(&other, "another program").unwrap();
+    assert!(!store.prove(id_of(&new), "a test").unwrap());
+    assert_eq!(store.active().unwrap(), old);
+    assert!(store.prove(id_of(&other), "a test").unwrap());
+    assert_eq!(store.active().unwrap(), other);
 }
 
 #[test]
@@ -125,11 +138,11 @@ fn to_install_the_same_again_changes_nothing() {
     let [old, new] = two();
     let store = store(&with_active(&old));
     let before = store.state().unwrap();
-    store.install(&old, None, false).unwrap();
+    store.install(&old, None, false, "a test").unwrap();
     assert_eq!(store.state().unwrap(), before);
-    store.install(&new, None, false).unwrap();
+    store.install(&new, None, false, "a test").unwrap();
     let before = store.state().unwrap();
-    store.install(&new, None, false).unwrap();
+    store.install(&new, None, false, "a test").unwrap();
     assert_eq!(store.state().unwrap(), before);
 }
 
@@ -221,7 +234,7 @@ fn judge(disk: &Memory, done: usize, files: &[Vec<u8>; 2]) -> Result<(), String>
         return Err(format!("{trials} trials"));
     }
     // And all goes on from there.
-    store.install(&files[1], None, true).map_err(say)?;
+    store.install(&files[1], None, true, "a test").map_err(say)?;
     if store.state().map_err(say)?.candidate.is_some() {
         store.commit("a test").map_err(say)?;
     }

@@ -37,14 +37,14 @@ fn store(storage: &Memory, clock: &ManualClock) -> Store {
 fn store_at_7() -> Store {
     let store = store(&Memory::default(), &ManualClock::default());
     let file = policy(&robot(), 2, 0.07);
-    store.install(&file, Some(&claims(&robot(), &file, 7)), false).unwrap();
+    store.install(&file, Some(&claims(&robot(), &file, 7)), false, "a test").unwrap();
     store.commit("a test").unwrap();
     store
 }
 
 fn install(store: &Store, version: u64) -> Result<(), StoreError> {
     let file = policy(&robot(), 2, version as f32 * 1e-6);
-    store.install(&file, Some(&claims(&robot(), &file, version)), false).map(drop)
+    store.install(&file, Some(&claims(&robot(), &file, version)), false, "a test").map(drop)
 }
 
 #[test]

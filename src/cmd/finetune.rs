@@ -195,7 +195,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let (report, ending) = made?;
     told?;
     if args.json {
-        println!("{}", serde_json::to_string(&report)?);
+        tell!("{}", serde_json::to_string(&report)?);
     } else {
         print(out, &report);
     }
@@ -206,13 +206,13 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
 }
 
 fn print(out: &Path, report: &FinetuneReport) {
-    report.lost.iter().for_each(|line| eprintln!("note: {line}"));
-    report.parameters.iter().for_each(|line| println!("{line}"));
+    report.lost.iter().for_each(|line| remark!("note: {line}"));
+    report.parameters.iter().for_each(|line| tell!("{line}"));
     let ends = (report.losses.first().copied(), report.losses.last().copied());
     if let (Some(first), Some(last)) = ends {
-        println!("{} loss {first:.4} in the first epoch, {last:.4} in the last", report.loss);
+        tell!("{} loss {first:.4} in the first epoch, {last:.4} in the last", report.loss);
     }
-    println!(
+    tell!(
         "{} -> {} ({} attempts, {} of them corrected by a person, {} demonstrations, {} steps, {})",
         report.base,
         out.join("policy.onnx").display(),
@@ -223,9 +223,9 @@ fn print(out: &Path, report: &FinetuneReport) {
         report.engine
     );
     if report.copies > 0 {
-        println!("{} episodes were copies of others and were left out", report.copies);
+        tell!("{} episodes were copies of others and were left out", report.copies);
     }
-    report.gate.iter().for_each(|gate| println!("{gate}"));
+    report.gate.iter().for_each(|gate| tell!("{gate}"));
 }
 
 /// Reads a file, or says which one could not be read.

@@ -161,11 +161,11 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
     let access = doors.as_ref().map(|doors| Arc::clone(&doors.access));
     let server = daemon::Server::start(&socket, service, storage, doors)?;
     running.serve();
-    println!("{} on {}, API at {}", robot.name, running.port, socket.display());
+    tell!("{} on {}, API at {}", robot.name, running.port, socket.display());
     args.doors.tell(&server, access.as_deref())?;
     match &deployment {
         Some(deployment) => deployment.begin(),
-        None if args.policy.is_none() => println!("no policy: the arm goes straight to its goals"),
+        None if args.policy.is_none() => tell!("no policy: the arm goes straight to its goals"),
         None => {}
     }
     power_up(start, &running)?;
@@ -184,14 +184,14 @@ fn power_up(start: Start, running: &Running) -> Result<()> {
     if start.arm {
         running.arm()?;
     } else if let Mode::Faulted(fault) = status.step.mode {
-        println!("stopped by a fault before ({fault}): `regoal arm` clears it");
+        tell!("stopped by a fault before ({fault}): `regoal arm` clears it");
     } else if status.energised {
-        println!(
+        tell!(
             "TORQUE IS ON, as it was found, and Ctrl-C leaves it on: `regoal arm` takes the arm over, \
              `regoal arm --off` switches it off (hold the arm, it may sink)"
         );
     } else {
-        println!("disarmed: `regoal arm` powers it up, Ctrl-C parks it and ends");
+        tell!("disarmed: `regoal arm` powers it up, Ctrl-C parks it and ends");
     }
     Ok(())
 }
@@ -229,10 +229,8 @@ fn attend(
         anyhow::ensure!(!running.handle().status().ended, "the control loop has ended");
         if let Some(deployment) = &deployment {
             deployment.watch();
-            if learning.as_mut().is_some_and(Learning::look)
-                && let Err(error) = deployment.take_up()
-            {
-                log::error!("the candidate waits for the next start: {error:#}");
+            if learning.as_mut().is_some_and(Learning::look) {
+                deployment.take_up();
             }
         }
         if let Some(desk) = &mut desk
@@ -402,7 +400,7 @@ impl Running {
         let handle = self.handle();
         drop(self);
         if handle.status().energised {
-            println!(
+            tell!(
                 "THE ARM'S TORQUE IS STILL ON: it holds until it is without power; `regoal run`, then \
                  `regoal arm --off` switches it off (hold the arm, it may sink)"
             );

@@ -159,10 +159,10 @@ impl PolicyThread {
             Request::Recent(reply) => {
                 let _ = reply.send(self.recent.iter().cloned().collect());
             }
-            Request::Seat(candidate, reply) => {
+            Request::Seat(candidate, keep, reply) => {
                 let policy = candidate.id();
                 let seated = std::mem::replace(&mut self.active, Seated::new(candidate));
-                self.fallback = Some(seated);
+                self.fallback = keep.then_some(seated);
                 let _ = reply.send(policy);
             }
         }
@@ -281,6 +281,18 @@ mod tests {
         // Nobody is before the first.
         pilot.demote();
         assert_eq!(ask(&mut pilot, 3).policy, PolicyId([1; 16]));
+    }
+
+    #[test]
+    fn a_policy_that_is_swapped_in_alone_gives_way_to_nobody() {
+        let (mut pilot, swapper, _thread) = pair(Constant(0.1, 1));
+        swapper.swap(Box::new(Constant(0.2, 2))).unwrap();
+        swapper.swap_alone(Box::new(Constant(0.3, 3))).unwrap();
+        assert_eq!(ask(&mut pilot, 1).policy, PolicyId([3; 16]));
+        pilot.demote();
+        assert_eq!(ask(&mut pilot, 2).policy, PolicyId([3; 16]));
+        let [Demotion { failed, back, .. }] = swapper.demotions()[..] else { panic!("one") };
+        assert_eq!((failed, back), (PolicyId([3; 16]), None));
     }
 
     struct Short;

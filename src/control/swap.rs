@@ -89,8 +89,8 @@ pub struct Demotion {
 pub(super) enum Request {
     /// The last observations.
     Recent(mpsc::Sender<Vec<Observation>>),
-    /// Who shall steer from the next observation on.
-    Seat(Box<dyn Actor>, mpsc::Sender<PolicyId>),
+    /// Who shall steer from the next observation on, and whether who steers now is kept behind it.
+    Seat(Box<dyn Actor>, bool, mpsc::Sender<PolicyId>),
 }
 
 /// Demotions that nobody has asked for yet.
@@ -145,9 +145,21 @@ impl Swapper {
     /// # Errors
     /// The candidate failed its shadow runs; the old policy steers on.
     pub fn swap(&self, candidate: Box<dyn Actor>) -> Result<Swapped, SwapError> {
+        self.seat(candidate, true)
+    }
+
+    /// The same with nobody behind it: who steers now never does again, also should the candidate fail.
+    ///
+    /// # Errors
+    /// As [`swap`](Self::swap).
+    pub fn swap_alone(&self, candidate: Box<dyn Actor>) -> Result<Swapped, SwapError> {
+        self.seat(candidate, false)
+    }
+
+    fn seat(&self, candidate: Box<dyn Actor>, keep: bool) -> Result<Swapped, SwapError> {
         let recent = self.ask(Request::Recent)?;
         let (candidate, p99) = self.shadow(candidate, &recent)?;
-        let policy = self.ask(|reply| Request::Seat(candidate, reply))?;
+        let policy = self.ask(|reply| Request::Seat(candidate, keep, reply))?;
         Ok(Swapped { shadow_runs: recent.len(), p99, policy })
     }
 

@@ -67,9 +67,8 @@ impl Isolation {
         let refused = |reason| EngineError::Load { engine: engine.name(), reason };
         let mut process = Process(self.start(file, engine).map_err(|e| alone(&e))?);
         let Some(status) = process.wait(self.time).map_err(|e| alone(&e))? else {
-            let reason =
-                format!("it did not answer within {:?} in a process of its own", self.time);
-            return Err(refused(reason));
+            let reason = format!("it did not answer within {:?}", self.time);
+            return Err(EngineError::Untried { reason });
         };
         match process.answer() {
             Some(Answer { refused: None }) if status.success() => Ok(()),
@@ -100,8 +99,7 @@ impl Isolation {
 }
 
 fn alone(error: &std::io::Error) -> EngineError {
-    let reason = format!("a process of its own for this file failed: {error}");
-    EngineError::Load { engine: "every engine", reason }
+    EngineError::Untried { reason: error.to_string() }
 }
 
 fn ending(status: ExitStatus) -> String {

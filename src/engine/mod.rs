@@ -56,6 +56,12 @@ pub enum EngineError {
         /// What it said.
         reason: String,
     },
+    /// Nobody could try the file, or in time: nothing is known of it.
+    #[error("the file could not be tried in a process of its own: {reason}; try again")]
+    Untried {
+        /// Why.
+        reason: String,
+    },
     /// An input or output has the wrong name or size.
     #[error("{at}: expected {expected}, found {found}")]
     Shape {

@@ -30,6 +30,35 @@ pub fn policy(robot: &RobotConfig, width: usize, by: f32) -> Vec<u8> {
     described(&spec(robot), width, by)
 }
 
+/// One that moves every joint by so much a tick (rad) towards goals of the tip, and whose action is no
+/// number where the goal is [`FAR`].
+pub fn failing(robot: &RobotConfig, by: f32) -> Vec<u8> {
+    let mut spec = PolicySpec { goal_space: GoalSpace::EndEffectorPosition, ..spec(robot) };
+    spec.tensors.achieved_goal = None;
+    let joints = spec.joints.len();
+    let mut b = Builder::new();
+    let x = b.input("observation", &[Dim::Batch, Dim::Fixed(joints)]);
+    let goal = b.input("desired_goal", &[Dim::Batch, Dim::Fixed(3)]);
+    let layer = |b: &mut Builder, name: &str, rows: usize, columns: usize, w: f32, by: f32| {
+        let w = Tensor::new([rows, columns], vec![w; rows * columns]).unwrap();
+        let by = Tensor::new([columns], vec![by; columns]).unwrap();
+        (b.parameter(&format!("{name}.w"), w), b.parameter(&format!("{name}.b"), by))
+    };
+    // No number is as large as e to the hundredth, and 0 times infinity is none.
+    let (sum, none) =
+        (layer(&mut b, "sum", 3, 1, 10.0, 0.0), layer(&mut b, "none", 1, joints, 0.0, by));
+    let still = layer(&mut b, "still", joints, joints, 0.0, 0.0);
+    let sum = b.gemm(goal, sum.0, sum.1);
+    let large = b.exp(sum);
+    let (goal, still) = (b.gemm(large, none.0, none.1), b.gemm(x, still.0, still.1));
+    let action = b.add(goal, still);
+    b.output("action", action);
+    with_spec(&b.finish().unwrap().to_bytes(), &spec).unwrap()
+}
+
+/// A goal at which [`failing`] policies fail.
+pub const FAR: [f32; 3] = [10.0, 0.0, 0.0];
+
 /// The same with another description.
 pub fn described(spec: &PolicySpec, width: usize, by: f32) -> Vec<u8> {
     let joints = spec.joints.len();

@@ -51,7 +51,7 @@ fn follow(client: &Client, mut report: JobReport, context: &Context) -> Result<J
         }
         context.clock.sleep_until(context.clock.now() + LOOK);
         if let Err(interrupted) = context.check() {
-            eprintln!("fine-tuning {} goes on without this program", report.id);
+            remark!("fine-tuning {} goes on without this program", report.id);
             return Err(interrupted.into());
         }
         report = client.job(report.id)?;

@@ -39,7 +39,7 @@ impl Work<'_> {
         Isolation::of(self.context.program.clone()).try_load(&base, &engine)?;
         if let Some(mib) = args.memory_mib {
             crate::os::limit_memory(mib.saturating_mul(1 << 20)).context("--memory-mib")?;
-            eprintln!("memory: {mib} MiB at most; if an allocation fails, raise --memory-mib");
+            remark!("memory: {mib} MiB at most; if an allocation fails, raise --memory-mib");
         }
         let experience = self.experience(&base)?;
         let of_the_card = |error: &anyhow::Error| {
@@ -48,7 +48,7 @@ impl Work<'_> {
         };
         let (candidate, mut report) = match self.train(&method, &engine, &base, &experience) {
             Err(error) if of_the_card(&error) => {
-                eprintln!("{error:#}: beginning anew on the processor");
+                remark!("{error:#}: beginning anew on the processor");
                 self.job.forget("checkpoint.bin")?;
                 let engine = Engine::best(args.engine.onnxruntime.as_deref(), Device::Cpu)?;
                 self.train(&method, &engine, &base, &experience)?
@@ -126,7 +126,7 @@ impl Work<'_> {
         let mut tuning = Finetuning::new(method, engine, base, experience, self.args.seed)?;
         if let Some(kept) = self.job.read("checkpoint.bin")? {
             tuning.restore(&Checkpoint::from_bytes(&kept)?)?;
-            eprintln!("going on after step {}", tuning.steps());
+            remark!("going on after step {}", tuning.steps());
         }
         self.note(Phase::Training, tuning.steps())?;
         let bar = Bar::new("fine-tuning", method.steps);

@@ -122,14 +122,16 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     if let Some(claims) = &claims {
         claims.check(&robot, context.clock.wall()).with_context(named)?;
     } else {
-        eprintln!(
+        remark!(
             "note: not signed by anybody this robot trusts: it takes every policy, as policy.trusted_keys is empty"
         );
     }
     let cost = try_out(&file, &robot, context.clock.as_ref()).with_context(named)?;
-    let id = store.install(&file, claims.as_ref(), args.again).with_context(named)?;
-    if args.commit {
-        store.commit(&format!("installed by {}", person()))?;
+    let why = format!("installed by {}", person());
+    let id = store.install(&file, claims.as_ref(), args.again, &why).with_context(named)?;
+    if args.commit && !store.prove(id, &why)? {
+        let active = store.state()?.active.is_some_and(|entry| entry.policy == id);
+        anyhow::ensure!(active, "another policy was staged meanwhile: try again");
     }
     let version = claims.as_ref().map(|claims| claims.version);
     if args.json {

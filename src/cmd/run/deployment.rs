@@ -13,8 +13,8 @@ use crate::cmd::policy::install::try_out;
 use crate::config::RobotConfig;
 use crate::control::{Actor, Demotion, Handle};
 use crate::daemon::{Code, ErrorReply, Installation, Installed, Policies, PolicyReport};
-use crate::engine::Engine;
 use crate::engine::isolate::Isolation;
+use crate::engine::{Engine, EngineError};
 use crate::episode::PolicyId;
 use crate::policy::store::{Entry, Started, State, TRIALS};
 use crate::policy::{Claims, Cost, Store, StoreError, Trust, id_of};
@@ -57,7 +57,7 @@ impl First {
                 (Err(error), _) => {
                     let why = format!("it cannot be loaded: {error:#}");
                     if store.demote(started.policy, &why)? {
-                        eprintln!("policy {}: {why}", started.policy);
+                        remark!("policy {}: {why}", started.policy);
                         continue;
                     }
                     return Err(error);
@@ -75,15 +75,16 @@ pub(super) struct Deployment {
     robot: RobotConfig,
     clock: Arc<dyn Clock>,
     handle: Handle,
+    /// Held by whoever changes who steers, which takes a while.
     seat: Mutex<Seat>,
+    /// Who was seated last, or came back after it failed; changed with the seat held.
+    seated: Mutex<PolicyId>,
 }
 
-/// Who steers, and whether that is a trial.
+/// Whether whoever steers is on trial.
 struct Seat {
     /// What the run is to begin with.
     first: Option<Started>,
-    /// Who was seated last, or came back after it failed.
-    seated: PolicyId,
     /// Its trial is under way.
     on_trial: bool,
     /// It has steered.
@@ -101,38 +102,47 @@ impl Deployment {
     pub(super) fn new(first: First, running: &Running, context: &Context) -> Self {
         let First { store, started: first, seated } = first;
         let (on_trial, used, since, demotions, troubled) = (false, false, 0, Vec::new(), false);
-        let seat = Seat { first, seated, on_trial, used, since, demotions, troubled };
+        let seat = Mutex::new(Seat { first, on_trial, used, since, demotions, troubled });
         let (robot, clock) = (running.robot.clone(), Arc::clone(&context.clock));
-        Self { store, robot, clock, handle: running.handle(), seat: Mutex::new(seat) }
+        Self { store, robot, clock, handle: running.handle(), seat, seated: Mutex::new(seated) }
     }
 
     /// Lets the policy that the run begins with steer, and says who does.
     pub(super) fn begin(&self) {
-        let mut seat = self.lock();
+        let mut seat = lock(&self.seat);
         match seat.first.take() {
             Some(started) => {
                 if let Err(error) = self.seat(&mut seat, &started) {
                     log::error!("{error:#}");
                 }
             }
-            None if seat.seated == PolicyId::default() => {
-                println!("no policy yet: `regoal policy install` brings one");
+            None if self.seated() == PolicyId::default() => {
+                tell!("no policy yet: `regoal policy install` brings one");
             }
             None => {}
         }
     }
 
-    /// A poisoned lock only means that a request ended badly; the values in it are whole.
-    fn lock(&self) -> MutexGuard<'_, Seat> {
-        self.seat.lock().unwrap_or_else(PoisonError::into_inner)
+    fn seated(&self) -> PolicyId {
+        *lock(&self.seated)
     }
 
-    /// Begins the trial of a policy that was staged while the loop runs.
-    ///
-    /// # Errors
-    /// The disk failed, or the loop does not take it: what steers goes on.
-    pub(super) fn take_up(&self) -> Result<()> {
-        let mut seat = self.lock();
+    fn sit(&self, policy: PolicyId) {
+        *lock(&self.seated) = policy;
+    }
+
+    /// Begins the trial of a policy that was staged while the loop runs, in a thread of its own: that
+    /// takes a while, and whoever attends to the loop goes on. Where it fails, what steers goes on.
+    pub(super) fn take_up(self: &Arc<Self>) {
+        let deployment = Arc::clone(self);
+        let waits = |error| log::error!("the candidate waits for the next start: {error:#}");
+        let begin = move || deployment.begin_trial().unwrap_or_else(waits);
+        let thread = std::thread::Builder::new().name("trial".into()).spawn(begin);
+        thread.map_or_else(|error| waits(error.into()), drop);
+    }
+
+    fn begin_trial(&self) -> Result<()> {
+        let mut seat = lock(&self.seat);
         // One that has been started is on trial here; a newer one takes its place.
         if self.store.state()?.candidate.is_none_or(|candidate| candidate.starts > 0) {
             return Ok(());
@@ -148,8 +158,8 @@ impl Deployment {
     /// take is demoted.
     fn seat(&self, seat: &mut Seat, started: &Started) -> Result<()> {
         let policy = started.policy;
-        if seat.seated != policy
-            && let Err(error) = self.swap(&started.file)
+        if self.seated() != policy
+            && let Err(error) = self.swap(seat, started)
         {
             if started.trial.is_some() {
                 self.store.demote(policy, &format!("it was not swapped in: {error:#}"))?;
@@ -158,12 +168,13 @@ impl Deployment {
                 error.context(format!("policy {policy} was not swapped in, the one before steers"))
             );
         }
-        (seat.seated, seat.on_trial, seat.used) = (policy, started.trial.is_some(), false);
+        self.sit(policy);
+        (seat.on_trial, seat.used) = (started.trial.is_some(), false);
         seat.first = None;
         seat.since = self.handle.results().last().map_or(0, |result| result.id);
         match started.trial {
-            None => println!("policy {policy}"),
-            Some(start) => println!(
+            None => tell!("policy {policy}"),
+            Some(start) => tell!(
                 "policy {policy} is on trial, start {start} of {TRIALS}: the first goal that it reaches \
                  commits it"
             ),
@@ -171,9 +182,22 @@ impl Deployment {
         Ok(())
     }
 
-    fn swap(&self, file: &[u8]) -> Result<()> {
-        let candidate = load(file, &self.robot, self.clock.as_ref())?;
-        self.handle.swapper().swap(candidate)?;
+    /// Swaps a policy in. Should it fail, the committed one takes over, or before there is one whoever
+    /// steers without a policy; never one on trial, or one that a person went back from.
+    fn swap(&self, seat: &mut Seat, started: &Started) -> Result<()> {
+        let load = |file: &[u8]| load(file, &self.robot, self.clock.as_ref());
+        let (swapper, candidate) = (self.handle.swapper(), load(&started.file)?);
+        if let Some(committed) = &started.fallback
+            && id_of(committed) != self.seated()
+        {
+            swapper.swap_alone(load(committed)?)?;
+            self.sit(id_of(committed));
+            seat.on_trial = false;
+        }
+        match started.fallback.is_some() || self.seated() == PolicyId::default() {
+            true => swapper.swap(candidate)?,
+            false => swapper.swap_alone(candidate)?,
+        };
         Ok(())
     }
 
@@ -200,18 +224,19 @@ impl Deployment {
         seat.demotions.extend(self.handle.swapper().demotions());
         while let Some(Demotion { failed, back, why }) = seat.demotions.first().copied() {
             self.store.demote(failed, why)?;
-            if seat.seated == failed {
+            if self.seated() == failed {
                 seat.on_trial = false;
-                seat.seated = back.unwrap_or(failed);
+                self.sit(back.unwrap_or(failed));
             }
             seat.demotions.remove(0);
         }
-        seat.used |= self.handle.status().step.policy == seat.seated;
+        let seated = self.seated();
+        seat.used |= self.handle.status().step.policy == seated;
         let mut results = self.handle.results().into_iter().filter(|result| result.id > seat.since);
         if seat.on_trial && seat.used && results.any(|result| result.success) {
             // Another one that was staged meanwhile has proved nothing.
-            if self.store.prove(seat.seated, "it reached a goal")? {
-                println!("policy {} is committed: it reached a goal", seat.seated);
+            if self.store.prove(seated, "it reached a goal")? {
+                tell!("policy {seated} is committed: it reached a goal");
             }
             seat.on_trial = false;
         }
@@ -250,40 +275,67 @@ impl Deployment {
         order: &Installation,
         who: &str,
     ) -> Result<bool, ErrorReply> {
-        let mut seat = self.lock();
+        let mut seat = lock(&self.seat);
         let entry = Entry { policy: order.policy, version: claims.map(|claims| claims.version) };
         let State { active, candidate, .. } = self.store.state()?;
         let on_trial = candidate.map(|candidate| candidate.entry);
-        let steers = seat.seated == order.policy;
+        let steers = self.seated() == order.policy;
         if steers && on_trial.is_none() && active == Some(entry) {
             return Ok(true);
         }
-        if !(steers && seat.on_trial && on_trial == Some(entry)) {
-            self.store.install(file, claims, order.again)?;
-            let another = std::mem::take(&mut seat.on_trial);
-            let started = self.store.start()?;
-            if another && let Some(committed) = &started.fallback {
-                // Should this one fail, it is not another one on trial that takes over.
-                self.swap(committed).map_err(refused)?;
-                seat.seated = id_of(committed);
+        let why = format!("installed by {who}");
+        let mut trial = steers && seat.on_trial && on_trial == Some(entry);
+        if !trial {
+            self.store.install(file, claims, order.again, &why)?;
+            let staged = on_trial.is_some() || active != Some(entry);
+            let started = self.store.start().inspect_err(|error| {
+                // The robot's next start is not to try it; after what passes it is asked for again.
+                if staged && !matches!(error, StoreError::Busy { .. }) {
+                    let _ =
+                        self.store.demote(order.policy, &format!("it was not started: {error}"));
+                }
+            })?;
+            if started.policy != order.policy {
+                self.store.unused(started.policy)?;
+                return Err(overtaken());
             }
             self.seat(&mut seat, &started).map_err(refused)?;
+            // The active one that did not steer needs no trial.
+            trial = started.trial.is_some();
         }
-        if order.commit {
-            self.store.commit(&format!("installed by {who}"))?;
+        if order.commit && trial {
+            if !self.store.prove(order.policy, &why)? {
+                return Err(overtaken());
+            }
             seat.on_trial = false;
         }
-        Ok(order.commit)
+        Ok(order.commit || !trial)
     }
 }
 
+/// A poisoned lock only means that a request ended badly; the values in it are whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Another program has staged another policy since this one was.
+fn overtaken() -> ErrorReply {
+    ErrorReply::new(Code::Busy, "another policy was staged meanwhile: try again")
+}
+
+/// What passes is not held against the policy.
 fn refused(error: anyhow::Error) -> ErrorReply {
-    ErrorReply::new(Code::Refused, format!("{error:#}"))
+    let passes = matches!(error.downcast_ref(), Some(EngineError::Untried { .. }));
+    let code = if passes { Code::Other } else { Code::Refused };
+    match error.downcast::<StoreError>() {
+        Ok(error) => error.into(),
+        Err(error) => ErrorReply::new(code, format!("{error:#}")),
+    }
 }
 
 impl Policies for Deployment {
     fn report(&self) -> Result<PolicyReport, ErrorReply> {
-        let seated = self.lock().seated;
+        let seated = self.seated();
         let steering = (seated != PolicyId::default()).then(|| seated.to_string());
         Ok(PolicyReport { steering, state: self.store.state()? })
     }
@@ -325,9 +377,9 @@ impl Policies for Deployment {
     }
 
     fn roll_back(&self, why: &str) -> Result<(), ErrorReply> {
-        let mut seat = self.lock();
+        let mut seat = lock(&self.seat);
         let back = self.store.roll_back(why)?;
-        let (started, seated) = (self.store.start()?, seat.seated);
+        let (started, seated) = (self.store.start()?, self.seated());
         let steers = self.seat(&mut seat, &started);
         steers
             .with_context(|| format!("{back} is the active policy, but {seated} steers on"))
@@ -338,12 +390,26 @@ impl Policies for Deployment {
 impl Drop for Deployment {
     /// A trial in which it never steered says nothing.
     fn drop(&mut self) {
-        let seat = self.seat.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let seat = lock(&self.seat);
         if seat.on_trial
             && !seat.used
-            && let Err(error) = self.store.unused(seat.seated)
+            && let Err(error) = self.store.unused(self.seated())
         {
             log::warn!("{error}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_is_not_held_against_a_policy() {
+        let busy = anyhow::Error::from(StoreError::Busy { folder: "store".into() });
+        assert_eq!(refused(busy.context("it was not swapped in")).code, Code::Busy);
+        let untried = EngineError::Untried { reason: "no memory".into() };
+        assert_eq!(refused(untried.into()).code, Code::Other);
+        assert_eq!(refused(anyhow::anyhow!("it is bad")).code, Code::Refused);
     }
 }

@@ -65,7 +65,7 @@ impl Learning {
         let unlearned = self.jobs.unlearned()?;
         if unlearned >= self.every {
             let id = self.jobs.start(JobRequest::default())?;
-            println!("fine-tuning {id} begins: {unlearned} episodes are new to it");
+            tell!("fine-tuning {id} begins: {unlearned} episodes are new to it");
         }
         Ok(false)
     }
@@ -74,10 +74,10 @@ impl Learning {
         let JobReport { id, starts, .. } = *report;
         match (report.state, &report.result) {
             (JobState::Interrupted, _) if report.cancelled => {
-                println!("fine-tuning {id} was cancelled");
+                tell!("fine-tuning {id} was cancelled");
             }
             (JobState::Interrupted, _) if starts < STARTS => {
-                println!("fine-tuning {id} was interrupted and goes on");
+                tell!("fine-tuning {id} was interrupted and goes on");
                 self.jobs.resume(id)?;
             }
             (JobState::Interrupted, _) => log::error!(
@@ -85,7 +85,7 @@ impl Learning {
                  (finetune.memory_mib)"
             ),
             (_, Some(result)) => {
-                println!("fine-tuning {id}: {}", result.why);
+                tell!("fine-tuning {id}: {}", result.why);
                 return Ok(result.ending == JobEnding::Staged);
             }
             (_, None) => {}

@@ -160,24 +160,15 @@ impl Store {
     /// # Errors
     /// Not a policy, demoted before, or the disk failed: the state is unchanged then.
     pub fn stage(&self, file: &[u8], why: &str) -> Result<PolicyId, StoreError> {
-        self.accept(file, None, false, why)
+        self.install(file, None, false, why)
     }
 
     /// Makes a policy from elsewhere the candidate; `claims` are what its signature says, checked
-    /// before. A demoted one is taken only `again`, which a person must wish.
+    /// before; `why` says who wishes it. A demoted one is taken only `again`, which a person must wish.
     ///
     /// # Errors
     /// As [`stage`](Self::stage), or its version is not the next.
     pub fn install(
-        &self,
-        file: &[u8],
-        claims: Option<&Claims>,
-        again: bool,
-    ) -> Result<PolicyId, StoreError> {
-        self.accept(file, claims, again, "installed")
-    }
-
-    fn accept(
         &self,
         file: &[u8],
         claims: Option<&Claims>,

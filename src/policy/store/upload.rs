@@ -36,7 +36,8 @@ impl Store {
     }
 
     /// Takes the next piece of a policy of `total` bytes; so many are here then. Nothing is taken of a
-    /// piece that does not begin where what is here ends.
+    /// piece that does not begin where what is here ends, and what is here of another length is thrown
+    /// away.
     ///
     /// # Errors
     /// Longer than a policy may be, no room, or the disk failed; or all of it is here and is another
@@ -51,11 +52,15 @@ impl Store {
         if total.max(end) > MAX_POLICY as u64 {
             return Err(StoreError::TooLong { found: total.max(end) });
         }
+        // One that was begun with another length would never be whole.
+        if self.upload(policy)?.is_some_and(|upload| upload.total != total) {
+            self.discard(policy)?;
+        }
         let before = self.received(policy)?;
         if offset != before || piece.is_empty() {
             return Ok(before);
         }
-        let Upload { total, path, .. } = match self.upload(policy)? {
+        let Upload { path, .. } = match self.upload(policy)? {
             Some(upload) => upload,
             None => self.begin(policy, total)?,
         };
@@ -198,7 +203,7 @@ mod tests {
         let id = id_of(b"abcd");
         assert_eq!(store.receive(id, (0, 4), b"ab").unwrap(), 2);
         assert_eq!(
-            store.receive(id, (2, 9), b"ce").err().unwrap().to_string(),
+            store.receive(id, (2, 4), b"ce").err().unwrap().to_string(),
             StoreError::NotReceived { policy: id }.to_string()
         );
         assert_eq!((store.received(id).unwrap(), left(&memory)), (0, 0));
@@ -227,6 +232,16 @@ mod tests {
             assert!(matches!(refused, Err(StoreError::TooLong { .. })), "{offset} {total}");
         }
         // More than was announced is not taken.
-        assert_eq!(store.receive(ids[11], (1, 100), b"xyz").unwrap(), 1);
+        assert_eq!(store.receive(ids[11], (1, 2), b"xyz").unwrap(), 1);
+    }
+
+    #[test]
+    fn an_upload_that_began_with_another_length_begins_anew() {
+        let store = store(&Memory::default());
+        let id = id_of(b"abcd");
+        assert_eq!(store.receive(id, (0, 2), b"a").unwrap(), 1);
+        assert_eq!(store.receive(id, (1, 4), b"bcd").unwrap(), 0);
+        assert_eq!(store.receive(id, (0, 4), b"abcd").unwrap(), 4);
+        assert_eq!(store.uploaded(id).unwrap(), b"abcd");
     }
 }

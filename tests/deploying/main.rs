@@ -1,12 +1,13 @@
 //! Policies that a workstation sends to a robot: `regoal run` on an emulated arm, its store, and what
 //! becomes of a deployment that is cut off, repeated, forged or bad.
 
-#[path = "common/bench.rs"]
+#[path = "../common/bench.rs"]
 mod bench;
-#[path = "common/policies.rs"]
+#[path = "../common/policies.rs"]
 mod policies;
-#[path = "common/processes.rs"]
+#[path = "../common/processes.rs"]
 mod processes;
+mod trials;
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -136,6 +137,7 @@ fn a_robot_takes_its_first_policy_and_tries_it_at_once_and_the_same_again_change
     let before = robot.report();
     assert_eq!(before.steering, Some(id_of(&file).to_string()), "it steers at once");
     assert_eq!(before.state.candidate.unwrap().starts, 1);
+    assert_eq!(before.state.events.last().unwrap().why, "installed by the robot's user");
     let second = json_of(&robot.regoal(&install, &robot.rig.socket()));
     for same in ["policy", "version", "committed", "note"] {
         assert_eq!(first[same], second[same]);
@@ -153,16 +155,15 @@ fn a_robot_takes_its_first_policy_and_tries_it_at_once_and_the_same_again_change
     assert_eq!(listed["steering"], json!(id_of(&file).to_string()));
 }
 
+/// A goal, within reach or not.
+fn goal(goal: [f32; 3]) -> Goal {
+    Goal { goal: goal.to_vec(), timeout_s: Some(60.0), anyway: true, ..Goal::default() }
+}
+
 /// Who has steered in a goal that was just begun.
 fn steers(robot: &Robot) -> Option<String> {
     let client = robot.client();
-    let goal = Goal {
-        goal: vec![0.15, -0.2, 0.2],
-        timeout_s: Some(60.0),
-        anyway: true,
-        ..Goal::default()
-    };
-    client.reach(&goal).unwrap();
+    client.reach(&goal([0.15, -0.2, 0.2])).unwrap();
     let mut steers = None;
     wait_until("somebody steers", || {
         steers = robot.rig.status().and_then(|status| status.policy);
@@ -170,33 +171,6 @@ fn steers(robot: &Robot) -> Option<String> {
     });
     client.command(Command::Stop).unwrap();
     steers
-}
-
-#[test]
-fn a_rollback_is_steered_by_from_the_next_tick_on_and_so_is_a_policy_in_the_place_of_one_on_trial()
-{
-    let robot = Robot::trusting(&[]);
-    let files = [1e-5, 2e-5, 3e-5, 4e-5].map(|by| robot.policy(by));
-    let ids = [0, 1, 2, 3].map(|i: usize| id_of(&files[i]).to_string());
-    robot.install(&files[0], &[], true).unwrap();
-    robot.install(&files[1], &[], true).unwrap();
-    assert_eq!(steers(&robot), Some(ids[1].clone()));
-    let back = robot.client().roll_back("drops the cup").unwrap();
-    assert_eq!(back.steering.as_ref(), Some(&ids[0]));
-    assert_eq!(back.state.active.unwrap().policy.to_string(), ids[0]);
-    let event = back.state.events.last().unwrap();
-    assert_eq!(event.why, "drops the cup by the robot's user");
-    assert_eq!(steers(&robot), Some(ids[0].clone()));
-    // On trial; another one takes its place; back to the one that is committed.
-    robot.install(&files[2], &[], false).unwrap();
-    assert_eq!(steers(&robot), Some(ids[2].clone()));
-    robot.install(&files[3], &[], false).unwrap();
-    assert_eq!(steers(&robot), Some(ids[3].clone()));
-    assert_eq!(robot.report().state.candidate.unwrap().entry.policy.to_string(), ids[3]);
-    let said = robot.regoal(&["rollback", "--why", "drops it too", "--json"], &robot.rig.socket());
-    assert_eq!(json_of(&said)["active"], json!(ids[0]));
-    assert_eq!(steers(&robot), Some(ids[0].clone()));
-    assert_eq!(robot.report().state.candidate, None);
 }
 
 #[test]
