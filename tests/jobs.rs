@@ -108,6 +108,17 @@ fn one_job_at_a_time_is_started_cancelled_resumed_and_told_of_by_whoever_asks() 
     let newest = first.newest().unwrap();
     assert_eq!(newest.iter().map(|r| (r.id, r.progress.len())).collect::<Vec<_>>()[0], (2, 1));
     assert_eq!(newest.len(), 2);
+
+    // One at work is found, however many were started after it.
+    first.resume(1).unwrap();
+    seen("that it is at work", || {
+        let report = second.report(1).unwrap();
+        (report.state == JobState::Running).then_some(())
+    });
+    let third = jobs(folder.path(), &program);
+    assert!(matches!(third.start(steps(20)), Err(JobsError::Running { id: 1 })));
+    third.cancel(1).unwrap();
+    ended(&third, 1);
 }
 
 #[test]

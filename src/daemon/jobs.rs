@@ -159,11 +159,17 @@ impl Jobs {
         program: &Path,
     ) -> Result<Self, JobsError> {
         let jobs = Self { storage, settings, program: program.into(), watched: Mutex::default() };
-        // The last one of an earlier run may still be at work, or was interrupted.
-        if let Some(last) = jobs.list()?.last().copied()
-            && jobs.job(last).state()? != JobState::Ended
-        {
-            lock(&jobs.watched).push((last, None));
+        let ids = jobs.list()?;
+        for id in &ids {
+            let watch = match jobs.job(*id).state()? {
+                // Of an earlier run, and not always the last: an older one may have been resumed.
+                JobState::Running => true,
+                JobState::Interrupted => ids.last() == Some(id),
+                JobState::Ended => false,
+            };
+            if watch {
+                lock(&jobs.watched).push((*id, None));
+            }
         }
         Ok(jobs)
     }
