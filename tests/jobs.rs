@@ -95,7 +95,7 @@ fn one_job_at_a_time_is_started_cancelled_resumed_and_told_of_by_whoever_asks() 
     // It may not have told its number yet.
     first.cancel(id).unwrap();
     let again = ended(&first, id);
-    assert_eq!((again.starts, again.cancelled), (2, true));
+    assert!(again.cancelled);
 
     let id = first.start(steps(20)).unwrap();
     let report = ended(&first, id);
@@ -131,9 +131,26 @@ fn a_job_whose_process_cannot_be_started_or_dies_at_once_leaves_the_way_free() {
     let id = dies.start(steps(20)).unwrap();
     let report = ended(&dies, id);
     assert_eq!((report.state, report.result), (JobState::Interrupted, None));
-    dies.resume(id).unwrap();
+    dies.go_on(id).unwrap();
     assert_eq!(ended(&dies, id).starts, 2);
+    dies.resume(id).unwrap();
+    assert_eq!(ended(&dies, id).starts, 1, "a start that a person wants is no crash");
     assert_eq!(dies.start(steps(20)).unwrap(), id + 1);
+}
+
+#[test]
+fn a_job_that_could_not_go_on_is_told_of_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let dies = jobs(folder.path(), Path::new("/bin/false"));
+    let id = dies.start(steps(20)).unwrap();
+    ended(&dies, id);
+    let none = jobs(folder.path(), &folder.path().join("nothing"));
+    for _ in 0..2 {
+        assert_eq!(none.next_ended().unwrap().map(|report| report.id), Some(id));
+        assert!(none.next_ended().unwrap().is_none() && !none.is_busy());
+        assert!(matches!(none.go_on(id), Err(JobsError::Folder(_))));
+    }
+    assert!(none.is_busy());
 }
 
 /// A robot at work, and its store.

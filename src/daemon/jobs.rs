@@ -122,7 +122,7 @@ struct JobOrder {
     arguments: Vec<String>,
     /// Episodes that the robot had logged.
     episodes: usize,
-    /// How often it was started.
+    /// How often it was started since a person last wanted it to go on.
     starts: u32,
     /// Somebody cancelled it since.
     #[serde(default)]
@@ -136,7 +136,7 @@ pub struct JobReport {
     pub id: u64,
     /// Episodes that the robot had logged when it was started.
     pub episodes: usize,
-    /// How often it was started.
+    /// How often it was started since a person last wanted it to go on.
     pub starts: u32,
     /// Somebody cancelled it.
     pub cancelled: bool,
@@ -194,20 +194,46 @@ impl Jobs {
         Ok(id)
     }
 
-    /// Goes on with a job that was interrupted or cancelled, or failed.
+    /// Goes on with a job that was interrupted or cancelled, or failed, because a person wants it: what
+    /// has gone wrong before is not held against it.
     ///
     /// # Errors
     /// There is no such job, it has ended, another one is at work, the disk failed, or the process
     /// could not be started.
     pub fn resume(&self, id: u64) -> Result<(), JobsError> {
         let mut watched = lock(&self.watched);
-        self.check_alone(&mut watched)?;
+        let order = self.resumable(id, &mut watched)?;
+        self.spawn(id, JobOrder { starts: 0, ..order }, &mut watched)
+    }
+
+    /// Goes on with a job whose process has ended without a word. Where it cannot,
+    /// [`next_ended`](Self::next_ended) tells of it again.
+    ///
+    /// # Errors
+    /// As [`resume`](Self::resume).
+    pub fn go_on(&self, id: u64) -> Result<(), JobsError> {
+        let mut watched = lock(&self.watched);
+        let order = self.resumable(id, &mut watched);
+        let begun = order.and_then(|order| self.spawn(id, order, &mut watched));
+        if begun.is_err() && !watched.iter().any(|(watched, _)| *watched == id) {
+            watched.push((id, None));
+        }
+        begun
+    }
+
+    /// What a job was started with that can go on now.
+    fn resumable(
+        &self,
+        id: u64,
+        watched: &mut [(u64, Option<Child>)],
+    ) -> Result<JobOrder, JobsError> {
+        self.check_alone(watched)?;
         let order = self.order(id)?.ok_or(JobsError::Unknown { id })?;
         let ending = self.job(id).result()?.map(|result| result.ending);
         if !matches!(ending, None | Some(JobEnding::Cancelled | JobEnding::Failed)) {
             return Err(JobsError::Ended { id });
         }
-        self.spawn(id, order, &mut watched)
+        Ok(order)
     }
 
     fn check_alone(&self, watched: &mut [(u64, Option<Child>)]) -> Result<(), JobsError> {
