@@ -64,7 +64,7 @@ fn upload(
 }
 
 /// Asks until there is an answer: a robot may be busy or out of reach for a while.
-fn patiently<T>(
+pub(in crate::cmd) fn patiently<T>(
     bar: &Bar,
     context: &Context,
     ask: impl Fn() -> Result<T, ClientError>,
