@@ -15,7 +15,7 @@ use regoal::episode::{Mode, PolicyId};
 use regoal::learn::job::{JobEnding, JobState, Phase};
 use regoal::policy::Store;
 use regoal::policy::store::State;
-use regoal::storage::Disk;
+use regoal::storage::{Disk, Storage as _};
 
 use processes::{FEETECH, Rig, pause};
 
@@ -136,6 +136,27 @@ fn a_job_whose_process_cannot_be_started_or_dies_at_once_leaves_the_way_free() {
     dies.resume(id).unwrap();
     assert_eq!(ended(&dies, id).starts, 1, "a start that a person wants is no crash");
     assert_eq!(dies.start(steps(20)).unwrap(), id + 1);
+}
+
+#[test]
+fn only_the_newest_few_jobs_keep_their_large_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let dies = jobs(folder.path(), Path::new("/bin/false"));
+    let path = |id, name: &str| folder.path().join(format!("store/jobs/{id:06}/{name}"));
+    let large = ["base.onnx", "experience.bin", "checkpoint.bin", "policy.onnx"];
+    for id in 1..=7 {
+        assert_eq!(dies.start(steps(20)).unwrap(), id);
+        ended(&dies, id);
+        for name in large.iter().chain(&["report.json"]) {
+            Disk.replace(&path(id, name), b"of a job").unwrap();
+        }
+    }
+    for name in large {
+        let kept: Vec<u64> = (1..=7).filter(|id| Disk.read(&path(*id, name)).is_ok()).collect();
+        assert_eq!(kept, [3, 4, 5, 6, 7], "{name}");
+    }
+    assert!((1..=7).all(|id| Disk.read(&path(id, "report.json")).is_ok()));
+    assert_eq!(dies.newest().unwrap().len(), 7);
 }
 
 #[test]

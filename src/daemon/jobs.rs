@@ -81,6 +81,9 @@ const LINES: usize = 500;
 /// The newest jobs that are told of at once.
 const NEWEST: usize = 50;
 
+/// The newest jobs that keep what they can go on from, and their candidates.
+const KEPT: usize = 5;
+
 /// What the fine-tunings of a robot are made of.
 #[derive(Debug, Clone)]
 pub struct JobSettings {
@@ -174,7 +177,8 @@ impl Jobs {
         Ok(jobs)
     }
 
-    /// Starts a job on what the robot has logged; its number.
+    /// Starts a job on what the robot has logged; its number. Of old jobs only reports and curves stay
+    /// on the disk.
     ///
     /// # Errors
     /// Another one is at work, the disk failed, or the process could not be started.
@@ -185,7 +189,13 @@ impl Jobs {
         }
         let mut watched = lock(&self.watched);
         self.check_alone(&mut watched)?;
-        let id = self.list()?.last().map_or(1, |last| last + 1);
+        let ids = self.list()?;
+        // The one that begins is the newest.
+        for old in ids.iter().rev().skip(KEPT - 1) {
+            self.job(*old).let_go()?;
+            self.job(*old).forget("policy.onnx")?;
+        }
+        let id = ids.last().map_or(1, |last| last + 1);
         let folder = self.path(id);
         self.storage.create_folder(&folder).map_err(failed("create", &folder))?;
         let (arguments, episodes) = (self.settings.arguments(steps), self.logged());
