@@ -39,6 +39,11 @@ impl Bar {
         Self(bar)
     }
 
+    /// So many things there are.
+    pub fn set_total(&self, total: usize) {
+        self.0.set_length(total as u64);
+    }
+
     /// So many bytes are done.
     pub fn set_bytes(&self, done: u64) {
         self.0.set_position(done);

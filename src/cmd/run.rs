@@ -112,17 +112,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
 /// The control process.
 fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> Result<()> {
     let start = link.start();
-    let store = args.store.as_ref().or(robot.policy.store.as_ref());
-    let (first, actor): (_, Box<dyn Actor>) = match (&args.policy, store) {
-        (Some(path), _) => {
-            (None, load(&finetune::read(context, path)?, robot, context.clock.as_ref())?)
-        }
-        (None, Some(store)) => {
-            let (first, actor) = First::of(store, robot, context)?;
-            (Some(first), actor)
-        }
-        (None, None) => (None, Box::new(Reacher::new(robot)?)),
-    };
+    let (first, actor) = args.first(robot, context)?;
     let (person, teleop) = args.person.open(robot, context)?.unzip();
     // Without a device of its own, the arm is steered over the API.
     let (sender, teleop) = match teleop {
@@ -139,30 +129,10 @@ fn control(args: &Args, robot: &RobotConfig, link: Link, context: &Context) -> R
         pedal::watch(path, running.handle().emergency())?;
     }
     running.wait_for_arm();
-    let socket = args.socket.clone().unwrap_or_else(|| daemon::default_socket(&robot.name));
-    let mut served = daemon::Served::new(running.handle(), running.facts())?;
-    if let Some(sender) = sender {
-        served = served.steered(sender)?;
-    }
-    let storage = Arc::clone(&context.storage);
-    let episodes =
-        daemon::Episodes { storage: Arc::clone(&storage), folder: args.episodes.clone() };
     let deployment = first.map(|first| Arc::new(Deployment::new(first, &running, context)));
-    let store = store.filter(|_| deployment.is_some());
-    let jobs = store.map(|store| args.jobs(robot, store, context)).transpose()?;
-    let service = daemon::Service {
-        robot: Arc::new(served),
-        clock: Arc::clone(&context.clock),
-        episodes: Some(episodes),
-        jobs: jobs.clone(),
-        policies: deployment.clone().map(|deployment| deployment as Arc<dyn daemon::Policies>),
-    };
-    let doors = args.doors.open(robot, context)?;
-    let access = doors.as_ref().map(|doors| Arc::clone(&doors.access));
-    let server = daemon::Server::start(&socket, service, storage, doors)?;
-    running.serve();
-    tell!("{} on {}, API at {}", robot.name, running.port, socket.display());
-    args.doors.tell(&server, access.as_deref())?;
+    let jobs = args.store(robot).map(|store| args.jobs(robot, store, context)).transpose()?;
+    let served = (deployment.clone(), jobs.clone());
+    let server = args.serve(&running, sender, served, context)?;
     match &deployment {
         Some(deployment) => deployment.begin(),
         None if args.policy.is_none() => tell!("no policy: the arm goes straight to its goals"),
@@ -197,6 +167,29 @@ fn power_up(start: Start, running: &Running) -> Result<()> {
 }
 
 impl Args {
+    /// The store that the robot's policies come from, if they come from one.
+    fn store<'a>(&'a self, robot: &'a RobotConfig) -> Option<&'a Path> {
+        let store = self.store.as_deref().or(robot.policy.store.as_deref());
+        store.filter(|_| self.policy.is_none())
+    }
+
+    /// Who steers first, and what a store says of it.
+    fn first(
+        &self,
+        robot: &RobotConfig,
+        context: &Context,
+    ) -> Result<(Option<First>, Box<dyn Actor>)> {
+        if let Some(path) = &self.policy {
+            let file = finetune::read(context, path)?;
+            return Ok((None, load(&file, robot, context.clock.as_ref())?));
+        }
+        let Some(store) = self.store(robot) else {
+            return Ok((None, Box::new(Reacher::new(robot)?)));
+        };
+        let (first, actor) = First::of(store, robot, context)?;
+        Ok((Some(first), actor))
+    }
+
     /// The fine-tunings of a robot with a policy store.
     fn jobs(
         &self,

@@ -81,6 +81,9 @@ const LINES: usize = 500;
 /// The newest jobs that are told of at once.
 const NEWEST: usize = 50;
 
+/// The newest jobs that keep what they can go on from, and their candidates.
+const KEPT: usize = 5;
+
 /// What the fine-tunings of a robot are made of.
 #[derive(Debug, Clone)]
 pub struct JobSettings {
@@ -122,7 +125,7 @@ struct JobOrder {
     arguments: Vec<String>,
     /// Episodes that the robot had logged.
     episodes: usize,
-    /// How often it was started.
+    /// How often it was started since a person last wanted it to go on.
     starts: u32,
     /// Somebody cancelled it since.
     #[serde(default)]
@@ -136,7 +139,7 @@ pub struct JobReport {
     pub id: u64,
     /// Episodes that the robot had logged when it was started.
     pub episodes: usize,
-    /// How often it was started.
+    /// How often it was started since a person last wanted it to go on.
     pub starts: u32,
     /// Somebody cancelled it.
     pub cancelled: bool,
@@ -159,16 +162,23 @@ impl Jobs {
         program: &Path,
     ) -> Result<Self, JobsError> {
         let jobs = Self { storage, settings, program: program.into(), watched: Mutex::default() };
-        // The last one of an earlier run may still be at work, or was interrupted.
-        if let Some(last) = jobs.list()?.last().copied()
-            && jobs.job(last).state()? != JobState::Ended
-        {
-            lock(&jobs.watched).push((last, None));
+        let ids = jobs.list()?;
+        for id in &ids {
+            let watch = match jobs.job(*id).state()? {
+                // Of an earlier run, and not always the last: an older one may have been resumed.
+                JobState::Running => true,
+                JobState::Interrupted => ids.last() == Some(id),
+                JobState::Ended => false,
+            };
+            if watch {
+                lock(&jobs.watched).push((*id, None));
+            }
         }
         Ok(jobs)
     }
 
-    /// Starts a job on what the robot has logged; its number.
+    /// Starts a job on what the robot has logged; its number. Of old jobs only reports and curves stay
+    /// on the disk.
     ///
     /// # Errors
     /// Another one is at work, the disk failed, or the process could not be started.
@@ -179,7 +189,13 @@ impl Jobs {
         }
         let mut watched = lock(&self.watched);
         self.check_alone(&mut watched)?;
-        let id = self.list()?.last().map_or(1, |last| last + 1);
+        let ids = self.list()?;
+        // The one that begins is the newest.
+        for old in ids.iter().rev().skip(KEPT - 1) {
+            self.job(*old).let_go()?;
+            self.job(*old).forget("policy.onnx")?;
+        }
+        let id = ids.last().map_or(1, |last| last + 1);
         let folder = self.path(id);
         self.storage.create_folder(&folder).map_err(failed("create", &folder))?;
         let (arguments, episodes) = (self.settings.arguments(steps), self.logged());
@@ -188,20 +204,46 @@ impl Jobs {
         Ok(id)
     }
 
-    /// Goes on with a job that was interrupted or cancelled, or failed.
+    /// Goes on with a job that was interrupted or cancelled, or failed, because a person wants it: what
+    /// has gone wrong before is not held against it.
     ///
     /// # Errors
     /// There is no such job, it has ended, another one is at work, the disk failed, or the process
     /// could not be started.
     pub fn resume(&self, id: u64) -> Result<(), JobsError> {
         let mut watched = lock(&self.watched);
-        self.check_alone(&mut watched)?;
+        let order = self.resumable(id, &mut watched)?;
+        self.spawn(id, JobOrder { starts: 0, ..order }, &mut watched)
+    }
+
+    /// Goes on with a job whose process has ended without a word. Where it cannot,
+    /// [`next_ended`](Self::next_ended) tells of it again.
+    ///
+    /// # Errors
+    /// As [`resume`](Self::resume).
+    pub fn go_on(&self, id: u64) -> Result<(), JobsError> {
+        let mut watched = lock(&self.watched);
+        let order = self.resumable(id, &mut watched);
+        let begun = order.and_then(|order| self.spawn(id, order, &mut watched));
+        if begun.is_err() && !watched.iter().any(|(watched, _)| *watched == id) {
+            watched.push((id, None));
+        }
+        begun
+    }
+
+    /// What a job was started with that can go on now.
+    fn resumable(
+        &self,
+        id: u64,
+        watched: &mut [(u64, Option<Child>)],
+    ) -> Result<JobOrder, JobsError> {
+        self.check_alone(watched)?;
         let order = self.order(id)?.ok_or(JobsError::Unknown { id })?;
         let ending = self.job(id).result()?.map(|result| result.ending);
         if !matches!(ending, None | Some(JobEnding::Cancelled | JobEnding::Failed)) {
             return Err(JobsError::Ended { id });
         }
-        self.spawn(id, order, &mut watched)
+        Ok(order)
     }
 
     fn check_alone(&self, watched: &mut [(u64, Option<Child>)]) -> Result<(), JobsError> {

@@ -132,10 +132,10 @@ impl Job {
         };
         self.storage.create_folder(&self.folder).map_err(failed("create", &self.folder))?;
         let alone = self.lock()?;
-        let ended = ["result.json"].as_slice();
-        let begun = ["progress.jsonl", "checkpoint.bin", "experience.bin", "base.onnx"].as_slice();
-        for name in ended.iter().chain(if resume { &[] } else { begun }) {
-            self.forget(name)?;
+        self.forget("result.json")?;
+        if !resume {
+            self.forget("progress.jsonl")?;
+            self.let_go()?;
         }
         self.write("pid", pid.to_string().as_bytes())?;
         Ok(alone)
@@ -192,6 +192,16 @@ impl Job {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Removes what it could go on from: resumed, it begins anew.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn let_go(&self) -> Result<(), JobError> {
+        ["checkpoint.bin", "experience.bin", "base.onnx"]
+            .iter()
+            .try_for_each(|name| self.forget(name))
     }
 
     /// Adds a line of progress.

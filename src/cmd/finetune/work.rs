@@ -71,9 +71,7 @@ impl Work<'_> {
                 JobEnding::Staged
             }
         };
-        for kept in ["checkpoint.bin", "experience.bin", "base.onnx"] {
-            self.job.forget(kept)?;
-        }
+        self.job.let_go()?;
         Ok((report, ending))
     }
 

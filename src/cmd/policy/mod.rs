@@ -13,7 +13,7 @@ pub mod list;
 mod operators;
 mod print;
 pub mod rollback;
-mod send;
+pub(super) mod send;
 pub mod sign;
 mod signed;
 mod trial;

@@ -80,7 +80,7 @@ fn upload(
 }
 
 /// Asks until there is an answer: a robot may be busy or out of reach for a while.
-fn patiently<T>(
+pub(in crate::cmd) fn patiently<T>(
     bar: &Bar,
     context: &Context,
     ask: impl Fn() -> Result<T, ClientError>,
@@ -120,6 +120,7 @@ mod tests {
             storage: Arc::new(Memory::default()),
             clock: Arc::new(ManualClock::default()),
             interrupted: Arc::default(),
+            program: "regoal".into(),
         };
         let (bar, pieces) = (Bar::of_bytes("sending", 9), Cell::new(0));
         let sent = upload((0, 9), &bar, &context, |here| {

@@ -1,4 +1,4 @@
-//! How a running robot is reached from elsewhere than its socket.
+//! How clients reach a running robot: its socket, and the doors to elsewhere.
 
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
@@ -8,9 +8,14 @@ use std::sync::Arc;
 use anyhow::Result;
 use clap::Args;
 
+use super::{Deployment, Running};
 use crate::cmd::Context;
 use crate::config::RobotConfig;
-use crate::daemon::{Access, Doors, Server, default_access};
+use crate::control::TeleopSender;
+use crate::daemon::{
+    Access, Doors, Episodes, Jobs, Policies, Served, Server, Service, default_access,
+    default_socket,
+};
 
 /// Of `regoal run`.
 #[derive(Debug, Args)]
@@ -59,5 +64,39 @@ impl DoorArgs {
             }
         }
         Ok(())
+    }
+}
+
+impl super::Args {
+    /// Serves clients, who steer it unless a device does, and says where.
+    pub(super) fn serve(
+        &self,
+        running: &Running,
+        sender: Option<TeleopSender>,
+        (deployment, jobs): (Option<Arc<Deployment>>, Option<Arc<Jobs>>),
+        context: &Context,
+    ) -> Result<Server> {
+        let robot = &running.robot;
+        let mut served = Served::new(running.handle(), running.facts())?;
+        if let Some(sender) = sender {
+            served = served.steered(sender)?;
+        }
+        let storage = Arc::clone(&context.storage);
+        let folder = self.episodes.clone();
+        let service = Service {
+            robot: Arc::new(served),
+            clock: Arc::clone(&context.clock),
+            episodes: Some(Episodes { storage: Arc::clone(&storage), folder }),
+            jobs,
+            policies: deployment.map(|deployment| deployment as Arc<dyn Policies>),
+        };
+        let socket = self.socket.clone().unwrap_or_else(|| default_socket(&robot.name));
+        let doors = self.doors.open(robot, context)?;
+        let access = doors.as_ref().map(|doors| Arc::clone(&doors.access));
+        let server = Server::start(&socket, service, storage, doors)?;
+        running.serve();
+        tell!("{} on {}, API at {}", robot.name, running.port, socket.display());
+        self.doors.tell(&server, access.as_deref())?;
+        Ok(server)
     }
 }

@@ -77,8 +77,8 @@ impl Learning {
                 tell!("fine-tuning {id} was cancelled");
             }
             (JobState::Interrupted, _) if starts < STARTS => {
+                self.jobs.go_on(id)?;
                 tell!("fine-tuning {id} was interrupted and goes on");
-                self.jobs.resume(id)?;
             }
             (JobState::Interrupted, _) => log::error!(
                 "fine-tuning {id} ended {starts} times without a word: its memory may be too little \
