@@ -38,7 +38,7 @@ pub enum Verb {
     /// Looks after logged episodes
     #[command(subcommand)]
     Episodes(cmd::episodes::Args),
-    Finetune(cmd::finetune::Args),
+    Finetune(Box<cmd::finetune::Args>),
     Train(Box<cmd::train::Args>),
     /// Looks at policy files, signs and installs them
     #[command(subcommand)]

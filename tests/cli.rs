@@ -104,7 +104,7 @@ fn wrong_input_ends_with_its_exit_code_and_says_what_to_do() {
         (&["finetune", "--to", "https://x:1", "--out", "o"], 2, "cannot be used with"),
         (&["finetune", "--socket", "s", "--seed", "3"], 2, "cannot be used with"),
         (&["finetune", "--socket", "s", "--learning-rate", "0.1"], 2, "cannot be used with"),
-        (&["finetune", "--socket", "s", "--key", "k"], 2, "--to <URL>"),
+        (&["finetune", "--socket", "s", "--key", "k"], 2, "cannot be used with"),
         (&["finetune", "--socket", "/nowhere/x.sock"], 1, "error: no daemon at /nowhere/x.sock"),
         (&["runtime", "install", "--from", "/nowhere.whl"], 1, "/nowhere.whl"),
         (&["train", "hre"], 2, "[possible values: "),

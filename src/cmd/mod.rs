@@ -137,7 +137,7 @@ pub struct Endpoint {
     #[arg(long, value_name = "URL", conflicts_with = "socket")]
     to: Option<RemoteAddress>,
     /// The key's file for --to; by default where `regoal pair` has put it.
-    #[arg(long, value_name = "FILE", requires = "to")]
+    #[arg(long, value_name = "FILE", requires = "to", conflicts_with = "socket")]
     key: Option<PathBuf>,
 }
 

@@ -263,6 +263,9 @@ impl Jobs {
     ) -> Result<(), JobsError> {
         let order = JobOrder { starts: order.starts + 1, cancelled: false, ..order };
         self.keep(id, &order)?;
+        // Until it has written its own, no number is better than that of its last start: somebody else
+        // may have that by now.
+        self.job(id).forget("pid")?;
         let mut process = Command::new(&self.program);
         process.arg("finetune").args(&order.arguments).arg("--resume");
         process.arg("--out").arg(self.path(id)).stdin(Stdio::null()).stdout(Stdio::null());
