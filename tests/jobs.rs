@@ -218,7 +218,7 @@ impl Robot {
     /// Reaches for a goal, this way or that.
     fn reach(&self, side: f32) {
         let goal = vec![side, -0.2, 0.15];
-        let goal = Goal { goal, wait: true, timeout_s: Some(5.0), ..Goal::default() };
+        let goal = Goal { goal, wait: true, timeout_s: Some(1.0), ..Goal::default() };
         self.client.reach(&goal).unwrap();
     }
 
@@ -242,7 +242,7 @@ impl Robot {
 }
 
 #[test]
-fn a_robot_learns_after_every_few_episodes_and_takes_up_what_passed_and_learns_when_asked() {
+fn a_robot_learns_after_every_few_episodes_and_when_asked_and_tries_what_passed() {
     let robot = Robot::start();
     robot.reach(0.1);
     robot.reach(-0.1);
@@ -251,23 +251,14 @@ fn a_robot_learns_after_every_few_episodes_and_takes_up_what_passed_and_learns_w
     assert_eq!(robot.client.job(1).unwrap().episodes, 2, "one episode is too few");
     assert_eq!(result.ending, JobEnding::Staged, "{}", result.why);
     let candidate = result.candidate.unwrap();
-    let steers = || robot.client.policies().unwrap().steering;
+    let steers = || robot.client.policies().ok()?.steering;
     seen("its trial", || steers().filter(|policy| *policy == candidate));
-    let mut side = 0.1;
-    let active = seen("its success", || {
-        side = -side;
-        robot.reach(side);
-        let active = robot.store.state().unwrap().active.unwrap().policy;
-        (active != robot.base).then_some(active)
-    });
-    assert_eq!(active.to_string(), candidate);
+    let state = robot.store.state().unwrap();
+    let trial = state.candidate.map(|tried| (tried.entry.policy.to_string(), tried.starts));
+    assert_eq!(trial, Some((candidate, 1)));
+    assert_eq!(state.active.map(|active| active.policy), Some(robot.base));
 
     // What somebody asks for is a job like another.
     let report = seen("that nothing is at work", || robot.asked(20));
     assert_eq!(robot.ended(report.id), report);
-    // It has reached for enough goals to have begun to learn from them.
-    let at_work = |report: &JobReport| report.state == JobState::Running;
-    robot.client.jobs().unwrap().into_iter().filter(at_work).for_each(|report| {
-        let _ = robot.client.cancel_job(report.id);
-    });
 }
