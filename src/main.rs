@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) if e.is::<Interrupted>() => {
-            eprintln!("interrupted");
+            let _ = writeln!(std::io::stderr(), "interrupted");
             ExitCode::from(130)
         }
         Err(e) if e.is::<Told>() => ExitCode::FAILURE,

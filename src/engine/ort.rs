@@ -8,7 +8,7 @@ mod update;
 pub(super) use training::Training;
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use ort::ep::CUDA;
 use ort::session::{Session, SessionInputValue, SessionOutputs};
@@ -160,6 +160,7 @@ impl Library {
         };
         let providers = if self.device == Device::Cuda { vec![cuda()] } else { Vec::new() };
         let build = || -> Result<Session, String> {
+            let _alone = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
             let said = |error: &dyn std::fmt::Display| error.to_string();
             Session::builder(&self.environment)
                 .map_err(|e| said(&e))?
@@ -181,6 +182,10 @@ impl Library {
         build().map_err(|reason| EngineError::Load { engine: ENGINE, reason })
     }
 }
+
+/// One session at a time is made: ONNX Runtime notes the domains of operators for the whole process, and
+/// two that are noted at the same moment are one too many.
+static LOADING: Mutex<()> = Mutex::new(());
 
 /// The rewrite of `1 / a * b` to `b / a`, after which ONNX Runtime may drop the node that makes `b`
 /// and refuse the graph (microsoft/onnxruntime issue 32414, pull request 32703).

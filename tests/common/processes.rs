@@ -136,7 +136,16 @@ impl Rig {
     pub fn watched(robot: &str, lag: f64, heartbeat_s: f64) -> Self {
         let arguments = ["--policy", "models/reach/policy.onnx", "--arm"];
         let mut rig = Self::found(&patient(robot, heartbeat_s), 0, |run| run.args(arguments));
-        rig.wait_for_api();
+        rig.hear_of_api();
+        let client = Client::new(rig.socket());
+        wait_until("it holds", || {
+            let mode = rig.status().map(|s| s.mode);
+            if mode == Some(Mode::Disarmed) {
+                // On a busy computer its process may just be started again.
+                let _ = client.command(regoal::daemon::Command::Arm);
+            }
+            mode == Some(Mode::Holding)
+        });
         rig.set_out(lag);
         rig
     }
@@ -150,11 +159,15 @@ impl Rig {
     }
 
     pub fn wait_for_api(&mut self) {
+        self.hear_of_api();
+        wait_until("it holds", || self.status().is_some_and(|s| s.mode == Mode::Holding));
+    }
+
+    fn hear_of_api(&mut self) {
         let mut line = String::new();
         let out = self.supervisor.stdout.as_mut().unwrap();
         BufReader::new(out).read_line(&mut line).unwrap();
         assert!(line.contains("API at"), "{line}");
-        wait_until("it holds", || self.status().is_some_and(|s| s.mode == Mode::Holding));
     }
 
     /// Reaches for goals at both sides until a servo lags this far behind (rad).
