@@ -229,19 +229,14 @@ fn bomb(robot: &RobotConfig) -> Vec<u8> {
     let x = b.input("observation", &[Dim::Batch, Dim::Fixed(joints)]);
     // Each product is just short of the most elements that a value may have.
     let n = 11_000;
-    let mut values: Vec<_> = (0..16)
-        .map(|i| {
-            let long = |dims: [usize; 2]| Tensor::new(dims, vec![1e-9; n]).unwrap();
-            let tall = b.parameter(&format!("tall{i}"), long([n, 1]));
-            let wide = b.parameter(&format!("wide{i}"), long([1, n]));
-            b.matmul(tall, wide)
-        })
-        .collect();
-    // In whatever order it is worked out, five of them are there at once.
-    while values.len() > 1 {
-        values = values.chunks(2).map(|pair| b.add(pair[0], pair[1])).collect();
-    }
-    let all = values[0];
+    let [one, other] = [0, 1].map(|i| {
+        let long = |dims: [usize; 2]| Tensor::new(dims, vec![1e-9; n]).unwrap();
+        let tall = b.parameter(&format!("tall{i}"), long([n, 1]));
+        let wide = b.parameter(&format!("wide{i}"), long([1, n]));
+        b.matmul(tall, wide)
+    });
+    // Their product is there beside both.
+    let all = b.matmul(one, other);
     let all = b.reduce_sum(all, &[0, 1], true);
     let action = b.add(x, all);
     b.output("action", action);
