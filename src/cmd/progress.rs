@@ -8,32 +8,26 @@ pub struct Bar(ProgressBar);
 impl Bar {
     /// A bar over `total` things.
     pub fn new(what: &str, total: usize) -> Self {
-        let bar = ProgressBar::new(total as u64);
-        let style = ProgressStyle::with_template(
-            "  {prefix:<34} {bar:30.green} {pos:>5}/{len:<5} {elapsed_precise} {msg}",
-        );
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.set_prefix(what.to_owned());
-        Self(bar)
+        let style = "  {prefix:<34} {bar:30.green} {pos:>5}/{len:<5} {elapsed_precise} {msg}";
+        Self::styled(style, what, total as u64)
     }
 
     /// A bar over many steps, with the time that is left.
     pub fn of_steps(what: &str, steps: u64) -> Self {
-        let bar = ProgressBar::new(steps);
-        let style = ProgressStyle::with_template(
-            "  {prefix} {bar:24.green} {human_pos} of {human_len} steps, {eta} left, {msg}",
-        );
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.set_prefix(what.to_owned());
-        Self(bar)
+        let style = "  {prefix} {bar:24.green} {human_pos} of {human_len} steps, {eta} left, {msg}";
+        Self::styled(style, what, steps)
     }
 
     /// A bar over a file's bytes.
     pub fn of_bytes(what: &str, bytes: u64) -> Self {
-        let bar = ProgressBar::new(bytes);
-        let style = ProgressStyle::with_template(
-            "  {prefix} {bar:24.green} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
-        );
+        let style =
+            "  {prefix} {bar:24.green} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+        Self::styled(style, what, bytes)
+    }
+
+    fn styled(style: &str, what: &str, total: u64) -> Self {
+        let bar = ProgressBar::new(total);
+        let style = ProgressStyle::with_template(style);
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.set_prefix(what.to_owned());
         Self(bar)
