@@ -55,15 +55,16 @@ fn held_after(signal: Signal, robot: &str, what: &str) {
     assert!(told.contains("servos [1, 2, 3, 4, 5, 6] were told to hold"), "{said}");
 }
 
-/// S9: from the death or the hanging of the control process to the moment in which all servos hold,
-/// with the heartbeat that an arm has by default. Times are judged where nothing else runs: in the
-/// sizes that set `REGOAL_JUDGE_TIME`.
+/// S9: from the death or the hanging of the control process to the moment in which all servos hold.
+/// Times are judged where nothing else runs, in the sizes that set `REGOAL_JUDGE_TIME`: with the
+/// heartbeat that an arm has by default, which a computer busy with tests would miss without a reason.
 #[test]
 fn s9_a_control_process_that_dies_or_hangs_costs_the_arm_a_moment() {
     const LIMIT: Duration = Duration::from_millis(200);
-    let heartbeat_s = regoal::config::SafetyConfig::default().heartbeat_s;
     let cases = bench::number("REGOAL_CASES", 1);
     let judged = bench::times_count();
+    let heartbeat_s =
+        if judged { regoal::config::SafetyConfig::default().heartbeat_s } else { 1.0 };
     let (mut figures, mut late) = (serde_json::Map::new(), 0);
     for (name, robot) in [("feetech", FEETECH.to_owned()), ("dynamixel", koch())] {
         for (how, signal) in [("killed", Signal::KILL), ("stopped", Signal::STOP)] {
