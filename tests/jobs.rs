@@ -47,11 +47,12 @@ fn base() -> Vec<u8> {
     Disk.read(Path::new(BASE)).unwrap()
 }
 
-/// The base with its last bias so far off that it reaches nothing and every fine-tuning betters it.
+/// The base with its last bias so far off that it reaches nothing and every fine-tuning betters it,
+/// whatever episode of a busy computer's uneven ticks it is judged by.
 fn worse() -> Vec<u8> {
     let graph = Graph::from_bytes(&base()).unwrap();
     let mut bias = graph.parameters().unwrap().remove("layer2.bias").unwrap();
-    bias.data.iter_mut().for_each(|number| *number += 1.0);
+    bias.data.iter_mut().for_each(|number| *number += 6.0);
     let worse = BTreeMap::from([("layer2.bias".to_owned(), bias)]);
     graph.with_parameters(&worse).unwrap().to_bytes()
 }
