@@ -119,17 +119,44 @@ fn a_committed_policy_that_fails_gives_way_to_the_one_before_and_the_last_one_st
 }
 
 #[test]
+fn the_first_policy_on_trial_can_be_gone_back_from() {
+    let [first, second] = two();
+    let store = store(&Memory::default());
+    store.stage(&first, "a test").unwrap();
+    store.start().unwrap();
+    assert_eq!(store.roll_back("a test").unwrap(), None);
+    assert!(matches!(store.start(), Err(StoreError::Empty { .. })));
+    store.stage(&second, "a test").unwrap();
+    assert_eq!(store.start().unwrap().policy, id_of(&second));
+}
+
+#[test]
+fn what_a_person_went_back_from_does_not_return_when_the_older_one_fails() {
+    let [old, new] = two();
+    let store = store(&with_active(&old));
+    store.stage(&new, "a test").unwrap();
+    store.commit("a test").unwrap();
+    assert_eq!(store.roll_back("drops the cup").unwrap(), Some(id_of(&old)));
+    assert!(!store.demote(id_of(&old), "it failed").unwrap());
+    assert_eq!(store.active().unwrap(), old);
+    // A person wants it after all: now either may take over from the other.
+    assert_eq!(store.roll_back("it was the gripper").unwrap(), Some(id_of(&new)));
+    assert!(store.demote(id_of(&new), "it failed").unwrap());
+    assert_eq!(store.active().unwrap(), old);
+}
+
+#[test]
 fn a_person_goes_back_and_forth_between_two_policies() {
     let [old, new] = two();
     let store = store(&with_active(&old));
     assert!(matches!(store.roll_back("a test"), Err(StoreError::Empty { .. })));
     store.stage(&new, "a test").unwrap();
-    assert_eq!(store.roll_back("a test").unwrap(), id_of(&old), "the staged one is dropped");
+    assert_eq!(store.roll_back("a test").unwrap(), Some(id_of(&old)), "the staged one is dropped");
     assert!(store.state().unwrap().candidate.is_none());
     store.stage(&new, "a test").unwrap();
     store.commit("a test").unwrap();
-    assert_eq!(store.roll_back("a test").unwrap(), id_of(&old));
-    assert_eq!(store.roll_back("a test").unwrap(), id_of(&new));
+    assert_eq!(store.roll_back("a test").unwrap(), Some(id_of(&old)));
+    assert_eq!(store.roll_back("a test").unwrap(), Some(id_of(&new)));
     assert_eq!(store.active().unwrap(), new);
 }
 

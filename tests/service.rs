@@ -370,7 +370,7 @@ fn a7_whatever_hangs_the_arm_is_held_the_service_is_back_and_nothing_moves_by_it
     }
     let figures = json!({
         "watchdog_s": systemd::setting("WatchdogSec")[0],
-        "restart_s": systemd::setting("RestartSec")[0],
+        "restart_s": systemd::span("RestartSec").as_secs_f64(),
         "starts": systemd::setting("StartLimitBurst")[0],
         "back_s": back,
     });

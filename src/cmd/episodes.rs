@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use self::print::{joint_table, print_list, range};
 use super::Endpoint;
-use crate::daemon::EpisodeSummary;
+use crate::daemon::{EpisodeCurves, EpisodeSummary};
 use crate::episode::{
     Episode, EpisodeHeader, Events, Outcome, PolicyId, Step, Summary, list, repair,
 };
@@ -56,7 +56,7 @@ pub enum Args {
         #[arg(long)]
         json: bool,
         /// Draw it: each joint's course and the way of the achieved goal.
-        #[arg(long, value_name = "FILE.svg|png", conflicts_with_all = ["socket", "to"])]
+        #[arg(long, value_name = "FILE.svg|png")]
         picture: Option<PathBuf>,
     },
     Stats(stats::Args),
@@ -120,9 +120,12 @@ pub fn run(args: &Args, context: &super::Context) -> anyhow::Result<()> {
             Some(client) => elsewhere::show(&client, file, *json, &mut out),
             None => show(storage, file, *json, &mut out),
         },
-        Args::Show { file, picture: Some(picture), .. } => {
-            let episode = Episode::read(storage, file)?;
-            let drawn = course::draw(&episode, &file_name(file), picture)?;
+        Args::Show { file, at, picture: Some(picture), .. } => {
+            let (title, episode) = match at.client(context)? {
+                Some(client) => elsewhere::curves(&client, file)?,
+                None => (file_name(file), curves(&Episode::read(storage, file)?)),
+            };
+            let drawn = course::draw(&episode, &title, picture)?;
             storage.replace(picture, &drawn).with_context(|| picture.display().to_string())?;
             Ok(writeln!(out, "{}", picture.display())?)
         }
@@ -214,6 +217,11 @@ pub fn show(
         writeln!(out, "  {name}: {count}")?;
     }
     Ok(())
+}
+
+/// All of an episode's curves.
+fn curves(episode: &Episode) -> EpisodeCurves {
+    EpisodeCurves::of(EpisodeSummary::default(), episode, usize::MAX)
 }
 
 fn file_name(path: &Path) -> String {
@@ -412,6 +420,7 @@ mod tests {
     fn an_episodes_picture_has_its_joints_and_other_files_are_refused() {
         let storage = dataset();
         let episode = Episode::read(&storage, Path::new("data/episode-000000.mcap")).unwrap();
+        let episode = curves(&episode);
         let svg = course::draw(&episode, "a & b", Path::new("x.svg")).unwrap();
         let svg = String::from_utf8(svg).unwrap();
         assert!(

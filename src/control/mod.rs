@@ -31,6 +31,7 @@ pub use pulse::{Pulse, Start};
 pub use reconnect::{Reconnect, Search, Searcher, search};
 pub use replay::{Difference, Replay, ReplayError, Replayed};
 pub use runtime::{CommandError, Handle, Runtime, Status};
+pub(crate) use swap::time_allowed;
 pub use swap::{Demotion, SwapError, Swapped, Swapper};
 pub use teleop::{TeleopReceiver, TeleopSender, teleop_queue};
 pub use tick::{ControlLoop, distance};

@@ -195,8 +195,7 @@ impl Swapper {
             return Err(outside);
         }
         let took = times.quantile(0.99);
-        let ticks = LATENCY_SHARE + candidate.actor.patience() as f64;
-        let allowed = self.period.mul_f64(ticks);
+        let allowed = time_allowed(self.period, candidate.actor.patience());
         if took > allowed {
             return Err(SwapError::Slow { took, allowed });
         }
@@ -214,6 +213,12 @@ impl Swapper {
             outside.then_some(SwapError::OutOfLimits { joint, asked, low: *low, high: *high })
         })
     }
+}
+
+/// How long an answer may take in a loop of this period: a share of a tick, and the ticks that the
+/// policy's chunks leave it (`patience`).
+pub(crate) fn time_allowed(period: Duration, patience: usize) -> Duration {
+    period.mul_f64(LATENCY_SHARE + patience as f64)
 }
 
 /// Whether there is one finite number a joint.

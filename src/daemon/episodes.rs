@@ -10,8 +10,8 @@ use super::api::{Code, ErrorReply, finite};
 use super::operation::Body;
 use super::text::is_name;
 use crate::episode::{
-    Episode, EpisodeError, PolicyId, Source, Split, Step, Summary, amend, episode_number, paths,
-    reason, summary,
+    Episode, EpisodeError, EpisodeHeader, Outcome, PolicyId, Source, Split, Step, Summary, amend,
+    episode_number, paths, reason, summary,
 };
 use crate::joints::JointVec;
 use crate::storage::Storage;
@@ -135,11 +135,29 @@ pub struct Label {
     pub outcome: Option<Verdict>,
     /// What it was for, in words: 1 to 64 characters.
     pub task: Option<String>,
+    /// What learning may use it for.
+    pub split: Option<Split>,
 }
 
 impl Body for Label {
-    const EXAMPLE: &'static str =
-        r#"{"outcome": "success" or "failure" or "unknown", "task": "WORDS"}"#;
+    const EXAMPLE: &'static str = r#"{"outcome": "success" or "failure" or "unknown", "task": "WORDS", "split": "training" or "validation"}"#;
+}
+
+impl Label {
+    /// Writes it into what is said of an episode.
+    pub fn apply(&self, header: &mut EpisodeHeader, outcome: &mut Option<Outcome>) {
+        if let Some(task) = &self.task {
+            header.task.clone_from(task);
+        }
+        header.split = self.split.unwrap_or(header.split);
+        if let Some(verdict) = self.outcome {
+            let outcome = outcome.get_or_insert_default();
+            outcome.success = verdict.success();
+            if outcome.reason.is_empty() {
+                outcome.reason = reason("labelled");
+            }
+        }
+    }
 }
 
 /// The longest file that is read for its curves (bytes): an hour at 100 Hz is less.
@@ -171,31 +189,19 @@ impl Episodes {
             return Err(ErrorReply::new(Code::TooLong, error));
         }
         let episode = Episode::read(self.storage.as_ref(), &path)?;
-        Ok(curves((&summary).into(), &episode, points))
+        Ok(EpisodeCurves::of((&summary).into(), &episode, points))
     }
 
     pub(super) fn label(&self, id: u64, label: &Label) -> Result<(), ErrorReply> {
         let bad = |error: &str| Err(ErrorReply::new(Code::BadRequest, error));
-        match (&label.task, label.outcome) {
-            (None, None) => return bad("expected `outcome` or `task`, found neither"),
-            (Some(task), _) if !is_name(task) => {
-                return bad("task: expected 1 to 64 characters, none of them hidden");
-            }
-            _ => {}
+        if *label == Label::default() {
+            return bad("expected `outcome`, `task` or `split`, found none of them");
+        }
+        if label.task.as_ref().is_some_and(|task| !is_name(task)) {
+            return bad("task: expected 1 to 64 characters, none of them hidden");
         }
         let path = self.find(id)?;
-        amend(self.storage.as_ref(), &path, |header, outcome| {
-            if let Some(task) = &label.task {
-                header.task.clone_from(task);
-            }
-            if let Some(verdict) = label.outcome {
-                let outcome = outcome.get_or_insert_default();
-                outcome.success = verdict.success();
-                if outcome.reason.is_empty() {
-                    outcome.reason = reason("labelled");
-                }
-            }
-        })?;
+        amend(self.storage.as_ref(), &path, |header, outcome| label.apply(header, outcome))?;
         Ok(())
     }
 
@@ -240,33 +246,35 @@ impl From<&Summary> for EpisodeSummary {
     }
 }
 
-/// Every so many steps, and the last one.
-fn curves(summary: EpisodeSummary, episode: &Episode, points: usize) -> EpisodeCurves {
-    let steps = &episode.steps;
-    let stride = steps.len().div_ceil(points.saturating_sub(1).max(1)).max(1);
-    let last = steps.len().saturating_sub(1);
-    let chosen: Vec<&Step> = steps
-        .iter()
-        .enumerate()
-        .filter(|(i, _)| i % stride == 0 || *i == last)
-        .map(|(_, step)| step)
-        .collect();
-    let start = steps.first().map(|step| step.time).unwrap_or_default();
-    let by_joint = |of: fn(&Step) -> &JointVec<f32>| -> Vec<Vec<Option<f32>>> {
-        let one =
-            |joint| chosen.iter().map(|s| of(s).get(joint).copied().and_then(finite)).collect();
-        (0..episode.header.joints.len()).map(one).collect()
-    };
-    let numbers = |goal: &[f32]| goal.iter().copied().map(finite).collect::<Vec<_>>();
-    EpisodeCurves {
-        summary,
-        joints: episode.header.joints.clone(),
-        time_s: chosen.iter().map(|step| step.time.since(start).as_secs_f64()).collect(),
-        positions_rad: by_joint(|step| &step.position),
-        sent_rad: by_joint(|step| &step.sent),
-        achieved_goal: chosen.iter().map(|step| numbers(&step.achieved_goal)).collect(),
-        desired_goal: chosen.iter().map(|step| numbers(&step.desired_goal)).collect(),
-        intervention: chosen.iter().map(|step| step.intervention).collect(),
+impl EpisodeCurves {
+    /// The curves of an episode with at most so many points: every so many steps, and the last one.
+    pub fn of(summary: EpisodeSummary, episode: &Episode, points: usize) -> Self {
+        let steps = &episode.steps;
+        let stride = steps.len().div_ceil(points.saturating_sub(1).max(1)).max(1);
+        let last = steps.len().saturating_sub(1);
+        let chosen: Vec<&Step> = steps
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| i % stride == 0 || *i == last)
+            .map(|(_, step)| step)
+            .collect();
+        let start = steps.first().map(|step| step.time).unwrap_or_default();
+        let by_joint = |of: fn(&Step) -> &JointVec<f32>| -> Vec<Vec<Option<f32>>> {
+            let one =
+                |joint| chosen.iter().map(|s| of(s).get(joint).copied().and_then(finite)).collect();
+            (0..episode.header.joints.len()).map(one).collect()
+        };
+        let numbers = |goal: &[f32]| goal.iter().copied().map(finite).collect::<Vec<_>>();
+        Self {
+            summary,
+            joints: episode.header.joints.clone(),
+            time_s: chosen.iter().map(|step| step.time.since(start).as_secs_f64()).collect(),
+            positions_rad: by_joint(|step| &step.position),
+            sent_rad: by_joint(|step| &step.sent),
+            achieved_goal: chosen.iter().map(|step| numbers(&step.achieved_goal)).collect(),
+            desired_goal: chosen.iter().map(|step| numbers(&step.desired_goal)).collect(),
+            intervention: chosen.iter().map(|step| step.intervention).collect(),
+        }
     }
 }
 
@@ -287,7 +295,6 @@ impl From<EpisodeError> for ErrorReply {
 mod tests {
     use super::*;
     use crate::clock::Time;
-    use crate::episode::EpisodeHeader;
     use crate::joints::stack;
 
     fn episode(steps: u64) -> Episode {
@@ -307,7 +314,7 @@ mod tests {
     #[test]
     fn a_curve_has_few_points_the_first_and_the_last_among_them() {
         for (steps, points) in [(0, 5), (1, 5), (5, 5), (1000, 2), (1000, 7), (1001, 500)] {
-            let found = curves(EpisodeSummary::default(), &episode(steps), points);
+            let found = EpisodeCurves::of(EpisodeSummary::default(), &episode(steps), points);
             let n = found.time_s.len();
             assert!(n <= points && n as u64 <= steps, "{steps} {points}: {n}");
             let of = |joint: usize| found.positions_rad.get(joint).unwrap();

@@ -36,7 +36,7 @@ pub fn koch() -> String {
 pub fn patient(robot: &str, heartbeat_s: f64) -> String {
     let safety = format!(
         "[safety]\nheartbeat_s = {heartbeat_s}\nmax_tracking_error = 0.5\ntracking_time_s = 60.0\n\
-                  stall_time_s = 60.0\n\n[control]\nhold_after_ticks = 100\nfault_after_ticks = 200\n"
+                  stall_time_s = 60.0\n\n[control]\nhold_after_ticks = 100\nfault_after_ticks = 1000\n"
     );
     robot.replace("[control]\n", &safety)
 }

@@ -13,15 +13,23 @@ use crate::processes::{PATIENCE, Rig, now, pause};
 
 const UNIT: &str = include_str!("../../firmware-config/linux/regoal@.service");
 
-/// What the unit sets a key to; of several values the numbers.
-pub fn setting(key: &str) -> Vec<u64> {
+fn text(key: &str) -> &'static str {
     let value = |line: &'static str| line.strip_prefix(key)?.strip_prefix('=');
-    let found = UNIT.lines().find_map(value).unwrap_or_else(|| panic!("the unit has no {key}"));
-    found.split_whitespace().map(|number| number.parse().unwrap()).collect()
+    UNIT.lines().find_map(value).unwrap_or_else(|| panic!("the unit has no {key}"))
 }
 
-fn seconds(key: &str) -> Duration {
-    Duration::from_secs(setting(key)[0])
+/// What the unit sets a key to; of several values the numbers.
+pub fn setting(key: &str) -> Vec<u64> {
+    text(key).split_whitespace().map(|number| number.parse().unwrap()).collect()
+}
+
+/// A span of time that the unit sets, in seconds or with the unit `ms`.
+pub fn span(key: &str) -> Duration {
+    let value = text(key);
+    match value.strip_suffix("ms") {
+        Some(number) => Duration::from_millis(number.parse().unwrap()),
+        None => Duration::from_secs(value.parse().unwrap()),
+    }
 }
 
 /// A service of one arm under such a manager.
@@ -59,7 +67,7 @@ impl Service {
         let folder = tempfile::tempdir().unwrap();
         let socket = UnixDatagram::bind(folder.path().join("notify")).unwrap();
         socket.set_nonblocking(true).unwrap();
-        let watchdog = watchdog.unwrap_or_else(|| seconds("WatchdogSec"));
+        let watchdog = watchdog.unwrap_or_else(|| span("WatchdogSec"));
         let rig = Rig::with(robot, environment(&folder, watchdog));
         Self {
             rig,
@@ -133,14 +141,14 @@ impl Service {
         let is = |key| status.code().is_some_and(|code| setting(key).contains(&(code as u64)));
         let succeeded = status.success() || is("SuccessExitStatus");
         println!("the service ended: {status}, signal {:?}", status.signal());
-        let window = seconds("StartLimitIntervalSec");
+        let window = span("StartLimitIntervalSec");
         let recent = self.starts.iter().filter(|start| now().since(**start) < window).count();
         let limit = setting("StartLimitBurst")[0] as usize;
         if succeeded || is("RestartPreventExitStatus") || recent >= limit {
             self.down = true;
             return;
         }
-        pause(seconds("RestartSec").as_millis() as u64);
+        pause(span("RestartSec").as_millis() as u64);
         self.starts.push(now());
         self.rig.start_again(environment(&self.folder, self.watchdog));
     }

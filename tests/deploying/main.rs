@@ -193,6 +193,8 @@ fn what_must_not_be_installed_is_refused_each_with_its_own_error_and_nothing_is_
     fitting.rate_hz = 17.0;
     let unfit = policies::described(&fitting, 8, 1e-5);
     let signed_unfit = person.sign(&unfit, &claim(config, &unfit, 8));
+    let slow = slow(config);
+    let signed_slow = person.sign(&slow, &claim(config, &slow, 8));
     for (what, file, signatures, says) in [
         ("unsigned", &file, vec![], "the policy is not signed"),
         ("a stranger's", &file, vec![stranger.sign(&file, &said)], "none of policy.trusted_keys"),
@@ -212,6 +214,7 @@ fn what_must_not_be_installed_is_refused_each_with_its_own_error_and_nothing_is_
         ),
         ("no policy", &rubbish, vec![signed_rubbish], "tract cannot run this graph"),
         ("at another rate", &unfit, vec![signed_unfit], "17"),
+        ("too slow", &slow, vec![signed_slow], "expected a median of at most 3000 µs"),
     ] {
         let refused = robot.install(file, &signatures, false).expect_err(what);
         assert!(refused.contains(says), "{what}: {refused}");
@@ -220,6 +223,24 @@ fn what_must_not_be_installed_is_refused_each_with_its_own_error_and_nothing_is_
     // What was refused for its signature is taken with the right one.
     robot.install(&file, &of(&said), true).unwrap();
     assert_eq!(robot.report().state.version, 8);
+}
+
+/// One that takes more than a tick for each action.
+fn slow(robot: &RobotConfig) -> Vec<u8> {
+    let (joints, width) = (robot.joint.len(), 1000);
+    let mut b = Builder::new();
+    let mut x = b.input("observation", &[Dim::Batch, Dim::Fixed(joints)]);
+    for (name, rows, columns, times) in
+        [("first", joints, width, 1), ("middle", width, width, 200), ("last", width, joints, 1)]
+    {
+        let weights = Tensor::new([rows, columns], vec![1e-3; rows * columns]).unwrap();
+        let weights = b.parameter(name, weights);
+        for _ in 0..times {
+            x = b.matmul(x, weights);
+        }
+    }
+    b.output("action", x);
+    with_spec(&b.finish().unwrap().to_bytes(), &spec(robot)).unwrap()
 }
 
 /// A graph of small tensors whose products fill the memory of whoever loads it.
@@ -416,12 +437,18 @@ fn the_episodes_of_a_robot_elsewhere_are_listed_shown_and_labelled_as_those_of_a
     for joint in &robot.rig.config.joint {
         assert!(there.lines().any(|line| line.starts_with(&joint.name)), "{there}");
     }
-    says(&["label", &number, "--socket", socket, "--outcome", "success", "--task", "reach"]);
+    let label = ["--outcome", "success", "--task", "reach", "--split", "validation"];
+    says(&[&["label", &number, "--socket", socket], &label[..]].concat());
     let labelled = says(&["show", file.to_str().unwrap()]);
-    assert!(
-        labelled.contains("outcome   success") && labelled.contains("task      reach"),
-        "{labelled}"
-    );
+    for label in ["outcome   success", "task      reach", "validation"] {
+        assert!(labelled.contains(label), "{labelled}");
+    }
+    let picture = robot.rig.folder.path().join("episode.svg");
+    says(&["show", &number, "--socket", socket, "--picture", picture.to_str().unwrap()]);
+    let picture = std::fs::read_to_string(picture).unwrap();
+    for joint in &robot.rig.config.joint {
+        assert!(picture.contains(&joint.name), "{picture}");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use regoal::clock::SystemClock;
-use regoal::daemon::{Command, Goal};
+use regoal::daemon::{Command, Goal, PolicyReport};
 use regoal::episode::Mode;
 use regoal::policy::{Store, id_of};
 use regoal::storage::Disk;
@@ -38,6 +38,21 @@ fn a_rollback_is_steered_by_from_the_next_tick_on_and_so_is_a_policy_in_the_plac
     assert_eq!(json_of(&said)["active"], json!(ids[0]));
     assert_eq!(steers(&robot), Some(ids[0].clone()));
     assert_eq!(robot.report().state.candidate, None);
+}
+
+#[test]
+fn the_first_policy_on_trial_can_be_gone_back_from_while_the_arm_goes_on() {
+    let robot = Robot::trusting(&[]);
+    let before = robot.report();
+    robot.install(&robot.policy(1e-5), &[], false).unwrap();
+    let back = robot.client().roll_back("drops the cup").unwrap();
+    assert_eq!((back.state.active, back.state.candidate), (None, None));
+    assert_eq!(robot.report(), PolicyReport { state: back.state, ..before });
+    let near = Goal { wait: true, ..goal([0.15, -0.2, 0.2]) };
+    assert!(robot.client().reach(&near).unwrap().result.unwrap().success);
+    let next = robot.policy(2e-5);
+    robot.install(&next, &[], true).unwrap();
+    assert_eq!(steers(&robot), Some(id_of(&next).to_string()));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::bail;
 
 use crate::cmd::picture::{FAINT, GRID, INK, png};
-use crate::episode::{Episode, Step};
+use crate::daemon::EpisodeCurves;
 use crate::svg::{Pixels, circle, line, polyline, rect, text};
 
 const WIDTH: f64 = 1160.0;
@@ -25,7 +25,7 @@ const GOAL: &str = "#b3403a";
 ///
 /// # Errors
 /// Another extension than `.svg` and `.png`.
-pub fn draw(episode: &Episode, title: &str, path: &Path) -> anyhow::Result<Vec<u8>> {
+pub fn draw(episode: &EpisodeCurves, title: &str, path: &Path) -> anyhow::Result<Vec<u8>> {
     let svg = svg(episode, title);
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("svg") => Ok(svg.into_bytes()),
@@ -34,8 +34,8 @@ pub fn draw(episode: &Episode, title: &str, path: &Path) -> anyhow::Result<Vec<u
     }
 }
 
-fn svg(episode: &Episode, title: &str) -> String {
-    let joints = &episode.header.joints;
+fn svg(episode: &EpisodeCurves, title: &str) -> String {
+    let joints = &episode.joints;
     let height = (TOP + joints.len() as f64 * (COURSE.1 + GAP) + 20.0).max(TOP + 2.0 * WAY + 90.0);
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" \
@@ -48,26 +48,23 @@ fn svg(episode: &Episode, title: &str) -> String {
         text(&mut out, (x + 18.0, 63.0), 13, "start", FAINT, words);
     }
     for (i, name) in joints.iter().enumerate() {
-        course(&mut out, &episode.steps, i, name, TOP + i as f64 * (COURSE.1 + GAP));
+        course(&mut out, episode, i, name, TOP + i as f64 * (COURSE.1 + GAP));
     }
-    way(&mut out, &episode.steps, (0, 1), "from above", TOP);
-    way(&mut out, &episode.steps, (1, 2), "from the side", TOP + WAY + 60.0);
+    way(&mut out, episode, (0, 1), "from above", TOP);
+    way(&mut out, episode, (1, 2), "from the side", TOP + WAY + 60.0);
     out.push_str("</svg>\n");
     out
 }
 
 /// One joint's measured and sent positions over time.
-fn course(out: &mut String, steps: &[Step], joint: usize, name: &str, top: f64) {
-    let seconds = |step: &Step| match steps.first() {
-        Some(first) => step.time.since(first.time).as_secs_f64(),
-        None => 0.0,
+fn course(out: &mut String, episode: &EpisodeCurves, joint: usize, name: &str, top: f64) {
+    let end = episode.time_s.last().copied().unwrap_or(1.0).max(1e-3);
+    let points = |of: &[Vec<Option<f32>>]| -> Vec<Pixels> {
+        let course = of.get(joint).into_iter().flatten();
+        let points = episode.time_s.iter().zip(course);
+        points.filter_map(|(t, q)| Some((*t, f64::from((*q)?)))).filter(finite).collect()
     };
-    let end = steps.last().map_or(1.0, seconds).max(1e-3);
-    let points = |of: &dyn Fn(&Step) -> Option<f32>| -> Vec<(f64, f64)> {
-        steps.iter().filter_map(|s| Some((seconds(s), of(s)?.into()))).filter(finite).collect()
-    };
-    let measured = points(&|step| step.position.get(joint).copied());
-    let sent = points(&|step| step.sent.get(joint).copied());
+    let (measured, sent) = (points(&episode.positions_rad), points(&episode.sent_rad));
     let all = || measured.iter().chain(&sent).map(|(_, q)| *q);
     let (low, high) = padded(all(), 0.02);
     let at = |(t, q): (f64, f64)| {
@@ -86,13 +83,13 @@ fn course(out: &mut String, steps: &[Step], joint: usize, name: &str, top: f64) 
 }
 
 /// The way of the achieved goal in two of its numbers, and the goals wished for.
-fn way(out: &mut String, steps: &[Step], (a, b): (usize, usize), title: &str, top: f64) {
-    let point = |goal: &[f32]| {
-        let (x, y) = (f64::from(*goal.get(a)?), f64::from(*goal.get(b)?));
-        Some((x, y)).filter(finite)
+fn way(out: &mut String, episode: &EpisodeCurves, (a, b): (usize, usize), title: &str, top: f64) {
+    let point = |goal: &Vec<Option<f32>>| {
+        let number = |i: usize| goal.get(i).copied().flatten().map(f64::from);
+        Some((number(a)?, number(b)?)).filter(finite)
     };
-    let achieved: Vec<Pixels> = steps.iter().filter_map(|s| point(&s.achieved_goal)).collect();
-    let mut goals: Vec<Pixels> = steps.iter().filter_map(|s| point(&s.desired_goal)).collect();
+    let achieved: Vec<Pixels> = episode.achieved_goal.iter().filter_map(point).collect();
+    let mut goals: Vec<Pixels> = episode.desired_goal.iter().filter_map(point).collect();
     goals.dedup();
     if achieved.is_empty() {
         return;

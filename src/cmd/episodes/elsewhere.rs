@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
 use super::print::{joint_table, print_list};
 use crate::cmd::printable;
@@ -34,9 +34,15 @@ pub(super) fn ls(client: &Client, json: bool, out: &mut dyn Write) -> Result<()>
     print_list(&named, out)
 }
 
+/// The file's name and the curves of one of the robot's episodes.
+pub(super) fn curves(client: &Client, which: &Path) -> Result<(String, EpisodeCurves)> {
+    let id = number(which)?;
+    Ok((file_name(id), client.episode(id, POINTS)?))
+}
+
 /// Prints one of the robot's episodes.
 pub(super) fn show(client: &Client, which: &Path, json: bool, out: &mut dyn Write) -> Result<()> {
-    let episode = client.episode(number(which)?, POINTS)?;
+    let (_, episode) = curves(client, which)?;
     if json {
         return Ok(writeln!(out, "{}", serde_json::to_string(&episode)?)?);
     }
@@ -74,7 +80,6 @@ pub(super) fn label(
     label: &Label,
     out: &mut dyn Write,
 ) -> Result<()> {
-    ensure!(*label != Label::default(), "what shall be said? --outcome or --task");
     for which in which {
         let id = number(which.as_ref())?;
         client.label(id, label)?;

@@ -13,9 +13,7 @@ use serde_json::json;
 use super::elsewhere;
 use crate::cmd::{Context, Endpoint};
 use crate::daemon::{self, Verdict};
-use crate::episode::{
-    Damage, Episode, EpisodeError, Split, append, check, paths, reason, remove, rewrite,
-};
+use crate::episode::{Damage, Episode, EpisodeError, Split, append, check, paths, remove, rewrite};
 use crate::rng::{Stream, stream};
 use crate::storage::Storage;
 
@@ -67,7 +65,7 @@ pub struct Label {
     #[arg(long, value_name = "TEXT")]
     task: Option<String>,
     /// What learning may use them for
-    #[arg(long, conflicts_with_all = ["socket", "to"])]
+    #[arg(long)]
     split: Option<For>,
 }
 
@@ -176,36 +174,28 @@ impl Label {
     /// # Errors
     /// Nothing to say, an episode is damaged, or its folder is being recorded into.
     pub fn run(&self, context: &Context, out: &mut dyn Write) -> Result<()> {
-        let verdict = self.outcome.map(|ended| match ended {
-            Ended::Success => Verdict::Success,
-            Ended::Failure => Verdict::Failure,
-            Ended::Unknown => Verdict::Unknown,
-        });
+        let label = daemon::Label {
+            outcome: self.outcome.map(|ended| match ended {
+                Ended::Success => Verdict::Success,
+                Ended::Failure => Verdict::Failure,
+                Ended::Unknown => Verdict::Unknown,
+            }),
+            task: self.task.clone(),
+            split: self.split.map(|split| match split {
+                For::Training => Split::Training,
+                For::Validation => Split::Validation,
+            }),
+        };
+        ensure!(
+            label != daemon::Label::default(),
+            "what shall be said? --outcome, --task or --split"
+        );
         if let Some(client) = self.at.client(context)? {
-            let label = daemon::Label { outcome: verdict, task: self.task.clone() };
             return elsewhere::label(&client, &self.what, &label, out);
         }
         let storage = context.storage.as_ref();
-        let nothing = self.outcome.is_none() && self.task.is_none() && self.split.is_none();
-        ensure!(!nothing, "what shall be said? --outcome, --task or --split");
         for file in files(storage, &self.what)? {
-            rewrite(storage, &file, |header, outcome| {
-                if let Some(task) = &self.task {
-                    header.task.clone_from(task);
-                }
-                match self.split {
-                    Some(For::Training) => header.split = Split::Training,
-                    Some(For::Validation) => header.split = Split::Validation,
-                    None => {}
-                }
-                if let Some(verdict) = verdict {
-                    let outcome = outcome.get_or_insert_default();
-                    outcome.success = verdict.success();
-                    if outcome.reason.is_empty() {
-                        outcome.reason = reason("labelled");
-                    }
-                }
-            })?;
+            rewrite(storage, &file, |header, outcome| label.apply(header, outcome))?;
             writeln!(out, "{}: labelled", file.display())?;
         }
         Ok(())

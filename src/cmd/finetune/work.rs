@@ -1,6 +1,7 @@
 //! A fine-tuning from its episodes to its verdict, which leaves in its folder what it can go on from.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -16,6 +17,10 @@ use crate::learn::gcbc::Gcbc;
 use crate::learn::job::{Job, JobEnding, JobProgress, Phase};
 use crate::onnx::Verified;
 use crate::policy::{PolicySpec, Store, id_of};
+
+/// The longest that the policy may take to be loaded by a process that gets what nobody else wants of the
+/// processor.
+const IN_THE_BACKGROUND: Duration = Duration::from_secs(120);
 
 /// One fine-tuning.
 pub(super) struct Work<'a> {
@@ -36,7 +41,11 @@ impl Work<'_> {
         self.note(Phase::Reading, 0)?;
         let base = self.base()?;
         let engine = args.engine.open()?;
-        Isolation::of(self.context.program.clone()).try_load(&base, &engine)?;
+        let mut isolation = Isolation::of(self.context.program.clone());
+        if args.background.is_some() {
+            isolation.time = IN_THE_BACKGROUND;
+        }
+        isolation.try_load(&base, &engine)?;
         if let Some(mib) = args.memory_mib {
             crate::os::limit_memory(mib.saturating_mul(1 << 20)).context("--memory-mib")?;
             remark!("memory: {mib} MiB at most; if an allocation fails, raise --memory-mib");

@@ -13,6 +13,7 @@ use super::{EngineChoice, engines, print, signed, trial};
 use crate::clock::Clock;
 use crate::cmd::{Context, Endpoint, printable, say, say_json};
 use crate::config::RobotConfig;
+use crate::control::time_allowed;
 use crate::daemon::{Client, Installation, Installed};
 use crate::onnx::Verified;
 use crate::policy::signature::{MAX_POLICY, read_at_most};
@@ -166,14 +167,25 @@ fn send_to(client: &Client, args: &Args, context: &Context) -> Result<()> {
     Ok(say(format!("policy {}{version} is installed: {}", printable(&policy), printable(&note)))?)
 }
 
-/// Whether the robot can use it, and what an action costs here.
+/// Whether the robot can use it, and what an action costs here: half of them must come in the time that
+/// the loop leaves them (what a busy computer adds to the others is judged where the policy steers).
 pub(in crate::cmd) fn try_out(file: &[u8], robot: &RobotConfig, clock: &dyn Clock) -> Result<Cost> {
     let graph = Verified::from_bytes(file)?;
-    PolicySpec::of(&graph)?.joint_places(robot)?;
+    let spec = PolicySpec::of(&graph)?;
+    spec.joint_places(robot)?;
     let (engines, _) = engines(EngineChoice::Tract, None::<&Path>)?;
     let trial = trial::trial(&graph, &engines, clock, RUNS, LIMIT)?;
     anyhow::ensure!(trial.finite, "it gives numbers that are not finite on random inputs");
     let engine = trial.engines.into_iter().next().context("there is no engine")?;
     let reason = || engine.reason.clone().unwrap_or_default();
-    engine.ticks.with_context(reason)
+    let cost = engine.ticks.with_context(reason)?;
+    let allowed = time_allowed(robot.period(), spec.chunk().patience()).as_secs_f64() * 1e6;
+    anyhow::ensure!(
+        cost.p50_us <= allowed,
+        "expected a median of at most {allowed:.0} µs (30 % of a tick at {} Hz, and the ticks that its chunks \
+         leave it), found {:.0} µs: make it smaller, let it answer with chunks, or lower control.rate_hz",
+        robot.control.rate_hz,
+        cost.p50_us
+    );
+    Ok(cost)
 }

@@ -1,6 +1,6 @@
 //! `regoal policy rollback`: back to the policy before.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Args as ClapArgs;
 use serde_json::json;
 
@@ -32,18 +32,16 @@ pub struct Args {
 /// There is nothing to go back to.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
     let active = match args.place.client(context)? {
-        Some(client) => {
-            let active = client.roll_back(&args.why)?.state.active;
-            active.context("the robot has no active policy")?.policy
-        }
+        Some(client) => client.roll_back(&args.why)?.state.active.map(|entry| entry.policy),
         None => {
             let store = args.place.open(context)?;
             store.roll_back(&format!("{} by {}", args.why, person()))?
         }
     };
-    let active = active.to_string();
-    match args.json {
-        true => say_json(&json!({ "active": active })),
-        false => Ok(say(format!("policy {active} is the active one"))?),
+    let active = active.map(|policy| policy.to_string());
+    match active {
+        active if args.json => say_json(&json!({ "active": active })),
+        Some(active) => Ok(say(format!("policy {active} is the active one"))?),
+        None => Ok(say("no policy is active: the one on trial was the first")?),
     }
 }

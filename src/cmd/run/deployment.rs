@@ -42,10 +42,7 @@ impl First {
         loop {
             let started = match store.start() {
                 Err(StoreError::Empty { .. }) => {
-                    let actor: Box<dyn Actor> = match Reacher::new(robot) {
-                        Ok(reacher) => Box::new(reacher),
-                        Err(_) => Box::new(Nobody),
-                    };
+                    let actor = without_policy(robot);
                     return Ok((Self { store, started: None, seated: actor.id() }, actor));
                 }
                 started => started?,
@@ -66,6 +63,14 @@ impl First {
             let seated = first.id();
             return Ok((Self { store, started: Some(started), seated }, first));
         }
+    }
+}
+
+/// Who steers without a policy: straight to the goals, where the arm can be told how.
+fn without_policy(robot: &RobotConfig) -> Box<dyn Actor> {
+    match Reacher::new(robot) {
+        Ok(reacher) => Box::new(reacher),
+        Err(_) => Box::new(Nobody),
     }
 }
 
@@ -378,7 +383,14 @@ impl Policies for Deployment {
 
     fn roll_back(&self, why: &str) -> Result<(), ErrorReply> {
         let mut seat = lock(&self.seat);
-        let back = self.store.roll_back(why)?;
+        let Some(back) = self.store.roll_back(why)? else {
+            let first = without_policy(&self.robot);
+            let seated = first.id();
+            self.handle.swapper().swap_alone(first).map_err(|error| refused(error.into()))?;
+            self.sit(seated);
+            seat.on_trial = false;
+            return Ok(());
+        };
         let (started, seated) = (self.store.start()?, self.seated());
         let steers = self.seat(&mut seat, &started);
         steers

@@ -58,9 +58,11 @@ export class PoliciesPanel {
     }));
     // A candidate is dropped; without one the policy before comes back.
     const [from, back] = candidate ? [candidate, active] : [active, previous];
-    element("roll-back").disabled = !back || !may("deploy");
-    element("roll-back-what").textContent = back && from
-      ? `${short(from.policy)} is given up, ${short(back.policy)} steers at once, in mid-goal too.` : "";
+    const open = candidate || previous;
+    element("roll-back").disabled = !open || !may("deploy");
+    const next = back ? `${short(back.policy)} steers` : "no policy steers";
+    element("roll-back-what").textContent = open
+      ? `${short(from.policy)} is given up, ${next} at once, in mid-goal too.` : "";
     element("events").replaceChildren(...events.slice(-EVENTS).reverse().map((event) => this.row(event)));
   }
 

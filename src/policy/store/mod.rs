@@ -268,18 +268,20 @@ impl Store {
     }
 
     /// Goes back: drops the candidate, or without one returns to the policy before. What is active
-    /// then is given.
+    /// then is given: none where the candidate was the first policy.
     ///
     /// # Errors
-    /// There is nothing to go back to, or the disk failed.
-    pub fn roll_back(&self, why: &str) -> Result<PolicyId, StoreError> {
+    /// There is nothing to go back from or to, or the disk failed.
+    pub fn roll_back(&self, why: &str) -> Result<Option<PolicyId>, StoreError> {
         let at = self.clock.wall();
         self.change(|state| {
-            let back = state.candidate.map_or(state.previous, |_| state.active);
-            let back = back.ok_or_else(|| self.empty("previous"))?;
-            self.read(back.policy)?;
+            let back = match state.candidate {
+                Some(_) => state.active,
+                None => Some(state.previous.ok_or_else(|| self.empty("previous"))?),
+            };
+            back.map_or(Ok(Vec::new()), |back| self.read(back.policy))?;
             state.roll_back(why, at);
-            Ok(back.policy)
+            Ok(back.map(|back| back.policy))
         })
     }
 

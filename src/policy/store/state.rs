@@ -155,12 +155,13 @@ impl State {
         Some(entry)
     }
 
-    /// Takes a policy that failed out of use. False where it is not in use, or nothing else is there.
+    /// Takes a policy that failed out of use. False where it is not in use, or nothing else may take
+    /// over: one that a person went back from does so only when a person wants it.
     pub(super) fn demote(&mut self, policy: PolicyId, (why, at): (&str, WallTime)) -> bool {
         if self.candidate.is_some_and(|candidate| candidate.entry.policy == policy) {
             self.candidate = None;
         } else if self.active.is_some_and(|active| active.policy == policy)
-            && self.previous.is_some()
+            && self.previous.is_some_and(|previous| !self.left(previous.policy))
         {
             self.active = self.previous.take();
         } else {
@@ -170,18 +171,27 @@ impl State {
         true
     }
 
+    /// Whether the last that happened to a policy is that a person went back from it.
+    fn left(&self, policy: PolicyId) -> bool {
+        let last = self.events.iter().rev().find(|event| event.policy == policy);
+        last.is_some_and(|event| event.change == Change::RolledBack)
+    }
+
     /// Goes back: drops the candidate, or without one exchanges the active policy and the one before.
-    pub(super) fn roll_back(&mut self, why: &str, at: WallTime) -> Option<Entry> {
-        let left = match self.candidate.take() {
-            Some(candidate) => candidate.entry,
-            None => {
-                let (previous, active) = (self.previous?, self.active?);
-                (self.active, self.previous) = (Some(previous), Some(active));
+    /// Going back a second time takes the first back: then neither has been left.
+    pub(super) fn roll_back(&mut self, why: &str, at: WallTime) {
+        let left = match (self.candidate.take(), self.active, self.previous) {
+            (Some(candidate), ..) => candidate.entry,
+            (None, Some(active), Some(previous)) => {
+                std::mem::swap(&mut self.active, &mut self.previous);
+                if self.left(previous.policy) {
+                    return self.note(previous.policy, Change::Committed, why, at);
+                }
                 active
             }
+            _ => return,
         };
         self.note(left.policy, Change::RolledBack, why, at);
-        self.active
     }
 
     /// Every policy that may still be needed.
