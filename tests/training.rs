@@ -103,3 +103,23 @@ fn a_run_is_repeated_by_its_own_file_and_says_each_evaluation_in_json() {
     assert_eq!(steps, [0, 300, 600, 900]);
     assert!(lines.iter().all(|line| line["seed"] == 5 && line["any"].is_number()), "{said}");
 }
+
+#[test]
+fn rollouts_and_trials_side_by_side_give_the_same_files_as_one_by_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let train = |rollouts: &str, jobs: &str| {
+        let out = format!("{rollouts}-{jobs}");
+        let more = ["--steps", "600", "--set", rollouts, "--jobs", jobs, "--out", &out];
+        ok(at, &[&["train", "her"], &SMALL[..], &more].concat());
+        (read(at, &format!("{out}/policy.onnx")), table(at, &out))
+    };
+    let one = train("her.rollouts=5", "1");
+    for jobs in ["2", "3"] {
+        assert!(train("her.rollouts=5", jobs) == one, "{jobs} jobs");
+    }
+    assert!(
+        train("her.rollouts=1", "2") != one,
+        "five rollouts of one policy are others than five of five"
+    );
+}

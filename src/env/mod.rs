@@ -34,7 +34,8 @@
 //!    a function of the state where possible, so that a policy can be cloned from it. Without one,
 //!    demonstrations must come from elsewhere, and the default says so in an error.
 //!
-//! To have it on the command line, add its name to [`NAMES`] and [`named`].
+//! To have it on the command line, add its name to [`NAMES`] and [`named`]. One that is written in
+//! Python is there as it is: [`Gym`].
 
 mod arm_pick;
 mod arm_reach;
@@ -42,6 +43,7 @@ mod bit_flip;
 mod block_pusher;
 pub mod classic;
 mod four_rooms;
+mod gym;
 mod scene;
 mod vectorised;
 
@@ -55,6 +57,7 @@ pub use bit_flip::BitFlip;
 pub use block_pusher::BlockPusher;
 pub use classic::{Acrobot, CartPole, Classic, MountainCar};
 pub use four_rooms::FourRooms;
+pub use gym::{GYM, Gym, GymError, Python};
 pub use scene::{Colour, Scene, Shape};
 pub use vectorised::Vectorised;
 
@@ -101,9 +104,20 @@ pub enum EnvError {
         /// What there is.
         known: Vec<&'static str>,
     },
+    /// An environment in Python failed.
+    #[error(transparent)]
+    Gym(#[from] GymError),
     /// The environment has no scripted expert.
     #[error("environment `{0}` has no scripted expert")]
     NoExpert(&'static str),
+}
+
+impl EnvError {
+    /// Whether another episode may go well: nothing is wrong with what was asked, and the next reset
+    /// begins anew.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Gym(error) if error.is_passing())
+    }
 }
 
 /// What an agent can do in one step.
@@ -173,7 +187,7 @@ pub struct EnvSpec {
 pub trait Env: Send {
     /// What it is.
     fn spec(&self) -> &EnvSpec;
-    /// Draws a goal, `[g]`.
+    /// Draws a goal, `[g]`; empty where the environment itself draws one in each `reset`.
     fn sample_goal(&self, rng: &mut Rng) -> Vec<f32>;
     /// The goals that success rates are reported on, where the task fixes them (four rooms: the
     /// centre of every free cell). None: they are drawn.
@@ -196,6 +210,10 @@ pub trait Env: Send {
     fn achieved_goal(&self) -> &[f32];
     /// The goal wished for, `[g]`.
     fn desired_goal(&self) -> &[f32];
+    /// Whether it is at the goal now: by default within the tolerance.
+    fn at_goal(&self) -> bool {
+        crate::goal::reached(self.achieved_goal(), self.desired_goal(), self.spec().tolerance)
+    }
     /// The task's own reward of the last step: by default 1 at the goal, else 0.
     fn reward(&self) -> f32 {
         crate::goal::reward(self.achieved_goal(), self.desired_goal(), self.spec().tolerance)

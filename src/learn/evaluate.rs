@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::LearnError;
-use super::rollout::{Actor, Noise};
+use super::beside::side_by_side;
+use super::rollout::{Actor, Noise, insist};
 use crate::env::Env;
-use crate::goal::reached;
 use crate::rng::{self, Rng, Stream};
 
 /// A success rate over `n` trials.
@@ -76,22 +76,39 @@ pub fn run(
     noise: Noise,
     seed: u64,
 ) -> Result<Trials, LearnError> {
-    let mut trials = Trials::default();
-    for (i, goal) in goals.iter().enumerate() {
-        // Past the goals' own items.
-        let mut rng = rng::item(seed, Stream::HeldOut, (goals.len() + i) as u64);
-        let trial = trial(env, actor, goal, noise, &mut rng)?;
-        for (rate, success) in [
-            (&mut trials.any, trial.any),
-            (&mut trials.last, trial.last),
-            (&mut trials.held, trial.held),
-        ] {
-            rate.n += 1;
-            rate.successes += usize::from(success);
-        }
-        trials.mean_return += trial.gained / goals.len() as f64;
+    let trial = |i| trial(env, actor, goals, i, noise, seed);
+    Ok(counted(&(0..goals.len()).map(trial).collect::<Result<Vec<_>, _>>()?))
+}
+
+/// The same without noise in several environments, each with an actor of its own, side by side; the
+/// result is that of one.
+///
+/// # Errors
+/// As [`run`], or an actor cannot be made.
+pub fn beside(
+    envs: &mut [&mut dyn Env],
+    actor: &(dyn Fn() -> Result<Actor, LearnError> + Sync),
+    goals: &[Vec<f32>],
+    seed: u64,
+) -> Result<Trials, LearnError> {
+    let found = side_by_side(envs, actor, goals.len(), &|env, actor, i| {
+        trial(env, actor, goals, i, Noise::default(), seed)
+    })?;
+    Ok(counted(&found))
+}
+
+fn counted(found: &[Trial]) -> Trials {
+    let rate = |success: fn(&Trial) -> bool| {
+        let successes = found.iter().filter(|trial| success(trial)).count();
+        Rate { successes, n: found.len() }
+    };
+    let gained = found.iter().map(|trial| trial.gained / found.len() as f64);
+    Trials {
+        any: rate(|trial| trial.any),
+        last: rate(|trial| trial.last),
+        held: rate(|trial| trial.held),
+        mean_return: gained.fold(0.0, |sum, gained| sum + gained),
     }
-    Ok(trials)
 }
 
 struct Trial {
@@ -101,7 +118,21 @@ struct Trial {
     gained: f64,
 }
 
+/// The trial of goal `i`. One that is lost is made again as it was: trials are compared with others.
 fn trial(
+    env: &mut dyn Env,
+    actor: &mut Actor,
+    goals: &[Vec<f32>],
+    i: usize,
+    noise: Noise,
+    seed: u64,
+) -> Result<Trial, LearnError> {
+    // Past the goals' own items.
+    let rng = rng::item(seed, Stream::HeldOut, (goals.len() + i) as u64);
+    insist(env, |env| attempt(env, actor, &goals[i], noise, &mut rng.clone()))
+}
+
+fn attempt(
     env: &mut dyn Env,
     actor: &mut Actor,
     goal: &[f32],
@@ -118,7 +149,7 @@ fn trial(
         noise.disturb(spec.actions, &mut action, rng);
         env.step(&action)?;
         gained += f64::from(env.reward());
-        row = if reached(env.achieved_goal(), goal, spec.tolerance) { row + 1 } else { 0 };
+        row = if env.at_goal() { row + 1 } else { 0 };
         any |= row > 0;
         if env.ended() {
             break;

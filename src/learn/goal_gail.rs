@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! input: demonstrations D, replay R <- {}, pi_theta, Q_phi, D_psi, delta
-//! repeat: R <- R + a rollout of pi towards a goal                              (Her::rollout)
+//! repeat: R <- R + a rollout of pi towards a goal                              (Her::collect)
 //!         repeat: (s, a, s', g) from R and from D
 //!                 g  <- an achieved goal of its future, in R and in D          (hindsight)
 //!                 r  <- (1 - delta) 1[s' = g] + delta w log D_psi(s, a, g)     (reward)
@@ -308,7 +308,8 @@ impl Learner for GoalGail {
         let mut means = Means::default();
         while self.her.env_steps < start + self.settings.her.iteration.max(1) {
             let before = self.her.env_steps;
-            means.add(vec![("rollout_success", f64::from(u8::from(self.her.rollout()?)))]);
+            let [reached, rollouts] = self.her.collect()?;
+            means.add(vec![("rollout_success", f64::from(reached) / f64::from(rollouts))]);
             while self.her.due >= 1.0 {
                 self.her.due -= 1.0;
                 means.add(self.update()?);
@@ -327,6 +328,14 @@ impl Learner for GoalGail {
         let mut figures = means.figures();
         figures.push(("delta", f64::from(self.delta)));
         Ok(figures)
+    }
+
+    fn rollouts(&self) -> usize {
+        self.settings.her.rollouts
+    }
+
+    fn lend(&mut self, env: Box<dyn Env>) {
+        self.her.lend(env);
     }
 
     fn env_steps(&self) -> u64 {

@@ -1,7 +1,7 @@
 //! Hindsight experience replay (Andrychowicz et al. 2017).
 //!
 //! ```text
-//! repeat: g  <- a goal;  R <- R + a rollout of pi towards g, with noise      (rollout)
+//! repeat: g  <- a goal;  R <- R + a rollout of pi towards g, with noise      (collect)
 //!         repeat: (s, a, s', g) from R
 //!                 g  <- with probability p an achieved goal of its future    (hindsight)
 //!                 r  <- 1[s' = g]                                           (goal::reward)
@@ -9,9 +9,11 @@
 //!         target networks follow
 //! ```
 
+use rand::SeedableRng as _;
 use serde::{Deserialize, Serialize};
 
 use super::LearnError;
+use super::beside::side_by_side;
 use super::checkpoint::Checkpoint;
 use super::learner::{Figures, Learner};
 use super::normalizer::Normalizer;
@@ -19,9 +21,9 @@ use super::off_policy::{Bounds, OffPolicy, OffPolicySettings};
 use super::rollout::{Actor, Noise, episode};
 use crate::engine::Engine;
 use crate::env::Env;
-use crate::goal::{Hindsight, ReplayBuffer, Strategy, Transitions, reached};
+use crate::goal::{Hindsight, ReplayBuffer, Strategy, Trajectory, Transitions, reached};
 use crate::onnx::Graph;
-use crate::rng::{Rng, Stream, stream};
+use crate::rng::{Rng, Stream, seed_from, stream};
 
 /// Settings of the loop around the learner; the defaults are goalGAIL's (released code), with target
 /// networks that follow a little in each update.
@@ -34,6 +36,8 @@ pub struct HerSettings {
     pub updates_per_step: f64,
     /// Steps in the environment per iteration, at least.
     pub iteration: u64,
+    /// Rollouts of one policy before the updates that are their due; so many may go side by side.
+    pub rollouts: usize,
     /// Share of transitions that get another goal: 0 is no hindsight, `k / (k + 1)` is HER's `k`.
     pub relabel: f64,
     /// Where those goals come from.
@@ -57,6 +61,7 @@ impl Default for HerSettings {
             batch: 256,
             updates_per_step: 2.0 / 3.0,
             iteration: 3000,
+            rollouts: 1,
             relabel: 0.8,
             strategy: Strategy::Future,
             cut: true,
@@ -80,6 +85,8 @@ pub struct Her {
     pub(super) settings: HerSettings,
     pub(super) engine: Engine,
     pub(super) env: Box<dyn Env>,
+    /// More of them, for rollouts side by side.
+    lent: Vec<Box<dyn Env>>,
     pub(super) learner: Box<dyn OffPolicy>,
     pub(super) replay: ReplayBuffer,
     pub(super) normalizer: Normalizer,
@@ -137,6 +144,7 @@ impl Her {
             settings: settings.clone(),
             engine: engine.clone(),
             env,
+            lent: Vec::new(),
             learner,
             replay: ReplayBuffer::default(),
             normalizer: Normalizer::new(inputs),
@@ -148,25 +156,53 @@ impl Her {
         })
     }
 
-    /// Adds one rollout of the policy, with noise; true when it reached its goal.
-    pub(super) fn rollout(&mut self) -> Result<bool, LearnError> {
+    /// Adds rollouts of the policy as it is now, with noise; how many reached their goal, and how many
+    /// there were.
+    pub(super) fn collect(&mut self) -> Result<[u32; 2], LearnError> {
+        let mut reached = 0;
+        let trajectories = self.roll_out()?;
+        for trajectory in &trajectories {
+            reached += u32::from(self.learn_from(trajectory)?);
+        }
+        Ok([reached, trajectories.len() as u32])
+    }
+
+    fn roll_out(&mut self) -> Result<Vec<Trajectory>, LearnError> {
         let policy = self.learner.explorer(&self.normalizer.vector())?;
-        let space = self.env.spec().actions;
-        let mut actor = Actor::new(&self.engine, &policy, space)?;
+        let (engine, space) = (&self.engine, self.env.spec().actions);
         let noise = Noise { gaussian: self.settings.noise, random: self.settings.random };
-        let goal = self.env.sample_goal(&mut self.exploration);
-        let mut act = |env: &mut dyn Env, action: &mut [f32], rng: &mut Rng| {
-            actor.act(env, action, rng)?;
-            noise.disturb(space, action, rng);
-            Ok(())
+        let cut = self.settings.cut;
+        let actor = || Actor::new(engine, &policy, space);
+        let rollout = |env: &mut dyn Env, actor: &mut Actor, rng: &mut Rng| {
+            let goal = env.sample_goal(rng);
+            let mut act = |env: &mut dyn Env, action: &mut [f32], rng: &mut Rng| {
+                actor.act(env, action, rng)?;
+                noise.disturb(space, action, rng);
+                Ok(())
+            };
+            episode(env, &goal, cut, rng, &mut act)
         };
-        let (env, rng) = (self.env.as_mut(), &mut self.exploration);
-        let trajectory = episode(env, &goal, self.settings.cut, rng, &mut act)?;
+        let n = self.settings.rollouts;
+        if n <= 1 {
+            return Ok(vec![rollout(self.env.as_mut(), &mut actor()?, &mut self.exploration)?]);
+        }
+        // Each draws from its own generator, whichever comes first.
+        let seeds: Vec<u64> = (0..n).map(|_| seed_from(&mut self.exploration)).collect();
+        let mut envs: Vec<&mut dyn Env> = vec![self.env.as_mut()];
+        envs.extend(self.lent.iter_mut().map(|env| env.as_mut() as &mut dyn Env));
+        side_by_side(&mut envs, &actor, n, &|env, actor, i| {
+            rollout(env, actor, &mut Rng::seed_from_u64(seeds[i]))
+        })
+    }
+
+    /// Takes a rollout in; true when it reached its goal.
+    fn learn_from(&mut self, trajectory: &Trajectory) -> Result<bool, LearnError> {
         self.env_steps += trajectory.last() as u64;
         self.due += trajectory.last() as f64 * self.settings.updates_per_step;
         let tolerance = self.env.spec().tolerance;
-        let trajectory = trajectory.until_reached(tolerance);
-        let reached = reached(trajectory.achieved_goal(trajectory.last()), &goal, tolerance);
+        let trajectory = trajectory.clone().until_reached(tolerance);
+        let end = trajectory.achieved_goal(trajectory.last());
+        let reached = reached(end, trajectory.desired_goal(), tolerance);
         let mut newest = ReplayBuffer::default();
         newest.push(&trajectory)?;
         self.observe(&newest);
@@ -209,8 +245,8 @@ impl Learner for Her {
         let (mut reached, mut rollouts) = (0, 0);
         let mut means = Means::default();
         while self.env_steps < until {
-            reached += u32::from(self.rollout()?);
-            rollouts += 1;
+            let [successes, count] = self.collect()?;
+            (reached, rollouts) = (reached + successes, rollouts + count);
             while self.due >= 1.0 {
                 self.due -= 1.0;
                 means.add(self.update()?);
@@ -226,6 +262,14 @@ impl Learner for Her {
 
     fn env_steps(&self) -> u64 {
         self.env_steps
+    }
+
+    fn rollouts(&self) -> usize {
+        self.settings.rollouts
+    }
+
+    fn lend(&mut self, env: Box<dyn Env>) {
+        self.lent.push(env);
     }
 
     fn policy(&self) -> Result<Graph, LearnError> {

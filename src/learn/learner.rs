@@ -2,6 +2,7 @@
 
 use super::LearnError;
 use super::checkpoint::Checkpoint;
+use crate::env::Env;
 use crate::onnx::Graph;
 
 /// Figures of one iteration, by name, in the order in which they are shown.
@@ -29,6 +30,15 @@ pub trait Learner {
     fn steps(&self) -> u64 {
         self.env_steps()
     }
+
+    /// Rollouts that it makes of one policy, and that may go side by side.
+    fn rollouts(&self) -> usize {
+        1
+    }
+
+    /// Takes one more environment like its own, for rollouts side by side; no result depends on how
+    /// many it has.
+    fn lend(&mut self, _env: Box<dyn Env>) {}
 
     /// The policy as it would be deployed: `observation [N, o]` and, with goals, `desired_goal
     /// [N, g]` to `action [N, a]`, no noise, the normaliser inside. Discrete actions: one score per

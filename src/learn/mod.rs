@@ -3,6 +3,7 @@
 pub mod adversarial;
 mod batch;
 pub mod bc;
+mod beside;
 pub mod checkpoint;
 pub mod dataset;
 pub mod demonstrations;
@@ -132,6 +133,15 @@ pub enum LearnError {
 }
 
 impl LearnError {
+    /// Whether another episode may go well: a simulation diverged, or its process was lost.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Env(error) => error.is_passing(),
+            Self::Trajectory(error) => matches!(error, TrajectoryError::NotFinite(_)),
+            _ => false,
+        }
+    }
+
     /// Whether a card failed where a processor may not: it is out of memory, or lacks an operator.
     pub fn is_of_the_card(&self, device: Device) -> bool {
         let failed =

@@ -5,7 +5,7 @@ use rand::RngExt as _;
 use super::LearnError;
 use crate::engine::{Engine, Session};
 use crate::env::{ActionSpace, Env};
-use crate::goal::{Trajectory, reached};
+use crate::goal::Trajectory;
 use crate::onnx::{Graph, Verified};
 use crate::rng::{Rng, normal};
 
@@ -97,8 +97,32 @@ impl Noise {
 /// Who acts in an episode: writes the action for what the environment shows.
 pub type Act<'a> = &'a mut dyn FnMut(&mut dyn Env, &mut [f32], &mut Rng) -> Result<(), LearnError>;
 
+/// Episodes in a row that may be lost to a simulation that diverges or a process that dies.
+const LOST: u32 = 3;
+
+/// What `attempt` gives; where an episode of `env` is lost it is dropped, said aloud, and tried again.
+///
+/// # Errors
+/// What `attempt` fails with, and with an episode lost after [`LOST`] others in a row.
+pub(super) fn insist<T>(
+    env: &mut dyn Env,
+    mut attempt: impl FnMut(&mut dyn Env) -> Result<T, LearnError>,
+) -> Result<T, LearnError> {
+    let mut lost = 0;
+    loop {
+        match attempt(env) {
+            Err(error) if error.is_passing() && lost < LOST => {
+                lost += 1;
+                let name = env.spec().name;
+                log::warn!("an episode of {name} is dropped ({lost} in a row): {error}");
+            }
+            found => return found,
+        }
+    }
+}
+
 /// One episode towards `goal`, until it ends, the horizon is there or, when `cut`, the goal is
-/// reached.
+/// reached. One that is lost is dropped, and another takes its place.
 ///
 /// # Errors
 /// The environment or who acts failed.
@@ -109,8 +133,18 @@ pub fn episode(
     rng: &mut Rng,
     act: Act<'_>,
 ) -> Result<Trajectory, LearnError> {
+    insist(env, |env| attempt(env, goal, cut, rng, act))
+}
+
+fn attempt(
+    env: &mut dyn Env,
+    goal: &[f32],
+    cut: bool,
+    rng: &mut Rng,
+    act: Act<'_>,
+) -> Result<Trajectory, LearnError> {
     env.reset(goal, rng)?;
-    let spec = env.spec().clone();
+    let (spec, goal) = (env.spec().clone(), env.desired_goal().to_vec());
     let (mut observations, mut goals) =
         (vec![env.observation().to_vec()], vec![env.achieved_goal().to_vec()]);
     let (mut actions, mut action) = (Vec::new(), vec![0.0; spec.actions.size()]);
@@ -120,9 +154,9 @@ pub fn episode(
         actions.push(action.clone());
         observations.push(env.observation().to_vec());
         goals.push(env.achieved_goal().to_vec());
-        if env.ended() || (cut && reached(env.achieved_goal(), goal, spec.tolerance)) {
+        if env.ended() || (cut && env.at_goal()) {
             break;
         }
     }
-    Ok(Trajectory::new(&observations, &goals, &actions, goal)?)
+    Ok(Trajectory::new(&observations, &goals, &actions, &goal)?)
 }

@@ -1,6 +1,6 @@
 //! What environments cost that are no arm.
 
-use regoal::env::{Env as _, FourRooms, named};
+use regoal::env::{Env as _, FourRooms, Gym, Python, named};
 use regoal::rng::{Stream, stream};
 
 use super::measure::{Contender, Figure, Unit, alone, in_turns, pinned, rate, typical_us};
@@ -29,6 +29,34 @@ pub fn four_rooms() -> Vec<Figure> {
     let value = |i: usize| values[i].map(|[steps]| steps);
     let figure = Figure::new(name, value(0).unwrap_or(0.0), Unit::Steps);
     vec![figure.against("python", value(1))]
+}
+
+/// Steps of an environment in Python that costs nothing (observation `[10]`, action `[4]`), through its
+/// process and back. The peers are the same environment called in a plain Python loop, and as the only one
+/// of Gymnasium's vectors, of which the second has a process for it too.
+pub fn gym() -> Vec<Figure> {
+    let name = "env/gym";
+    let opened = peers::python("gymnasium").and_then(|program| {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/bench/free_env.py:Make");
+        Gym::open(file, &Python { program, ..Python::default() }).ok()
+    });
+    let mut env = opened;
+    if let Some(env) = &mut env {
+        env.reset(&[], &mut stream(1, Stream::Attempts)).unwrap();
+    }
+    let ours: Contender<'_, 1> = Box::new(move || {
+        let env = env.as_mut()?;
+        let hundreds = rate(|| (0..100).for_each(|_| env.step(&[0.0; 4]).unwrap()));
+        Some([100.0 * hundreds])
+    });
+    const PEERS: [&str; 3] = ["python", "sync-vector", "async-vector"];
+    let theirs = PEERS.map(|peer| peers::contender(peer, name, 2));
+    let mut contenders: Vec<_> = std::iter::once(ours).chain(theirs).collect();
+    let values = pinned(2, || in_turns(&mut contenders));
+    let value = |i: usize| values[i].map(|[steps]| steps);
+    let figure = Figure::new(name, value(0).unwrap_or(0.0), Unit::Steps);
+    let against = |(i, peer)| figure.clone().against(peer, value(i + 1));
+    PEERS.into_iter().enumerate().map(against).collect()
 }
 
 /// A picture of 64 by 64 pixels, against the limit that we set ourselves.

@@ -174,6 +174,24 @@ def torch_act(model_name: str):
     return act
 
 
+def gymnasium_steps(peer):
+    """A hundred steps of an environment that costs nothing: called, or as one of Gymnasium's vectors."""
+    import gymnasium
+    import numpy
+    from free_env import Make
+
+    vectors = {"sync-vector": gymnasium.vector.SyncVectorEnv, "async-vector": gymnasium.vector.AsyncVectorEnv}
+    env = vectors[peer]([Make]) if peer in vectors else Make()
+    env.reset(seed=0)
+    action = numpy.zeros((1, 4) if peer in vectors else 4, numpy.float32)
+
+    def steps():
+        for _ in range(100):
+            env.step(action)
+
+    return steps
+
+
 def four_rooms():
     """A thousand steps of a point in four rooms, in plain Python: quicker than numpy for one point."""
 
@@ -258,6 +276,8 @@ def serve(peer: str, figure: str):
         work, measure = torch_step(model, int(batch[0]), peer == "torch-compile"), rate
     elif figure == "env/four_rooms" and peer == "python":
         work, measure = four_rooms(), lambda steps, seconds: str(1000 * float(rate(steps, seconds)))
+    elif figure == "env/gym":
+        work, measure = gymnasium_steps(peer), lambda steps, seconds: str(100 * float(rate(steps, seconds)))
     elif what == "train_step" and peer == "jax-jit" and model == "mlp":
         work, measure = jax_step(int(batch[0])), rate
     elif what == "relabel" and peer == "sb3-her":

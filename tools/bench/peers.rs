@@ -10,7 +10,7 @@ use super::measure::{Contender, ROUND};
 
 /// The Python that has a peer: `REGOAL_PEERS`, or what `tools/bench/run --setup` made; for
 /// `imitation`, which needs other versions, the one within that.
-fn python(peer: &str) -> Option<PathBuf> {
+pub fn python(peer: &str) -> Option<PathBuf> {
     let made = || Some(cache()?.join("bin/python"));
     let common = std::env::var_os("REGOAL_PEERS").map(PathBuf::from).or_else(made)?;
     let python = match peer {

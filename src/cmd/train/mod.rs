@@ -9,6 +9,7 @@ mod folder;
 mod gan;
 mod keypoints;
 mod plan;
+mod python;
 mod report;
 mod row;
 mod seeds;
@@ -25,6 +26,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser};
 
 use self::folder::{BEST, Folder};
 use self::plan::{FILE, Plan, SOFTWARE};
+use self::python::PythonArgs;
 use self::row::{Metric, Row};
 use self::seeds::Seeds;
 use self::training::{Ended, Training};
@@ -51,7 +53,8 @@ pub struct Args {
     /// The method
     #[arg(value_parser = method_names(), required_unless_present_any = ["compare", "evaluate"])]
     pub method: Option<String>,
-    /// The environment: four_rooms, block_pusher, bit_flip, arm_reach and others [default: four_rooms]
+    /// The environment: four_rooms, block_pusher, bit_flip, arm_reach and others, or gym:NAME
+    /// for one of Gymnasium: gym:ID, gym:MODULE:ID, gym:FILE.py:CALLABLE [default: four_rooms]
     #[arg(long, value_name = "NAME")]
     pub env: Option<String>,
     /// Settings by name
@@ -78,7 +81,8 @@ pub struct Args {
     /// Trains with seeds 0 to N-1, each in a folder and a process of its own
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub seeds: Option<u64>,
-    /// Seeds at a time, which changes no result [default: one for each processor]
+    /// Seeds at a time or, of a single seed, trials and rollouts (--set her.rollouts=N), which changes
+    /// no result [default: one for each processor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: Option<u16>,
     /// How long: steps in the environment, or training steps of a method that takes no other
@@ -119,6 +123,9 @@ pub struct Args {
     /// The robot's configuration, for an arm
     #[arg(long, value_name = "FILE", default_value = "firmware-config/emulated.toml")]
     pub robot: PathBuf,
+    /// The Python of an environment gym:NAME
+    #[command(flatten)]
+    pub python: PythonArgs,
     /// The engine
     #[command(flatten)]
     pub engine: EngineArgs,
@@ -137,6 +144,12 @@ pub enum Sees {
 }
 
 impl Args {
+    /// How many things at a time.
+    fn jobs(&self) -> usize {
+        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.jobs.map_or_else(processors, usize::from)
+    }
+
     /// The single settings, the flags that are short for one first.
     fn assignments(&self) -> Vec<String> {
         let relabel = self.relabel.map(|share| format!("her.relabel={share}"));
@@ -156,6 +169,7 @@ const EXAMPLES: &str = "Examples:
   regoal train goalgail --preset best --relabel 0 --discriminator ss
   regoal train her --config runs/half/run.toml --seed 7 --out runs/again
   regoal train her --resume runs/her                      goes on after Ctrl-C
+  regoal train her --env gym:gymnasium_robotics:FetchReach-v4 --python venv/bin/python
   regoal train bc --env cart_pole --set demonstrations.episodes=1 --report
   regoal train gan                                        the slide's question: k = 1, 5, convergence
   regoal train --compare runs/her runs/half --out her     her.svg, her.png and a table
@@ -212,8 +226,8 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         return resume(args, method, folder, context);
     }
     let mut plan = Plan::new(args, method, context)?;
-    let default = || PathBuf::from(format!("{}-{}", plan.method, plan.env));
-    let folder = Folder::new(&context.storage, &args.out.clone().unwrap_or_else(default));
+    let out = args.out.clone().unwrap_or_else(|| plan.folder());
+    let folder = Folder::new(&context.storage, &out);
     if folder.read(FILE)?.is_some() {
         let at = folder.path().display();
         bail!(
@@ -224,7 +238,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let engine = args.engine.open()?;
     plan.engine = engine.to_string();
     // What does not fit is found before anything is written.
-    plan.learner(0, &engine, context)?;
+    plan.learner(0, &engine, 1, context)?;
     folder.write(FILE, plan.to_toml()?.as_bytes())?;
     go_on(args, &plan, &folder, &engine, context)?;
     if args.report { report::run(args, &plan, &folder, context) } else { Ok(()) }
@@ -245,6 +259,7 @@ fn resume(args: &Args, method: &str, path: &Path, context: &Context) -> Result<(
         path.display(),
         plan.software
     );
+    plan.python = plan.python.map(|python| args.python.over(Some(python)));
     let engine = same_engine(args, &plan)?;
     if let Some(steps) = args.steps.filter(|steps| *steps != plan.steps) {
         ensure!(
@@ -283,17 +298,16 @@ fn go_on(
 ) -> Result<()> {
     let folders = seeds::folders(plan, folder);
     let interrupted = if let [seed] = plan.seeds.as_slice() {
-        let learner = plan.learner(*seed, engine, context)?;
+        let (jobs, json) = (args.jobs(), args.json);
+        let learner = plan.learner(*seed, engine, jobs, context)?;
         let open_env = |seed| plan.open_env(seed, context);
-        let json = args.json;
-        let training =
-            Training { context, plan, folder, engine, learner, open_env: &open_env, json };
+        let (open_env, jobs) = (&open_env, plan::beside(&plan.env, jobs));
+        let training = Training { context, plan, folder, engine, learner, open_env, jobs, json };
         let Ended { interrupted, .. } = training.run()?;
         interrupted
     } else {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let jobs = args.jobs.map_or(processors, usize::from);
-        Seeds { context, plan, folder, engine: &args.engine, jobs, json: args.json }.run()?
+        let (jobs, json) = (args.jobs(), args.json);
+        Seeds { context, plan, folder, engine: &args.engine, jobs, json }.run()?
     };
     let runs = folders.iter().map(Folder::rows).collect::<Result<Vec<_>>>()?;
     let runs: Vec<Vec<Row>> = runs.into_iter().filter(|rows| !rows.is_empty()).collect();

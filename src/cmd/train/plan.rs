@@ -11,7 +11,7 @@ use super::{Args, arm};
 use crate::cmd::Context;
 use crate::config::{RobotConfig, nearest_key};
 use crate::engine::Engine;
-use crate::env::{self, ArmPick, ArmReach, Env};
+use crate::env::{self, ArmPick, ArmReach, Env, GYM, Gym, Python};
 use crate::learn::learner::Learner;
 use crate::learn::methods::{self, METHODS, Method};
 use crate::learn::settings;
@@ -29,6 +29,17 @@ const PICK: &str = "arm_pick_place";
 /// Whether an environment is made of a robot's configuration.
 pub fn has_arm(env: &str) -> bool {
     [ARM, PICK].contains(&env)
+}
+
+/// How many of an environment may stand side by side for `jobs` at a time. An emulated arm's noise goes
+/// on from episode to episode, so that it stands alone.
+pub fn beside(env: &str, jobs: usize) -> usize {
+    if has_arm(env) { 1 } else { jobs.max(1) }
+}
+
+/// Whether an environment runs in Python.
+pub fn is_gym(env: &str) -> bool {
+    env.starts_with(GYM)
 }
 
 /// What decides a run.
@@ -58,6 +69,9 @@ pub struct Plan {
     pub engine: String,
     /// The version of this program.
     pub software: String,
+    /// What runs an environment in Python.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub python: Option<Python>,
     /// The method's settings, all of them.
     pub settings: Table,
 }
@@ -79,6 +93,7 @@ struct Wishes {
     _engine: Option<String>,
     #[serde(rename = "software")]
     _software: Option<String>,
+    python: Option<Python>,
     settings: Table,
 }
 
@@ -122,6 +137,7 @@ impl Plan {
         let plan = Self {
             method: method.name.into(),
             preset,
+            python: is_gym(&env).then(|| args.python.over(wishes.python)),
             robot: has_arm(&env).then(|| wishes.robot.unwrap_or_else(|| args.robot.clone())),
             env,
             seeds: match (args.seed, args.seeds) {
@@ -182,7 +198,7 @@ impl Plan {
         Self { seeds: vec![seed], ..self.clone() }
     }
 
-    /// Makes the learner of a seed.
+    /// Makes the learner of a seed, for `jobs` rollouts at a time.
     ///
     /// # Errors
     /// The method does not fit the environment, or the engine cannot run it.
@@ -190,10 +206,15 @@ impl Plan {
         &self,
         seed: u64,
         engine: &Engine,
+        jobs: usize,
         context: &Context,
     ) -> Result<Box<dyn Learner>> {
         let env = self.open_env(seed, context)?;
-        Ok((self.method()?.build)(self.settings.clone(), env, engine, seed)?)
+        let mut learner = (self.method()?.build)(self.settings.clone(), env, engine, seed)?;
+        for _ in 1..beside(&self.env, jobs).min(learner.rollouts()) {
+            learner.lend(self.open_env(seed, context)?);
+        }
+        Ok(learner)
     }
 
     /// The method.
@@ -233,15 +254,28 @@ impl Plan {
     /// # Errors
     /// There is no such environment, or it does not open.
     pub fn open_env(&self, seed: u64, context: &Context) -> Result<Box<dyn Env>> {
-        open_env(&self.env, self.robot(context)?.as_ref(), seed)
+        open_env(&self.env, self.robot(context)?.as_ref(), self.python.as_ref(), seed)
+    }
+
+    /// The name of the folder that it makes unless told otherwise.
+    pub fn folder(&self) -> PathBuf {
+        format!("{}-{}", self.method, self.env.replace(['/', ':'], "-")).into()
     }
 }
 
-/// Opens an environment by its name, for an arm that of a robot.
+/// Opens an environment by its name, for an arm that of a robot, in Python for one of Gymnasium's.
 ///
 /// # Errors
 /// There is no such environment, or it does not open.
-pub fn open_env(name: &str, robot: Option<&RobotConfig>, seed: u64) -> Result<Box<dyn Env>> {
+pub fn open_env(
+    name: &str,
+    robot: Option<&RobotConfig>,
+    python: Option<&Python>,
+    seed: u64,
+) -> Result<Box<dyn Env>> {
+    if let (Some(name), Some(python)) = (name.strip_prefix(GYM), python) {
+        return Ok(Box::new(Gym::open(name, python)?));
+    }
     match robot {
         Some(robot) if name == PICK => Ok(Box::new(ArmPick::new(robot)?)),
         Some(robot) => Ok(Box::new(ArmReach::new(robot, arm::horizon(robot), seed)?)),

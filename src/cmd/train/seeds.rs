@@ -95,6 +95,8 @@ impl Seeds<'_> {
         process.arg("train").arg(&self.plan.method).arg("--json");
         process.arg("--resume").arg(self.folder.of_seed(seed).path());
         process.arg("--steps").arg(self.plan.steps.to_string());
+        let share = (self.jobs / self.plan.seeds.len()).max(1);
+        process.arg("--jobs").arg(share.to_string());
         process.args(self.engine.arguments());
         // A Ctrl-C of the terminal reaches this process, which hands it on: a second one would end
         // them before they have saved.

@@ -143,6 +143,7 @@ impl Bench {
             eval_goals: Some(20),
             engine: "tract".into(),
             software: "test".into(),
+            python: None,
             settings: toml::Table::new(),
         };
         Self { storage, context, plan }
@@ -165,6 +166,7 @@ impl Bench {
             engine: &Engine::tract(),
             learner: Box::new(learner),
             open_env: &|_| Ok(Box::new(Line::new())),
+            jobs: 2,
             json: false,
         };
         training.run()

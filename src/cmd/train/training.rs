@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::events::Events;
 use super::export::{self, Provenance};
 use super::folder::{BEST, CHECKPOINT, Folder, POLICY, PROGRESS};
-use super::plan::Plan;
+use super::plan::{Plan, is_gym};
 use super::row::{self, Row};
 use super::trial;
 use crate::clock;
@@ -30,8 +30,11 @@ pub struct Training<'a> {
     pub engine: &'a Engine,
     /// What learns.
     pub learner: Box<dyn Learner>,
-    /// Opens the environment for an evaluation: a new one each time, so that none leaves a trace.
+    /// Opens the environment for an evaluation: a new one each time, so that none leaves a trace, but
+    /// in Python, where that takes long.
     pub open_env: &'a dyn Fn(u64) -> Result<Box<dyn Env>>,
+    /// Trials at a time.
+    pub jobs: usize,
     /// Whether each evaluation is a line of JSON on standard output.
     pub json: bool,
 }
@@ -50,6 +53,8 @@ struct Log {
     rows: Vec<Row>,
     figures: Means,
     events: Events,
+    /// Environments in Python that evaluations keep.
+    kept: Vec<Box<dyn Env>>,
     /// Processor time of the sessions before this one.
     before: Duration,
     /// This process's own when the session began.
@@ -74,22 +79,38 @@ impl Training<'_> {
         if log.rows.is_empty() {
             self.evaluate(&mut log, &bar)?;
         }
-        let mut interrupted = false;
-        while !self.over() && !interrupted {
-            let before = self.learner.steps() / self.plan.eval_every;
-            log.figures.add(self.learner.iterate()?);
-            bar.set(self.learner.steps() as usize, &self.shown(&log));
-            if self.over() || self.learner.steps() / self.plan.eval_every > before {
-                self.evaluate(&mut log, &bar)?;
-            }
-            interrupted = self.context.check().is_err();
-        }
-        let interrupted = interrupted && !self.over();
+        let interrupted = self.go_on(&mut log, &bar).map_err(|error| self.stopped(error, &log))?;
         if interrupted {
             self.save(&log)?;
         }
         bar.finish();
         Ok(Ended { rows: log.rows, interrupted })
+    }
+
+    /// Learns and evaluates until it is over; true when it was told to end before that.
+    fn go_on(&mut self, log: &mut Log, bar: &Bar) -> Result<bool> {
+        let mut interrupted = false;
+        while !self.over() && !interrupted {
+            let before = self.learner.steps() / self.plan.eval_every;
+            log.figures.add(self.learner.iterate()?);
+            bar.set(self.learner.steps() as usize, &self.shown(log));
+            if self.over() || self.learner.steps() / self.plan.eval_every > before {
+                self.evaluate(log, bar)?;
+            }
+            interrupted = self.context.check().is_err();
+        }
+        Ok(interrupted && !self.over())
+    }
+
+    /// An error with what it leaves: the checkpoint of the last evaluation.
+    fn stopped(&self, error: anyhow::Error, log: &Log) -> anyhow::Error {
+        let Some(last) = log.rows.last() else { return error };
+        let (steps, method) = (last.steps, &self.plan.method);
+        let at = self.folder.path().display();
+        error.context(format!(
+            "stopped; what was learned in {steps} steps is kept: when the cause is mended, go on with \
+             `regoal train {method} --resume {at}`"
+        ))
     }
 
     fn over(&self) -> bool {
@@ -107,7 +128,8 @@ impl Training<'_> {
         storage.create_folder(self.folder.path())?;
         let events = Events::create(storage, self.folder.path(), now)?;
         let (began, before) = (clock::processor_time(), Duration::ZERO);
-        let mut log = Log { rows: Vec::new(), figures: Means::default(), events, before, began };
+        let (rows, kept, figures) = (Vec::new(), Vec::new(), Means::default());
+        let mut log = Log { rows, figures, events, kept, before, began };
         if let Some(kept) = self.folder.checkpoint()? {
             let damaged =
                 || format!("{} is of another run", self.folder.path().join(CHECKPOINT).display());
@@ -130,13 +152,20 @@ impl Training<'_> {
     /// Evaluates the policy and writes down what was found.
     fn evaluate(&mut self, log: &mut Log, bar: &Bar) -> Result<()> {
         let policy = self.learner.policy()?;
-        let mut env = (self.open_env)(trial::SEED)?;
-        let trials = trial::trials(env.as_mut(), &policy, self.engine, self.plan.eval_goals)?;
+        let mut envs = std::mem::take(&mut log.kept);
+        while envs.len() < self.jobs {
+            envs.push((self.open_env)(trial::SEED)?);
+        }
+        let trials = trial::trials(&mut envs, &policy, self.engine, self.plan.eval_goals)?;
+        let has_goals = envs.iter().any(|env| env.spec().goal > 0);
+        if is_gym(&self.plan.env) {
+            log.kept = envs;
+        }
         let steps = (self.learner.steps(), self.learner.env_steps());
         let cpu_seconds = log.used().as_secs_f64();
         // As the table keeps it, so that what is read back is the same.
         let cpu_seconds = (cpu_seconds * 100.0).round() / 100.0;
-        let mut row = Row::new(steps, cpu_seconds, &trials, env.spec().goal > 0);
+        let mut row = Row::new(steps, cpu_seconds, &trials, has_goals);
         row.figures = log.figures.take();
         let is_best = log.rows.iter().all(|other| row.score() > other.score());
         let file = self.export(policy, &row)?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use super::export::KEY;
-use super::plan::{has_arm, open_env};
+use super::plan::{beside, has_arm, is_gym, open_env};
 use super::row::Row;
 use super::{Args, say};
 use crate::cmd::engine::for_policy;
@@ -14,7 +14,7 @@ use crate::config::RobotConfig;
 use crate::engine::Engine;
 use crate::env::Env;
 use crate::learn::evaluate::{self, Trials};
-use crate::learn::rollout::{Actor, Noise};
+use crate::learn::rollout::Actor;
 use crate::onnx::Graph;
 
 /// Goals, starts and the emulator's noise of evaluations are those of this seed, whatever the run's.
@@ -23,21 +23,24 @@ pub const SEED: u64 = 0;
 const EPISODES: usize = 100;
 
 /// What a policy reaches without noise: on all goals that the environment fixes or, with a `count`,
-/// on so many of them, evenly spread.
+/// on so many of them, evenly spread. Each environment, one or more, takes a share of them.
 ///
 /// # Errors
 /// The policy or the environment failed.
 pub fn trials(
-    env: &mut dyn Env,
+    envs: &mut [Box<dyn Env>],
     policy: &Graph,
     engine: &Engine,
     count: Option<usize>,
 ) -> Result<Trials> {
-    let all = evaluate::goals(env, count.unwrap_or(EPISODES), SEED);
+    let mut envs: Vec<_> = envs.iter_mut().map(|env| env.as_mut() as &mut dyn Env).collect();
+    let env = envs.first().context("expected an environment to evaluate in, found none")?;
+    let space = env.spec().actions;
+    let all = evaluate::goals(&**env, count.unwrap_or(EPISODES), SEED);
     let count = count.unwrap_or(all.len()).min(all.len());
     let goals: Vec<_> = (0..count).map(|i| all[i * all.len() / count].clone()).collect();
-    let mut actor = Actor::new(engine, policy, env.spec().actions)?;
-    Ok(evaluate::run(env, &mut actor, &goals, Noise::default(), SEED)?)
+    let actor = || Actor::new(engine, policy, space);
+    Ok(evaluate::beside(&mut envs, &actor, &goals, SEED)?)
 }
 
 /// `regoal train --evaluate`.
@@ -53,13 +56,15 @@ pub fn run(args: &Args, path: &Path, context: &Context) -> Result<()> {
     let name = name.context("the file does not say its environment: name it with --env")?;
     let load = || RobotConfig::load(context.storage.as_ref(), &args.robot);
     let robot = has_arm(&name).then(load).transpose()?;
-    let mut env = open_env(&name, robot.as_ref(), SEED)?;
-    let found = trials(env.as_mut(), &policy, &engine, args.eval_goals)
+    let python = is_gym(&name).then(|| args.python.over(None));
+    let open = |_| open_env(&name, robot.as_ref(), python.as_ref(), SEED);
+    let mut envs = (0..beside(&name, args.jobs())).map(open).collect::<Result<Vec<_>>>()?;
+    let found = trials(&mut envs, &policy, &engine, args.eval_goals)
         .with_context(|| format!("{} in {name}", path.display()))?;
     if args.json {
         return say_json(&found);
     }
-    let row = Row::new((0, 0), 0.0, &found, env.spec().goal > 0);
+    let row = Row::new((0, 0), 0.0, &found, envs.iter().any(|env| env.spec().goal > 0));
     Ok(say(format_args!("{} in {name}: {}", path.display(), row.says()))?)
 }
 

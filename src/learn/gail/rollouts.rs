@@ -5,8 +5,8 @@ use std::ops::Range;
 use super::distribution::Distribution;
 use crate::engine::Session;
 use crate::env::Env;
-use crate::goal::reached;
 use crate::learn::LearnError;
+use crate::learn::rollout::insist;
 use crate::rng::Rng;
 
 /// How observations and goals are standardised: [`Normalizer::vector`] over the demonstrations.
@@ -77,9 +77,26 @@ impl Rollouts {
         pi: &mut Pi<'_>,
         rng: &mut Rng,
     ) -> Result<(), LearnError> {
+        let before = [self.seen.len(), self.actions.len(), self.judged.len(), self.log_probs.len()];
+        insist(env, |env| {
+            let [seen, actions, judged, log_probs] = before;
+            self.seen.truncate(seen);
+            self.actions.truncate(actions);
+            self.judged.truncate(judged);
+            self.log_probs.truncate(log_probs);
+            self.attempt(env, pi, rng)
+        })
+    }
+
+    fn attempt(
+        &mut self,
+        env: &mut dyn Env,
+        pi: &mut Pi<'_>,
+        rng: &mut Rng,
+    ) -> Result<(), LearnError> {
         let goal = env.sample_goal(rng);
         env.reset(&goal, rng)?;
-        let (horizon, tolerance) = (env.spec().horizon, env.spec().tolerance);
+        let horizon = env.spec().horizon;
         let (start, k) = (self.len(), pi.distribution.width());
         let mut action = vec![0.0; env.spec().actions.size()];
         let (mut row, mut y) = (vec![0.0; k], vec![0.0; k]);
@@ -95,8 +112,7 @@ impl Rollouts {
             pi.distribution.row(&action, &mut self.judged);
             env.step(&action)?;
             gained += f64::from(env.reward());
-            let there = !goal.is_empty() && reached(env.achieved_goal(), &goal, tolerance);
-            ended = env.ended() || there;
+            ended = env.ended() || env.at_goal();
         }
         pi.standard.row(env.observation(), env.desired_goal(), &mut self.last_seen);
         self.episodes.push(Episode { steps: start..self.len(), ended, gained });

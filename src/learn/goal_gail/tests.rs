@@ -118,7 +118,7 @@ fn expert_rows_earn_more_than_agent_rows_after_training() {
 fn the_reward_is_delta_of_the_discriminator_and_the_rest_of_the_goal() {
     let settings = GoalGailSettings { delta: 0.25, scale: 2.0, sees: Sees::NextState, ..small() };
     let mut learner = learner(&settings);
-    learner.her.rollout().unwrap();
+    learner.her.collect().unwrap();
     let batch = judged(&mut learner);
     let spec = learner.her.env.spec();
     let rows = settings.sees.rows(&batch, spec, 0.0, &mut stream(0, Stream::Training));
