@@ -43,7 +43,7 @@ pub enum Verb {
     /// Looks at policy files, signs and installs them
     #[command(subcommand)]
     Policy(Policy),
-    /// Puts ONNX Runtime in place, for fast training
+    /// Puts ONNX Runtime in place, for fast training, or MuJoCo, for the Fetch robot
     #[command(subcommand)]
     Runtime(cmd::runtime::Args),
     /// Sets up, calibrates and watches an arm's servos

@@ -7,7 +7,7 @@
 //! | level | modules |
 //! |---|---|
 //! | 0 | [`clock`], [`joints`], [`os`], [`rng`], [`storage`], [`svg`]: time, joint vectors, the system calls, randomness and files, all passed in as values; pictures as text |
-//! | 1 | [`onnx`]: graphs, verification, differentiation, training steps · [`config`] · [`episode`]: what is logged |
+//! | 1 | [`onnx`]: graphs, verification, differentiation, training steps · [`config`] · [`episode`]: what is logged · [`wheel`]: files out of pinned wheels |
 //! | 2 | [`hal`]: port, wire, bus, servos, arm, emulator · [`kinematics`] · [`engine`]: tract and ONNX Runtime · [`goal`]: when a goal is reached, hindsight relabelling |
 //! | 3 | [`policy`]: spec, bundle, signature, store · [`env`](mod@env): goal-reaching environments and experts |
 //! | 4 | [`learn`]: behaviour cloning, fine-tuning, evaluation · [`control`]: the loop, the gate, the modes |
@@ -26,6 +26,7 @@ pub mod svg;
 pub mod config;
 pub mod episode;
 pub mod onnx;
+pub mod wheel;
 
 pub mod engine;
 pub mod goal;

@@ -1,4 +1,5 @@
-//! What only the operating system can give, behind safe functions. The one file with `unsafe`.
+//! What only the operating system can give, behind safe functions. The one file with `unsafe` but
+//! for MuJoCo's functions (`env/mujoco/library.rs`).
 #![allow(unsafe_code)]
 
 use std::io;

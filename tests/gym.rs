@@ -105,9 +105,9 @@ fn spaces_rows_rewards_and_success_are_the_environments_own() {
         env.step(&action).unwrap();
         let [place, _, goal] = shown(&env);
         let distance = (place[0] - goal[0]).hypot(place[1] - goal[1]);
-        assert_eq!(env.at_goal(), distance < 0.15, "{distance}");
+        assert_eq!(env.succeeded(), distance < 0.15, "{distance}");
     }
-    assert!(env.at_goal() && !env.ended(), "the time limit is no end");
+    assert!(env.succeeded() && !env.ended(), "the time limit is no end");
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn choices_count_from_their_start_and_printing_does_not_harm_the_answers() {
     for (choice, place) in [(0.0, 3.0), (1.0, 4.0), (1.0, 5.0), (1.0, 6.0), (1.0, 7.0)] {
         env.step(&[choice]).unwrap();
         assert_eq!((env.observation(), env.reward()), (&[place][..], 3.0 + choice));
-        assert!(!env.ended() && !env.at_goal());
+        assert!(!env.ended() && !env.succeeded());
     }
     env.step(&[1.0]).unwrap();
     assert!(env.ended());

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-const LEVELS: [(&str, u8); 20] = [
+const LEVELS: [(&str, u8); 21] = [
     ("clock", 0),
     ("joints", 0),
     ("os", 0),
@@ -12,6 +12,7 @@ const LEVELS: [(&str, u8); 20] = [
     ("config", 1),
     ("episode", 1),
     ("onnx", 1),
+    ("wheel", 1),
     ("engine", 2),
     ("hal", 2),
     ("kinematics", 2),

@@ -1,18 +1,21 @@
-//! `regoal runtime`: ONNX Runtime's library.
+//! `regoal runtime`: the libraries that are not part of this program.
 
 use std::path::PathBuf;
 
 use super::{Context, say, say_json};
-use crate::engine::runtime::{self, Progress};
-use crate::engine::{Device, Engine};
+use crate::engine::{Device, Engine, runtime};
+use crate::env::mujoco::install;
+use crate::storage::Storage;
+use crate::wheel::{Progress, Wheel};
 
-/// What to do with ONNX Runtime's library.
+/// What to do with the libraries that are not part of this program.
 #[derive(Debug, clap::Subcommand)]
 pub enum Args {
-    /// Puts ONNX Runtime's library into your cache folder, checked against its pinned hash.
+    /// Puts ONNX Runtime's library, or MuJoCo's, into your cache folder, checked against its pinned hash.
     ///
-    /// Without it everything works, on the engine inside this program; training is slower then. No
-    /// Python is needed with `--from`; without it, pip only fetches the wheel.
+    /// Without ONNX Runtime everything works, on the engine inside this program; training is slower
+    /// then. MuJoCo is for the environments `fetch_...`, whose models come with it. No Python is
+    /// needed with `--from`; without it, pip only fetches the wheels.
     ///
     /// Example: regoal runtime install --from WHEEL   (`regoal runtime info` names the file)
     Install {
@@ -22,6 +25,10 @@ pub enum Args {
         /// The library for NVIDIA graphics cards, with what it needs.
         #[arg(long)]
         cuda: bool,
+        /// MuJoCo and the models of the Fetch robot, in place of ONNX Runtime; `--from` is the folder
+        /// with both wheels.
+        #[arg(long, conflicts_with = "cuda")]
+        mujoco: bool,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -42,15 +49,19 @@ pub enum Args {
 /// A wheel cannot be fetched or is not the pinned one, or a file cannot be written.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     match args {
-        Args::Install { from, cuda, json } => {
-            let path =
-                runtime::install(context.storage.as_ref(), from.as_deref(), *cuda, &mut tell)?;
+        Args::Install { from, cuda, mujoco, json } => {
+            let (storage, from) = (context.storage.as_ref(), from.as_deref());
+            let path = if *mujoco {
+                install::install(storage, &install::folder()?, from, &mut tell)?.library()
+            } else {
+                runtime::install(storage, from, *cuda, &mut tell)?
+            };
             if *json {
                 return say_json(&serde_json::json!({ "library": path }));
             }
             Ok(say(format!("installed: {}", path.display()))?)
         }
-        Args::Info { json } => info(*json),
+        Args::Info { json } => info(context.storage.as_ref(), *json),
     }
 }
 
@@ -62,10 +73,21 @@ fn tell(progress: Progress) {
     }
 }
 
-fn info(json: bool) -> anyhow::Result<()> {
+fn info(storage: &dyn Storage, json: bool) -> anyhow::Result<()> {
     let engine = Engine::best(None, Device::Cuda)?;
     let wheels = runtime::wheels(false).unwrap_or_default();
-    let files: Vec<_> = wheels.iter().map(|w| w.file).collect();
+    let files = |wheels: &[Wheel]| match wheels {
+        [] => "none for this computer".to_owned(),
+        wheels => wheels.iter().map(|w| w.file).collect::<Vec<_>>().join(", "),
+    };
+    let pinned = |wheels: &[Wheel]| -> Vec<_> {
+        let pinned = |w: &Wheel| serde_json::json!({ "file": w.file, "sha256": w.sha256 });
+        wheels.iter().map(pinned).collect()
+    };
+    let simulators = install::wheels().unwrap_or_default();
+    let simulator = install::folder().and_then(|folder| {
+        Ok(install::Installed::open(storage, &folder)?.load(None)?.version().to_owned())
+    });
     if json {
         return say_json(&serde_json::json!({
             "engine": engine.name(),
@@ -73,9 +95,9 @@ fn info(json: bool) -> anyhow::Result<()> {
             "cuda": engine.device() == Device::Cuda,
             "note": engine.note(),
             "cache": runtime::cache_folder(),
-            "wheels": wheels.iter()
-                .map(|w| serde_json::json!({ "file": w.file, "sha256": w.sha256 }))
-                .collect::<Vec<_>>(),
+            "wheels": pinned(wheels),
+            "mujoco": simulator.ok(),
+            "mujoco_wheels": pinned(simulators),
         }));
     }
     say(format!("engine  {engine}"))?;
@@ -85,8 +107,10 @@ fn info(json: bool) -> anyhow::Result<()> {
     if let Some(cache) = runtime::cache_folder() {
         say(format!("cache   {}", cache.display()))?;
     }
-    Ok(say(format!(
-        "wheel   {}",
-        if files.is_empty() { "none for this computer".into() } else { files.join(", ") }
-    ))?)
+    say(format!("wheel   {}", files(wheels)))?;
+    say(match simulator {
+        Ok(version) => format!("mujoco  {version}"),
+        Err(error) => format!("mujoco  {error}"),
+    })?;
+    Ok(say(format!("wheels  {}", files(simulators)))?)
 }

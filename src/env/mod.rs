@@ -42,20 +42,25 @@ mod arm_reach;
 mod bit_flip;
 mod block_pusher;
 pub mod classic;
+pub mod fetch;
 mod four_rooms;
 mod gym;
+pub mod mujoco;
 mod scene;
 mod vectorised;
 
 use serde::{Deserialize, Serialize};
 
+use crate::goal::reached;
 use crate::rng::Rng;
+use crate::storage::Disk;
 
 pub use arm_pick::{ArmPick, World};
 pub use arm_reach::{ArmReach, Expert, Workspace, start_pose};
 pub use bit_flip::BitFlip;
 pub use block_pusher::BlockPusher;
 pub use classic::{Acrobot, CartPole, Classic, MountainCar};
+pub use fetch::Fetch;
 pub use four_rooms::FourRooms;
 pub use gym::{GYM, Gym, GymError, Python};
 pub use scene::{Colour, Scene, Shape};
@@ -80,6 +85,15 @@ pub enum EnvError {
     /// The emulated port failed.
     #[error(transparent)]
     Port(#[from] crate::hal::PortError),
+    /// MuJoCo is not there, or its simulation failed.
+    #[error(transparent)]
+    Mujoco(#[from] mujoco::MujocoError),
+    /// A number of the action is not finite.
+    #[error("expected an action of finite numbers, found {found:?}")]
+    NotFinite {
+        /// The action.
+        found: Vec<f32>,
+    },
     /// The action has the wrong length.
     #[error("expected an action of {expected} numbers, found {found}")]
     Action {
@@ -210,13 +224,15 @@ pub trait Env: Send {
     fn achieved_goal(&self) -> &[f32];
     /// The goal wished for, `[g]`.
     fn desired_goal(&self) -> &[f32];
-    /// Whether it is at the goal now: by default within the tolerance.
-    fn at_goal(&self) -> bool {
-        crate::goal::reached(self.achieved_goal(), self.desired_goal(), self.spec().tolerance)
+    /// Whether the task is done as things are now: by default the goal is reached. A task may want
+    /// more than that, such as letting go; hindsight knows of goals only, so it must want no less.
+    fn succeeded(&self) -> bool {
+        reached(self.achieved_goal(), self.desired_goal(), self.spec().tolerance)
     }
-    /// The task's own reward of the last step: by default 1 at the goal, else 0.
+    /// The task's own reward of the last step: by default 1 where it [`succeeded`](Env::succeeded),
+    /// else 0.
     fn reward(&self) -> f32 {
-        crate::goal::reward(self.achieved_goal(), self.desired_goal(), self.spec().tolerance)
+        f32::from(u8::from(self.succeeded()))
     }
     /// Whether the last step ended the episode, for the reason in [`EnvSpec::ends`].
     fn ended(&self) -> bool {
@@ -235,7 +251,8 @@ pub trait Env: Send {
     }
 }
 
-/// The names that [`named`] knows; `bit_flip_N` is bit flipping with another number of bits.
+/// The names that [`named`] knows beside [`fetch::NAMES`]; `bit_flip_N` is bit flipping with another
+/// number of bits.
 pub const NAMES: [&str; 7] = [
     "acrobot",
     "arm_pick_place",
@@ -249,7 +266,7 @@ pub const NAMES: [&str; 7] = [
 /// The environment of a name.
 ///
 /// # Errors
-/// There is none.
+/// There is none, or it needs something that is not installed.
 pub fn named(name: &str) -> Result<Box<dyn Env>, EnvError> {
     Ok(match name {
         "arm_pick_place" => Box::new(ArmPick::shipped()?),
@@ -259,23 +276,35 @@ pub fn named(name: &str) -> Result<Box<dyn Env>, EnvError> {
         "cart_pole" => Box::new(Classic::<CartPole>::default()),
         "mountain_car" => Box::new(Classic::<MountainCar>::default()),
         "acrobot" => Box::new(Classic::<Acrobot>::default()),
-        _ => match BitFlip::named(name) {
-            Some(env) => Box::new(env),
-            None => return Err(EnvError::Unknown { name: name.into(), known: NAMES.to_vec() }),
+        _ => match (BitFlip::named(name), fetch::named(&Disk, name)) {
+            (Some(env), _) => Box::new(env),
+            (_, Some(env)) => Box::new(env?),
+            _ => return Err(EnvError::Unknown { name: name.into(), known: names().collect() }),
         },
     })
+}
+
+/// All names that [`named`] knows.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    NAMES.into_iter().chain(fetch::NAMES)
 }
 
 /// Checks an action row.
 pub(crate) fn check_action(spec: &EnvSpec, action: &[f32]) -> Result<(), EnvError> {
     let expected = spec.actions.size();
-    let fits = match (spec.actions, action) {
-        (ActionSpace::Discrete { choices }, [choice]) => (0.0..choices as f32).contains(choice),
-        (ActionSpace::Discrete { .. }, _) => false,
-        (ActionSpace::Continuous { .. }, _) => action.iter().all(|x| x.is_finite()),
-    };
     let error = EnvError::Action { expected, found: action.len() };
-    if fits && action.len() == expected { Ok(()) } else { Err(error) }
+    match (spec.actions, action) {
+        _ if action.len() != expected => Err(error),
+        (_, action) if !action.iter().all(|x| x.is_finite()) => {
+            Err(EnvError::NotFinite { found: action.to_vec() })
+        }
+        (ActionSpace::Discrete { choices }, [choice])
+            if !(0.0..choices as f32).contains(choice) =>
+        {
+            Err(error)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Checks a goal row.

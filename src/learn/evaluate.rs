@@ -149,7 +149,7 @@ fn attempt(
         noise.disturb(spec.actions, &mut action, rng);
         env.step(&action)?;
         gained += f64::from(env.reward());
-        row = if env.at_goal() { row + 1 } else { 0 };
+        row = if env.succeeded() { row + 1 } else { 0 };
         any |= row > 0;
         if env.ended() {
             break;

@@ -154,7 +154,7 @@ fn attempt(
         actions.push(action.clone());
         observations.push(env.observation().to_vec());
         goals.push(env.achieved_goal().to_vec());
-        if env.ended() || (cut && env.at_goal()) {
+        if env.ended() || (cut && env.succeeded()) {
             break;
         }
     }

@@ -310,8 +310,7 @@ fn find(name: &str) -> Result<&'static Method> {
 
 /// The error with the nearest name there is.
 fn hint(error: env::EnvError, name: &str) -> anyhow::Error {
-    let known: Vec<String> =
-        env::NAMES.iter().chain([&ARM]).map(|known| format!("`{known}`")).collect();
+    let known: Vec<String> = env::names().chain([ARM]).map(|known| format!("`{known}`")).collect();
     match nearest_key(&format!("unknown field `{name}`, expected one of {}", known.join(", "))) {
         Some(near) => anyhow::anyhow!("{error}; did you mean `{near}`?"),
         None => error.into(),

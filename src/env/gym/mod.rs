@@ -194,7 +194,7 @@ impl Env for Gym {
     }
 
     /// What the environment says of itself, else by distance.
-    fn at_goal(&self) -> bool {
+    fn succeeded(&self) -> bool {
         let (achieved, desired) = (self.achieved_goal(), self.desired_goal());
         let near = || crate::goal::reached(achieved, desired, self.spec.tolerance);
         self.spec.goal > 0 && self.last.success.unwrap_or_else(near)

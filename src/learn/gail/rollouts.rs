@@ -112,7 +112,7 @@ impl Rollouts {
             pi.distribution.row(&action, &mut self.judged);
             env.step(&action)?;
             gained += f64::from(env.reward());
-            ended = env.ended() || env.at_goal();
+            ended = env.ended() || env.succeeded();
         }
         pi.standard.row(env.observation(), env.desired_goal(), &mut self.last_seen);
         self.episodes.push(Episode { steps: start..self.len(), ended, gained });
