@@ -1,5 +1,6 @@
 //! Environments in Python: what they say arrives, and nothing that they do harms a training. The
 //! Gymnasium here is a small one of this test's own (`tests/gym/python`).
+#![allow(clippy::disallowed_methods, reason = "files for Python to read")]
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

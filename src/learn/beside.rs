@@ -6,6 +6,12 @@ use super::LearnError;
 use super::rollout::Actor;
 use crate::env::Env;
 
+/// Makes the actor of an environment.
+type MakeActor<'a> = &'a (dyn Fn() -> Result<Actor, LearnError> + Sync);
+
+/// Does an item.
+type Work<'a, T> = &'a (dyn Fn(&mut dyn Env, &mut Actor, usize) -> Result<T, LearnError> + Sync);
+
 /// What `work` makes of the items `0 .. n`, in their order. Each environment has a thread and an actor
 /// of its own; which of them gets an item must change nothing, as a reset leaves no trace.
 ///
@@ -13,9 +19,9 @@ use crate::env::Env;
 /// An actor cannot be made, or an item failed.
 pub(super) fn side_by_side<T: Send>(
     envs: &mut [&mut dyn Env],
-    actor: &(dyn Fn() -> Result<Actor, LearnError> + Sync),
+    actor: MakeActor<'_>,
     n: usize,
-    work: &(dyn Fn(&mut dyn Env, &mut Actor, usize) -> Result<T, LearnError> + Sync),
+    work: Work<'_, T>,
 ) -> Result<Vec<T>, LearnError> {
     let next = AtomicUsize::new(0);
     let take = |env: &mut dyn Env| {
