@@ -281,7 +281,7 @@ pub(crate) fn check_action(spec: &EnvSpec, action: &[f32]) -> Result<(), EnvErro
     let error = EnvError::Action { expected, found: action.len() };
     match (spec.actions, action) {
         _ if action.len() != expected => Err(error),
-        (_, action) if !action.iter().all(|x| x.is_finite()) => {
+        (ActionSpace::Continuous { .. }, action) if !action.iter().all(|x| x.is_finite()) => {
             Err(EnvError::NotFinite { found: action.to_vec() })
         }
         (ActionSpace::Discrete { choices }, [choice])

@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 use super::LearnError;
 use super::rollout::{Actor, Noise};
 use crate::env::Env;
-use crate::goal::reached;
 use crate::rng::{self, Rng, Stream};
 
 /// A success rate over `n` trials.
@@ -48,7 +47,7 @@ impl std::fmt::Display for Rate {
 /// stopping there.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Trials {
-    /// Within the tolerance at any time.
+    /// Success ([`Env::succeeded`]) at any time.
     pub any: Rate,
     /// At the last step.
     pub last: Rate,
@@ -111,14 +110,14 @@ fn trial(
     env.reset(goal, rng)?;
     let spec = env.spec().clone();
     let mut action = vec![0.0; spec.actions.size()];
-    // Steps in a row that end within the tolerance.
+    // Steps in a row that end in success.
     let (mut any, mut row, mut gained) = (false, 0, 0.0);
     for _ in 0..spec.horizon {
         actor.act(env, &mut action, rng)?;
         noise.disturb(spec.actions, &mut action, rng);
         env.step(&action)?;
         gained += f64::from(env.reward());
-        row = if reached(env.achieved_goal(), goal, spec.tolerance) { row + 1 } else { 0 };
+        row = if env.succeeded() { row + 1 } else { 0 };
         any |= row > 0;
         if env.ended() {
             break;

@@ -5,7 +5,7 @@ use rand::RngExt as _;
 use super::LearnError;
 use crate::engine::{Engine, Session};
 use crate::env::{ActionSpace, Env};
-use crate::goal::{Trajectory, reached};
+use crate::goal::Trajectory;
 use crate::onnx::{Graph, Verified};
 use crate::rng::{Rng, normal};
 
@@ -97,8 +97,7 @@ impl Noise {
 /// Who acts in an episode: writes the action for what the environment shows.
 pub type Act<'a> = &'a mut dyn FnMut(&mut dyn Env, &mut [f32], &mut Rng) -> Result<(), LearnError>;
 
-/// One episode towards `goal`, until it ends, the horizon is there or, when `cut`, the goal is
-/// reached.
+/// One episode towards `goal`, until it ends, the horizon is there or, when `cut`, the task is done.
 ///
 /// # Errors
 /// The environment or who acts failed.
@@ -120,7 +119,7 @@ pub fn episode(
         actions.push(action.clone());
         observations.push(env.observation().to_vec());
         goals.push(env.achieved_goal().to_vec());
-        if env.ended() || (cut && reached(env.achieved_goal(), goal, spec.tolerance)) {
+        if env.ended() || (cut && env.succeeded()) {
             break;
         }
     }
