@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::LearnError;
-use super::rollout::{Actor, Noise};
+use super::rollout::{Act, Actor, Noise};
 use crate::env::Env;
 use crate::rng::{self, Rng, Stream};
 
@@ -75,11 +75,38 @@ pub fn run(
     noise: Noise,
     seed: u64,
 ) -> Result<Trials, LearnError> {
+    let space = env.spec().actions;
+    let mut act = |env: &mut dyn Env, action: &mut [f32], rng: &mut Rng| {
+        actor.act(env, action, rng)?;
+        noise.disturb(space, action, rng);
+        Ok(())
+    };
+    run_by(env, &mut act, goals, seed)
+}
+
+/// The same of the environment's own expert.
+///
+/// # Errors
+/// The environment failed, or has no expert.
+pub fn expert(env: &mut dyn Env, goals: &[Vec<f32>], seed: u64) -> Result<Trials, LearnError> {
+    let mut act = |env: &mut dyn Env, action: &mut [f32], _: &mut Rng| {
+        action.copy_from_slice(&env.expert()?);
+        Ok(())
+    };
+    run_by(env, &mut act, goals, seed)
+}
+
+fn run_by(
+    env: &mut dyn Env,
+    act: Act<'_>,
+    goals: &[Vec<f32>],
+    seed: u64,
+) -> Result<Trials, LearnError> {
     let mut trials = Trials::default();
     for (i, goal) in goals.iter().enumerate() {
         // Past the goals' own items.
         let mut rng = rng::item(seed, Stream::HeldOut, (goals.len() + i) as u64);
-        let trial = trial(env, actor, goal, noise, &mut rng)?;
+        let trial = trial(env, act, goal, &mut rng)?;
         for (rate, success) in [
             (&mut trials.any, trial.any),
             (&mut trials.last, trial.last),
@@ -102,9 +129,8 @@ struct Trial {
 
 fn trial(
     env: &mut dyn Env,
-    actor: &mut Actor,
+    act: Act<'_>,
     goal: &[f32],
-    noise: Noise,
     rng: &mut Rng,
 ) -> Result<Trial, LearnError> {
     env.reset(goal, rng)?;
@@ -113,8 +139,7 @@ fn trial(
     // Steps in a row that end in success.
     let (mut any, mut row, mut gained) = (false, 0, 0.0);
     for _ in 0..spec.horizon {
-        actor.act(env, &mut action, rng)?;
-        noise.disturb(spec.actions, &mut action, rng);
+        act(env, &mut action, rng)?;
         env.step(&action)?;
         gained += f64::from(env.reward());
         row = if env.succeeded() { row + 1 } else { 0 };

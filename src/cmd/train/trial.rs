@@ -19,6 +19,8 @@ use crate::onnx::Graph;
 
 /// Goals, starts and the emulator's noise of evaluations are those of this seed, whatever the run's.
 pub const SEED: u64 = 0;
+/// What stands in the place of a file for the environment's own expert.
+const EXPERT: &str = "expert";
 /// Episodes of an evaluation where the environment fixes no goals.
 const EPISODES: usize = 100;
 
@@ -33,11 +35,16 @@ pub fn trials(
     engine: &Engine,
     count: Option<usize>,
 ) -> Result<Trials> {
-    let all = evaluate::goals(env, count.unwrap_or(EPISODES), SEED);
-    let count = count.unwrap_or(all.len()).min(all.len());
-    let goals: Vec<_> = (0..count).map(|i| all[i * all.len() / count].clone()).collect();
+    let goals = goals(env, count);
     let mut actor = Actor::new(engine, policy, env.spec().actions)?;
     Ok(evaluate::run(env, &mut actor, &goals, Noise::default(), SEED)?)
+}
+
+/// All goals that the environment fixes, else [`EPISODES`]; with a `count` so many, evenly spread.
+fn goals(env: &dyn Env, count: Option<usize>) -> Vec<Vec<f32>> {
+    let all = evaluate::goals(env, count.unwrap_or(EPISODES), SEED);
+    let count = count.unwrap_or(all.len()).min(all.len());
+    (0..count).map(|i| all[i * all.len() / count].clone()).collect()
 }
 
 /// `regoal train --evaluate`.
@@ -45,22 +52,42 @@ pub fn trials(
 /// # Errors
 /// The file is no policy, or of another environment.
 pub fn run(args: &Args, path: &Path, context: &Context) -> Result<()> {
+    if path == Path::new(EXPERT) {
+        return expert(args, context);
+    }
     let file = context.storage.read(path).with_context(|| format!("reading {}", path.display()))?;
     let engine = for_policy(&file, context.clock.as_ref())?;
     let policy = Graph::from_bytes(&file)?;
     let written = policy.metadata().get(KEY).and_then(|json| origin(json));
     let name = args.env.clone().or(written);
     let name = name.context("the file does not say its environment: name it with --env")?;
-    let load = || RobotConfig::load(context.storage.as_ref(), &args.robot);
-    let robot = has_arm(&name).then(load).transpose()?;
-    let mut env = open_env(&name, robot.as_ref(), SEED)?;
+    let mut env = open(args, &name, context)?;
     let found = trials(env.as_mut(), &policy, &engine, args.eval_goals)
         .with_context(|| format!("{} in {name}", path.display()))?;
+    tell(args, &format!("{} in {name}", path.display()), env.as_ref(), &found)
+}
+
+/// `regoal train --evaluate expert`.
+fn expert(args: &Args, context: &Context) -> Result<()> {
+    let name = args.env.clone().context("expected --env beside --evaluate expert")?;
+    let mut env = open(args, &name, context)?;
+    let goals = goals(env.as_ref(), args.eval_goals);
+    let found = evaluate::expert(env.as_mut(), &goals, SEED)?;
+    tell(args, &format!("the expert of {name}"), env.as_ref(), &found)
+}
+
+fn open(args: &Args, name: &str, context: &Context) -> Result<Box<dyn Env>> {
+    let load = || RobotConfig::load(context.storage.as_ref(), &args.robot);
+    let robot = has_arm(name).then(load).transpose()?;
+    open_env(name, robot.as_ref(), SEED)
+}
+
+fn tell(args: &Args, what: &str, env: &dyn Env, found: &Trials) -> Result<()> {
     if args.json {
-        return say_json(&found);
+        return say_json(found);
     }
-    let row = Row::new((0, 0), 0.0, &found, env.spec().goal > 0);
-    Ok(say(format_args!("{} in {name}: {}", path.display(), row.says()))?)
+    let row = Row::new((0, 0), 0.0, found, env.spec().goal > 0);
+    Ok(say(format_args!("{what}: {}", row.says()))?)
 }
 
 /// The environment that a policy's provenance names.
