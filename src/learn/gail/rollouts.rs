@@ -5,7 +5,6 @@ use std::ops::Range;
 use super::distribution::Distribution;
 use crate::engine::Session;
 use crate::env::Env;
-use crate::goal::reached;
 use crate::learn::LearnError;
 use crate::rng::Rng;
 
@@ -79,7 +78,7 @@ impl Rollouts {
     ) -> Result<(), LearnError> {
         let goal = env.sample_goal(rng);
         env.reset(&goal, rng)?;
-        let (horizon, tolerance) = (env.spec().horizon, env.spec().tolerance);
+        let horizon = env.spec().horizon;
         let (start, k) = (self.len(), pi.distribution.width());
         let mut action = vec![0.0; env.spec().actions.size()];
         let (mut row, mut y) = (vec![0.0; k], vec![0.0; k]);
@@ -95,8 +94,7 @@ impl Rollouts {
             pi.distribution.row(&action, &mut self.judged);
             env.step(&action)?;
             gained += f64::from(env.reward());
-            let there = !goal.is_empty() && reached(env.achieved_goal(), &goal, tolerance);
-            ended = env.ended() || there;
+            ended = env.ended() || env.succeeded();
         }
         pi.standard.row(env.observation(), env.desired_goal(), &mut self.last_seen);
         self.episodes.push(Episode { steps: start..self.len(), ended, gained });
