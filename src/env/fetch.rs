@@ -27,6 +27,7 @@
 
 mod expert;
 mod task;
+mod wrist;
 
 use std::path::{Path, PathBuf};
 
@@ -66,6 +67,8 @@ pub struct Fetch {
     start: Start,
     positions: Vec<f64>,
     speeds: Vec<f64>,
+    /// The positions that places of bodies were last worked out for.
+    placed: Vec<f64>,
     grip: [f64; 3],
     exact: Vec<f64>,
     observation: Vec<f32>,
@@ -80,6 +83,8 @@ struct Parts {
     blocks: Vec<Block>,
     /// Where the fingers' positions stand, the right one first.
     fingers: [usize; 2],
+    /// Where those of the joints that turn the gripper do, the shoulder first.
+    arm: [usize; wrist::JOINTS.len()],
 }
 
 struct Block {
@@ -129,6 +134,7 @@ impl Fetch {
         let mut env = Self {
             positions: vec![0.0; simulation.size(Part::Positions)],
             speeds: vec![0.0; simulation.size(Part::Speeds)],
+            placed: vec![0.0; simulation.size(Part::Positions)],
             grip: [0.0; 3],
             exact: Vec::with_capacity(spec.observation),
             observation: vec![0.0; spec.observation],
@@ -201,6 +207,7 @@ impl Fetch {
         self.simulation.write(Part::Positions, &self.positions)?;
         self.simulation.write(Part::Speeds, &self.start.speeds)?;
         self.simulation.forward();
+        self.placed.copy_from_slice(&self.positions);
         self.sense()
     }
 
@@ -222,10 +229,10 @@ impl Fetch {
             let way = f64::from(wished(3));
             self.simulation.write(Part::Controls, &[left + way, right + way])?;
         }
-        let (place, turn) = self.simulation.place(self.parts.hand, [0.0; 3])?;
+        let (place, _) = self.simulation.place(self.parts.hand, [0.0; 3])?;
         // In f32 before it is widened, as there.
         let lead = [0, 1, 2].map(|i| place[i] + f64::from(wished(i) * REACH));
-        let turned = quaternion(&turn);
+        let turned = wrist::rotation(self.parts.arm.map(|at| number(&self.placed, at)));
         let turned = [0, 1, 2, 3].map(|i| turned[i] + DOWN[i]);
         self.simulation.write(Part::MocapPositions, &lead)?;
         self.simulation.write(Part::MocapRotations, &turned)?;
@@ -299,15 +306,18 @@ impl Parts {
                 at: first + 7 * i,
             })
         };
-        let finger = |side: &str| {
-            let name = format!("robot0:{side}_gripper_finger_joint");
-            simulation.id(Kind::Joint, &name).map(Id::index)
-        };
+        let joint =
+            |name: &str| simulation.id(Kind::Joint, &format!("robot0:{name}_joint")).map(Id::index);
+        let mut arm = [0; wrist::JOINTS.len()];
+        for (at, (name, _)) in arm.iter_mut().zip(wrist::JOINTS) {
+            *at = joint(name)?;
+        }
         Ok(Self {
             hand: simulation.id(Kind::Body, "robot0:gripper_link")?,
             grip: simulation.id(Kind::Site, "robot0:grip")?,
             blocks: (0..blocks).map(block).collect::<Result<_, _>>()?,
-            fingers: [finger("r")?, finger("l")?],
+            fingers: [joint("r_gripper_finger")?, joint("l_gripper_finger")?],
+            arm,
         })
     }
 }
@@ -334,7 +344,9 @@ impl Env for Fetch {
         let mut before = [0.0];
         self.simulation.read(Part::Time, &mut before)?;
         self.lead(action)?;
-        self.simulation.step(SUBSTEPS);
+        self.simulation.step(SUBSTEPS - 1);
+        self.simulation.read(Part::Positions, &mut self.placed)?;
+        self.simulation.step(1);
         self.simulation.diverged(before[0])?;
         if !self.task.grips {
             self.simulation.read(Part::Positions, &mut self.positions)?;
@@ -343,6 +355,7 @@ impl Env for Fetch {
             }
             self.simulation.write(Part::Positions, &self.positions)?;
             self.simulation.forward();
+            self.placed.copy_from_slice(&self.positions);
         }
         self.sense()
     }
@@ -404,27 +417,6 @@ fn number(row: &[f64], at: usize) -> f64 {
 fn narrow(to: &mut [f32], from: &[f64]) {
     for (to, from) in to.iter_mut().zip(from) {
         *to = *from as f32;
-    }
-}
-
-/// The quaternion of a rotation (a matrix by rows), by its largest number, which is positive.
-fn quaternion(m: &[f64; 9]) -> [f64; 4] {
-    let largest = |a: f64, sums: [f64; 3]| {
-        let a = 0.5 * (1.0 + a).sqrt();
-        (a, sums.map(|sum| 0.25 * sum / a))
-    };
-    if m[0] + m[4] + m[8] > 0.0 {
-        let (w, [x, y, z]) = largest(m[0] + m[4] + m[8], [m[7] - m[5], m[2] - m[6], m[3] - m[1]]);
-        [w, x, y, z]
-    } else if m[0] > m[4] && m[0] > m[8] {
-        let (x, [w, y, z]) = largest(m[0] - m[4] - m[8], [m[7] - m[5], m[1] + m[3], m[2] + m[6]]);
-        [w, x, y, z]
-    } else if m[4] > m[8] {
-        let (y, [w, x, z]) = largest(m[4] - m[0] - m[8], [m[2] - m[6], m[1] + m[3], m[5] + m[7]]);
-        [w, x, y, z]
-    } else {
-        let (z, [w, x, y]) = largest(m[8] - m[0] - m[4], [m[3] - m[1], m[2] + m[6], m[5] + m[7]]);
-        [w, x, y, z]
     }
 }
 

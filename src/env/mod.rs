@@ -130,7 +130,11 @@ impl EnvError {
     /// Whether another episode may go well: nothing is wrong with what was asked, and the next reset
     /// begins anew.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Gym(error) if error.is_passing())
+        match self {
+            Self::Gym(error) => error.is_passing(),
+            Self::Mujoco(mujoco::MujocoError::Diverged { .. }) => true,
+            _ => false,
+        }
     }
 }
 
@@ -295,7 +299,7 @@ pub(crate) fn check_action(spec: &EnvSpec, action: &[f32]) -> Result<(), EnvErro
     let error = EnvError::Action { expected, found: action.len() };
     match (spec.actions, action) {
         _ if action.len() != expected => Err(error),
-        (_, action) if !action.iter().all(|x| x.is_finite()) => {
+        (ActionSpace::Continuous { .. }, action) if !action.iter().all(|x| x.is_finite()) => {
             Err(EnvError::NotFinite { found: action.to_vec() })
         }
         (ActionSpace::Discrete { choices }, [choice])

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::LearnError;
 use super::beside::side_by_side;
-use super::rollout::{Actor, Noise, insist};
+use super::rollout::{Act, Actor, Noise, insist};
 use crate::env::Env;
 use crate::rng::{self, Rng, Stream};
 
@@ -48,7 +48,7 @@ impl std::fmt::Display for Rate {
 /// stopping there.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Trials {
-    /// Within the tolerance at any time.
+    /// Success ([`Env::succeeded`]) at any time.
     pub any: Rate,
     /// At the last step.
     pub last: Rate,
@@ -76,7 +76,20 @@ pub fn run(
     noise: Noise,
     seed: u64,
 ) -> Result<Trials, LearnError> {
-    let trial = |i| trial(env, actor, goals, i, noise, seed);
+    let trial = |i| trial(env, &mut acting(actor, noise), goals, i, seed);
+    Ok(counted(&(0..goals.len()).map(trial).collect::<Result<Vec<_>, _>>()?))
+}
+
+/// The same of the environment's own expert.
+///
+/// # Errors
+/// The environment failed, or has no expert.
+pub fn expert(env: &mut dyn Env, goals: &[Vec<f32>], seed: u64) -> Result<Trials, LearnError> {
+    let mut act = |env: &mut dyn Env, action: &mut [f32], _: &mut Rng| {
+        action.copy_from_slice(&env.expert()?);
+        Ok(())
+    };
+    let trial = |i| trial(env, &mut act, goals, i, seed);
     Ok(counted(&(0..goals.len()).map(trial).collect::<Result<Vec<_>, _>>()?))
 }
 
@@ -92,7 +105,7 @@ pub fn beside(
     seed: u64,
 ) -> Result<Trials, LearnError> {
     let found = side_by_side(envs, actor, goals.len(), &|env, actor, i| {
-        trial(env, actor, goals, i, Noise::default(), seed)
+        trial(env, &mut acting(actor, Noise::default()), goals, i, seed)
     })?;
     Ok(counted(&found))
 }
@@ -118,35 +131,44 @@ struct Trial {
     gained: f64,
 }
 
+/// A policy, disturbed.
+fn acting(
+    actor: &mut Actor,
+    noise: Noise,
+) -> impl FnMut(&mut dyn Env, &mut [f32], &mut Rng) -> Result<(), LearnError> {
+    move |env, action, rng| {
+        actor.act(env, action, rng)?;
+        noise.disturb(env.spec().actions, action, rng);
+        Ok(())
+    }
+}
+
 /// The trial of goal `i`. One that is lost is made again as it was: trials are compared with others.
 fn trial(
     env: &mut dyn Env,
-    actor: &mut Actor,
+    act: Act<'_>,
     goals: &[Vec<f32>],
     i: usize,
-    noise: Noise,
     seed: u64,
 ) -> Result<Trial, LearnError> {
     // Past the goals' own items.
     let rng = rng::item(seed, Stream::HeldOut, (goals.len() + i) as u64);
-    insist(env, |env| attempt(env, actor, &goals[i], noise, &mut rng.clone()))
+    insist(env, |env| attempt(env, act, &goals[i], &mut rng.clone()))
 }
 
 fn attempt(
     env: &mut dyn Env,
-    actor: &mut Actor,
+    act: Act<'_>,
     goal: &[f32],
-    noise: Noise,
     rng: &mut Rng,
 ) -> Result<Trial, LearnError> {
     env.reset(goal, rng)?;
     let spec = env.spec().clone();
     let mut action = vec![0.0; spec.actions.size()];
-    // Steps in a row that end within the tolerance.
+    // Steps in a row that end in success.
     let (mut any, mut row, mut gained) = (false, 0, 0.0);
     for _ in 0..spec.horizon {
-        actor.act(env, &mut action, rng)?;
-        noise.disturb(spec.actions, &mut action, rng);
+        act(env, &mut action, rng)?;
         env.step(&action)?;
         gained += f64::from(env.reward());
         row = if env.succeeded() { row + 1 } else { 0 };

@@ -121,8 +121,8 @@ pub(super) fn insist<T>(
     }
 }
 
-/// One episode towards `goal`, until it ends, the horizon is there or, when `cut`, the goal is
-/// reached. One that is lost is dropped, and another takes its place.
+/// One episode towards `goal`, until it ends, the horizon is there or, when `cut`, the task is done.
+/// One that is lost is dropped, and another takes its place.
 ///
 /// # Errors
 /// The environment or who acts failed.

@@ -15,7 +15,6 @@
 use super::LearnError;
 use super::rollout::Actor;
 use crate::env::{ActionSpace, Env, EnvSpec};
-use crate::goal::reached;
 use crate::rng::{self, Rng, Stream};
 
 /// The mean of a number at each time, over the episodes that still went on.
@@ -138,12 +137,11 @@ fn episode(
     mut act: impl FnMut(&dyn Env, usize, &[f32]) -> Result<Vec<f32>, LearnError>,
 ) -> Result<bool, LearnError> {
     env.reset(goal, rng)?;
-    let (horizon, tolerance) = (env.spec().horizon, env.spec().tolerance);
-    for t in 0..horizon {
+    for t in 0..env.spec().horizon {
         let expert = env.expert()?;
         let action = act(env, t, &expert)?;
         env.step(&action)?;
-        if !goal.is_empty() && reached(env.achieved_goal(), goal, tolerance) {
+        if env.succeeded() {
             return Ok(true);
         }
         if env.ended() {

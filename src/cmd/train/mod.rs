@@ -104,7 +104,8 @@ pub struct Args {
     /// table
     #[arg(long, value_name = "FOLDER", num_args = 1.., conflicts_with = "method")]
     pub compare: Vec<PathBuf>,
-    /// Evaluates a policy file that a run wrote, in its own environment or in --env
+    /// Evaluates a policy file that a run wrote, in its own environment or in --env; `expert` is the
+    /// scripted expert of --env
     #[arg(long, value_name = "FILE", conflicts_with_all = ["method", "compare"])]
     pub evaluate: Option<PathBuf>,
     /// What --compare shows [default: any, or return without goals]

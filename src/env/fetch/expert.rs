@@ -70,17 +70,23 @@ pub(super) fn stack(sight: &Sight) -> [f32; 4] {
     }
 }
 
-/// From behind the block, straight to its goal.
+/// From behind the block, straight to its goal; round the block over it.
 pub(super) fn push(sight: &Sight) -> [f32; 4] {
     /// The gripper's middle is this far from the block's while it pushes, and where it goes down (m).
     const CONTACT: f64 = 0.045;
-    const RUN_UP: f64 = 0.08;
+    const RUN_UP: f64 = 0.075;
+    /// Nearer than this it could touch the block (m).
+    const CLEAR: f64 = 0.06;
     /// Over the block (m).
     const HIGH: f64 = 0.07;
+    /// It pushes this straight (m).
+    const STRAIGHT: f64 = 0.02;
+    /// A block that is pushed slides on: what is asked of the gripper's way is this much less.
+    const SLOWLY: f64 = 0.5;
     let ([block, _], [goal, _], grip) = (sight.blocks, sight.goals, sight.grip);
     let error = less(goal, block);
     let far = error[0].hypot(error[1]);
-    if far < THERE {
+    if far < STRAIGHT {
         return [0.0; 4];
     }
     let way = [error[0] / far, error[1] / far];
@@ -88,22 +94,30 @@ pub(super) fn push(sight: &Sight) -> [f32; 4] {
     let behind = -(from[0] * way[0] + from[1] * way[1]);
     let off = from[1] * way[0] - from[0] * way[1];
     let down = sight.table - grip[2];
-    if behind > 0.5 * CONTACT && off.abs() < 0.5 * THERE && down.abs() < 0.02 {
-        let ahead = far + behind - CONTACT;
-        let [x, y] = [way[0] * ahead + way[1] * 2.0 * off, way[1] * ahead - way[0] * 2.0 * off];
-        return towards([x, y, down], -1.0);
+    if behind > 0.5 * CONTACT && off.abs() < STRAIGHT && down.abs() < STRAIGHT {
+        let ahead = SLOWLY * (far + behind - CONTACT);
+        return towards([way[0] * ahead + way[1] * off, way[1] * ahead - way[0] * off, down], -1.0);
     }
     let start = [block[0] - RUN_UP * way[0], block[1] - RUN_UP * way[1]];
     let to = [start[0] - grip[0], start[1] - grip[1]];
-    let aside = to[0].hypot(to[1]);
-    let clear = from[0].abs().max(from[1].abs()) > CONTACT + THERE;
-    let near = aside < 0.5 * THERE;
-    match (near, clear, -down < HIGH - 0.02) {
-        (true, ..) => towards([to[0], to[1], down], -1.0),
-        // Round the block only over it.
-        (_, false, true) => towards([0.0, 0.0, HIGH + down], -1.0),
-        _ => towards([to[0], to[1], HIGH + down], -1.0),
+    let over = HIGH + down;
+    if passes([grip[0], grip[1]], start, [block[0], block[1]]) > CLEAR {
+        return towards([to[0], to[1], down], -1.0);
     }
+    if over > 0.3 * HIGH && from[0].hypot(from[1]) < CLEAR + STRAIGHT {
+        return towards([0.0, 0.0, over], -1.0);
+    }
+    let lower = to[0].hypot(to[1]) < STRAIGHT;
+    towards([to[0], to[1], if lower { down } else { over }], -1.0)
+}
+
+/// How near the way between two points passes by another one (m).
+fn passes(from: [f64; 2], to: [f64; 2], by: [f64; 2]) -> f64 {
+    let way = [to[0] - from[0], to[1] - from[1]];
+    let off = [by[0] - from[0], by[1] - from[1]];
+    let length = way[0] * way[0] + way[1] * way[1];
+    let along = ((off[0] * way[0] + off[1] * way[1]) / length.max(1e-12)).clamp(0.0, 1.0);
+    (off[0] - along * way[0]).hypot(off[1] - along * way[1])
 }
 
 /// Whether a block is between closed fingers.
