@@ -13,6 +13,7 @@ mod dense;
 mod find;
 pub mod isolate;
 mod ort;
+mod relu;
 pub mod runtime;
 mod session;
 mod stateless;

@@ -1,9 +1,9 @@
 //! Graphs on ONNX Runtime, opened at run time.
 
+mod operators;
 mod single;
 mod slot;
 mod training;
-mod update;
 
 pub(super) use training::Training;
 
@@ -159,6 +159,7 @@ impl Library {
             card.build().error_on_failure()
         };
         let providers = if self.device == Device::Cuda { vec![cuda()] } else { Vec::new() };
+        let spinning = training && threads > 1;
         let build = || -> Result<Session, String> {
             let _alone = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
             let said = |error: &dyn std::fmt::Display| error.to_string();
@@ -166,7 +167,11 @@ impl Library {
                 .map_err(|e| said(&e))?
                 .with_intra_threads(threads.max(1))
                 .map_err(|e| said(&e))?
-                .with_intra_op_spinning(false)
+                .with_intra_op_spinning(spinning)
+                .map_err(|e| said(&e))?
+                .with_config_entry("session.intra_op.spin_duration_us", SPIN_US)
+                .map_err(|e| said(&e))?
+                .with_config_entry("session.force_spinning_stop", "1")
                 .map_err(|e| said(&e))?
                 .with_config_entry("session.set_denormal_as_zero", if training { "1" } else { "0" })
                 .map_err(|e| said(&e))?
@@ -174,7 +179,7 @@ impl Library {
                 .map_err(|e| said(&e))?
                 .with_execution_providers(providers)
                 .map_err(|e| said(&e))?
-                .with_operators(update::operators().map_err(|e| said(&e))?)
+                .with_operators(operators::operators().map_err(|e| said(&e))?)
                 .map_err(|e| said(&e))?
                 .commit_from_memory(&graph.to_bytes())
                 .map_err(|e| said(&e))
@@ -186,6 +191,10 @@ impl Library {
 /// One session at a time is made: ONNX Runtime notes the domains of operators for the whole process, and
 /// two that are noted at the same moment are one too many.
 static LOADING: Mutex<()> = Mutex::new(());
+
+/// How long a thread of a training step waits awake for its share of the next operator (µs): longer than
+/// there is between two, which is less than waking it takes. Between steps none does.
+const SPIN_US: &str = "100";
 
 /// The rewrite of `1 / a * b` to `b / a`, after which ONNX Runtime may drop the node that makes `b`
 /// and refuse the graph (microsoft/onnxruntime issue 32414, pull request 32703).

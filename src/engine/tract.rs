@@ -1,6 +1,6 @@
 //! Graphs on tract: part of this program, one thread.
 
-mod update;
+mod operators;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -29,7 +29,7 @@ fn run_error(error: impl std::fmt::Display) -> EngineError {
 fn load(graph: &Graph) -> Result<TypedSimpleState, EngineError> {
     let bytes = graph.to_bytes();
     let parse = || -> TractResult<TypedSimpleState> {
-        let model = update::onnx().model_for_read(&mut bytes.as_slice())?;
+        let model = operators::onnx().model_for_read(&mut bytes.as_slice())?;
         let mut model = model.into_typed()?;
         stateless::forget_between_runs(&mut model);
         model.into_optimized()?.into_runnable()?.spawn()

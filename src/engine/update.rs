@@ -1,7 +1,7 @@
 //! An optimiser's update on slices: what the operators of domain `regoal` do on a processor.
 //!
-//! One pass over memory reads and writes parameters and moments; the gradient's norm takes a pass of
-//! its own before. Nothing is allocated. The loops run over zipped slices, which the compiler
+//! One pass over memory reads and writes parameters and moments, block by block; where the gradient is
+//! clipped, its norm takes a pass of its own before. Nothing is allocated. The loops run over zipped slices, which the compiler
 //! vectorises, once for each generation of vector instructions; the processor's own is chosen at the
 //! first call. Products and sums are rounded apart (no fused operations), so that all give the same
 //! bits.
@@ -26,13 +26,27 @@ pub(super) fn update(
     if parameters.len() != gradients.len() || parameters.len() != new_parameters.len() {
         return None;
     }
+    let mut sizes = parameters.iter().zip(gradients).zip(new_parameters.iter());
+    if !sizes.all(|((p, g), new)| p.len() == g.len() && p.len() == new.len()) {
+        return None;
+    }
     let lr = *lr.first()?;
-    let norm = norm(gradients);
-    *norm_out.first_mut()? = norm;
-    let clip = optimiser.clip_norm().map_or(1.0, |limit| (limit / (norm + TINY_NORM)).min(1.0));
     let kept = 1.0 - lr * optimiser.weight_decay();
+    let limit = optimiser.clip_norm();
+    let before = limit.map(|_| gradients.iter().map(|g| squares(g)).sum::<f64>());
+    let clip = limit.zip(before).map(|(limit, sum)| limit / (sum.sqrt() as f32 + TINY_NORM));
+    let clip = clip.map_or(1.0, |clip| clip.min(1.0));
+    let mut sum = before.unwrap_or(0.0);
     let pieces = parameters.iter().zip(gradients).zip(new_parameters.iter_mut());
-    let pieces = pieces.map(|((p, g), new)| Piece { p, g, new });
+    let blocks = pieces.flat_map(|((p, g), new)| {
+        let read = p.chunks(BLOCK).zip(g.chunks(BLOCK));
+        read.zip(new.chunks_mut(BLOCK)).map(|((p, g), new)| Block { p, g, new })
+    });
+    let blocks = blocks.inspect(|block| {
+        if before.is_none() {
+            sum += sum_of_squares(block.g);
+        }
+    });
     let own = states - usize::from(optimiser.ema().is_some());
     let (own_state, average) = state.split_at_checked(own)?;
     let (own_new, new_average) = new_state.split_at_mut_checked(own)?;
@@ -40,34 +54,31 @@ pub(super) fn update(
         Optimiser::AdamW(adam) => {
             let [c1, c2] = sums(adam, own_state.get(2)?, own_new.get_mut(2)?)?;
             let rule = Adam::new(adam, [c1, c2], lr, clip, kept);
-            rule.run(pieces, own_state, own_new)?;
+            rule.run(blocks, own_state, own_new)?;
         }
-        Optimiser::Sgd(sgd) => Descent { sgd, lr, clip, kept }.run(pieces, own_state, own_new)?,
+        Optimiser::Sgd(sgd) => Descent { sgd, lr, clip, kept }.run(blocks, own_state, own_new)?,
     }
+    *norm_out.first_mut()? = sum.sqrt() as f32;
     match (optimiser.ema(), average, new_average) {
         (Some(decay), [average], [new]) => follow(decay, average, new_parameters, new),
         _ => Some(()),
     }
 }
 
-/// One parameter, its gradient, and where its new value goes.
-struct Piece<'a> {
+/// Numbers that are worked on at once: what one pass has read is still in the nearest cache for the next.
+/// The sum of their squares is in single precision, which vectorises; between blocks it is double, which
+/// keeps the sum of millions exact.
+const BLOCK: usize = 1024;
+
+/// A block of a parameter, its gradient, and where its new value goes.
+struct Block<'a> {
     p: &'a [f32],
     g: &'a [f32],
     new: &'a mut [f32],
 }
 
-impl Piece<'_> {
-    fn len(&self) -> Option<usize> {
-        (self.p.len() == self.g.len() && self.p.len() == self.new.len()).then_some(self.p.len())
-    }
-}
-
-/// The Euclidean norm of all pieces. Single precision within a block, which vectorises; double
-/// between blocks, which keeps the sum of millions exact.
-fn norm(pieces: &[&[f32]]) -> f32 {
-    let blocks = pieces.iter().flat_map(|piece| piece.chunks(1024));
-    blocks.map(sum_of_squares).sum::<f64>().sqrt() as f32
+fn squares(gradient: &[f32]) -> f64 {
+    gradient.chunks(BLOCK).map(sum_of_squares).sum()
 }
 
 #[multiversion(targets = "simd")]
@@ -116,31 +127,27 @@ impl Adam {
 
     fn run<'a>(
         &self,
-        pieces: impl Iterator<Item = Piece<'a>>,
+        blocks: impl Iterator<Item = Block<'a>>,
         state: &[&[f32]],
         new: &mut [&mut [f32]],
     ) -> Option<()> {
         let (&[mut m, mut v, _], [new_m, new_v, _]) = (state, new) else { return None };
         let (mut new_m, mut new_v) = (&mut **new_m, &mut **new_v);
-        for piece in pieces {
-            let n = piece.len()?;
+        for block in blocks {
+            let n = block.p.len();
             let moments = (m.split_off(..n)?, v.split_off(..n)?);
-            adam_piece(
-                self,
-                piece,
-                moments,
-                (new_m.split_off_mut(..n)?, new_v.split_off_mut(..n)?),
-            );
+            let new_moments = (new_m.split_off_mut(..n)?, new_v.split_off_mut(..n)?);
+            adam_block(self, block, moments, new_moments);
         }
         Some(())
     }
 }
 
 #[multiversion(targets = "simd")]
-fn adam_piece(rule: &Adam, piece: Piece<'_>, old: (&[f32], &[f32]), new: (&mut [f32], &mut [f32])) {
+fn adam_block(rule: &Adam, block: Block<'_>, old: (&[f32], &[f32]), new: (&mut [f32], &mut [f32])) {
     let &Adam { beta: [beta1, beta2], rest: [rest1, rest2], epsilon, rate, kept } = rule;
-    let read = piece.p.iter().zip(piece.g).zip(old.0).zip(old.1);
-    let write = piece.new.iter_mut().zip(new.0).zip(new.1);
+    let read = block.p.iter().zip(block.g).zip(old.0).zip(old.1);
+    let write = block.new.iter_mut().zip(new.0).zip(new.1);
     for ((((p, g), m), v), ((new, new_m), new_v)) in read.zip(write) {
         let m = m * beta1 + g * rest1;
         let v = v * beta2 + g * g * rest2;
@@ -161,43 +168,43 @@ struct Descent<'a> {
 impl Descent<'_> {
     fn run<'a>(
         &self,
-        pieces: impl Iterator<Item = Piece<'a>>,
+        blocks: impl Iterator<Item = Block<'a>>,
         state: &[&[f32]],
         new: &mut [&mut [f32]],
     ) -> Option<()> {
         let (mut old, mut new) = match (state, new) {
             (&[], []) => {
-                pieces.for_each(|piece| descend(self, piece));
+                blocks.for_each(|block| descend(self, block));
                 return Some(());
             }
             (&[velocity], [new]) => (velocity, &mut **new),
             _ => return None,
         };
-        for piece in pieces {
-            let n = piece.len()?;
-            descend_with_momentum(self, piece, old.split_off(..n)?, new.split_off_mut(..n)?);
+        for block in blocks {
+            let n = block.p.len();
+            descend_with_momentum(self, block, old.split_off(..n)?, new.split_off_mut(..n)?);
         }
         Some(())
     }
 }
 
 #[multiversion(targets = "simd")]
-fn descend(rule: &Descent<'_>, piece: Piece<'_>) {
+fn descend(rule: &Descent<'_>, block: Block<'_>) {
     let (kept, rate) = (rule.kept, rule.lr * rule.clip);
-    for ((p, g), new) in piece.p.iter().zip(piece.g).zip(piece.new) {
+    for ((p, g), new) in block.p.iter().zip(block.g).zip(block.new) {
         *new = p * kept - g * rate;
     }
 }
 
 #[multiversion(targets = "simd")]
-fn descend_with_momentum(rule: &Descent<'_>, piece: Piece<'_>, old: &[f32], new: &mut [f32]) {
+fn descend_with_momentum(rule: &Descent<'_>, block: Block<'_>, old: &[f32], new: &mut [f32]) {
     let &Descent { sgd, lr, clip, kept } = rule;
     let momentum = sgd.momentum;
     // The step is `lr (a g + b u)`: all of the velocity, or with Nesterov the gradient and the
     // velocity one step ahead.
     let (a, b) = if sgd.nesterov { (1.0, momentum) } else { (0.0, 1.0) };
-    let read = piece.p.iter().zip(piece.g).zip(old);
-    for (((p, g), u), (new, new_u)) in read.zip(piece.new.iter_mut().zip(new)) {
+    let read = block.p.iter().zip(block.g).zip(old);
+    for (((p, g), u), (new, new_u)) in read.zip(block.new.iter_mut().zip(new)) {
         let g = g * clip;
         let u = u * momentum + g;
         *new_u = u;
@@ -232,7 +239,7 @@ mod tests {
     #[test]
     fn the_norm_of_many_small_numbers_is_exact() {
         let piece = vec![1e-3f32; 3_000_001];
-        let found = norm(&[&piece, &[3.0]]);
+        let found = (squares(&piece) + squares(&[3.0])).sqrt() as f32;
         let expected = (3_000_001.0 * f64::from(1e-3f32).powi(2) + 9.0).sqrt() as f32;
         assert!((found - expected).abs() < 1e-6, "{found}, not {expected}");
     }
@@ -245,14 +252,29 @@ mod tests {
         let (p, g, m, v) = (numbers(0.3), numbers(0.7), numbers(0.1), numbers(1e-3));
         let rule = Adam::new(&AdamW::default(), [0.5, 0.1], 1e-3, 0.9, 0.999);
         let (mut new, mut new_m, mut new_v) = (vec![0.0; 1003], vec![0.0; 1003], vec![0.0; 1003]);
-        let piece = Piece { p: &p, g: &g, new: &mut new };
-        adam_piece(&rule, piece, (&m, &v), (&mut new_m, &mut new_v));
+        let block = Block { p: &p, g: &g, new: &mut new };
+        adam_block(&rule, block, (&m, &v), (&mut new_m, &mut new_v));
         for i in 0..p.len() {
             let m = m[i] * rule.beta[0] + g[i] * rule.rest[0];
             let v = v[i] * rule.beta[1] + g[i] * g[i] * rule.rest[1];
             let p = p[i] * rule.kept - m / (v.sqrt() + rule.epsilon) * rule.rate;
             assert_eq!((new[i], new_m[i], new_v[i]), (p, m, v), "parameter {i}");
         }
+    }
+
+    #[test]
+    fn the_norm_is_the_same_whether_it_is_needed_before_or_not() {
+        let p: Vec<f32> = (0..5000).map(|i| (i as f32 * 0.37).sin()).collect();
+        let run = |clip_norm| {
+            let optimiser = Optimiser::from(Sgd { momentum: 0.0, clip_norm, ..Sgd::default() });
+            let (mut norm, mut new) = ([0.0], vec![0.0; p.len()]);
+            update(&optimiser, &[&[0.1], &p, &p], &mut [&mut norm, &mut new]).unwrap();
+            (norm[0], new)
+        };
+        let (free, loose, tight) = (run(None), run(Some(1e9)), run(Some(1.0)));
+        assert_eq!(free, loose);
+        assert_eq!(free.0, tight.0);
+        assert_ne!(free.1, tight.1);
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub use simplify::simplify;
 pub use splice::{splice, splice_metadata};
 pub(crate) use tensor::int64s;
 pub use tensor::{Dim, ElementType, Tensor};
-pub(crate) use train_step::{Carried, Form, INDEX, data_of};
+pub(crate) use train_step::{Carried, Form, INDEX, RELU_GRADIENT, data_of};
 pub use train_step::{ParameterSlice, StateTensor, TrainStep};
 pub use verify::{IR_VERSIONS, Limits, OPSETS, Verified, verify};
 

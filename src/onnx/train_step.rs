@@ -11,9 +11,11 @@ use super::{
 };
 
 mod form;
+mod relu;
 mod resident;
 
 pub(crate) use form::{Carried, Form};
+pub(crate) use relu::RELU_GRADIENT;
 pub(crate) use resident::{INDEX, data_of};
 
 /// One step of an optimiser as a graph that every engine runs.
@@ -25,7 +27,7 @@ pub(crate) use resident::{INDEX, data_of};
 #[derive(Debug, Clone)]
 pub struct TrainStep {
     graph: Verified,
-    /// The same with the update as one node.
+    /// The same with operators of our own.
     fused: Graph,
     batch_inputs: Vec<ValueInfo>,
     state: Vec<StateTensor>,
@@ -142,8 +144,8 @@ impl TrainStep {
         &self.graph
     }
 
-    /// The step as an ONNX file whose update is one node of domain `regoal`; what that node computes
-    /// stands beside it as a function of plain nodes, which any engine runs that knows ONNX's
+    /// The step as an ONNX file with nodes of domain `regoal`: its update, and the gradients of its `Relu`s;
+    /// what each computes stands beside it as a function of plain nodes, which any engine runs that knows ONNX's
     /// model-local functions.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.fused.to_bytes()

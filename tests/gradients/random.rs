@@ -75,7 +75,7 @@ impl Tally {
 struct Slopes(BTreeMap<String, Vec<f64>>);
 
 impl Slopes {
-    /// `None` at a kink, where the slopes from both sides differ.
+    /// `None` at a kink, where the slopes from both sides differ: by half of that their mean is off.
     fn of(graph: &Graph) -> Option<Self> {
         let mut all = BTreeMap::new();
         for (name, tensor) in graph.parameters().unwrap() {
@@ -91,7 +91,7 @@ impl Slopes {
                 .map(|i| ((at(i, STEP) - middle) / STEP, (middle - at(i, -STEP)) / STEP));
             let sides: Vec<(f64, f64)> = sides.collect();
             let scale = sides.iter().fold(1e-2f64, |m, (r, l)| m.max(r.abs()).max(l.abs()));
-            if sides.iter().any(|(right, left)| (right - left).abs() > 1e-2 * scale) {
+            if sides.iter().any(|(right, left)| (right - left).abs() > TOLERANCE * scale) {
                 return None;
             }
             all.insert(name, sides.iter().map(|(right, left)| (right + left) / 2.0).collect());

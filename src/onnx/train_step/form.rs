@@ -1,8 +1,8 @@
-//! The two forms of a training step: plain nodes, and the update as one node.
+//! The two forms of a training step: plain nodes, and with operators of our own.
 
 use std::ops::Range;
 
-use super::{ParameterSlice, StateTensor, TrainStep, fixed, pick};
+use super::{ParameterSlice, StateTensor, TrainStep, fixed, pick, relu};
 use crate::onnx::optimiser::{AVERAGE, DOMAIN};
 use crate::onnx::proto::{NodeProto, OperatorSetIdProto};
 use crate::onnx::{
@@ -51,10 +51,11 @@ impl Front {
         Ok(Self { graph: b.finish()?, names })
     }
 
-    /// The whole step with the update as one node of domain `regoal`, and the function that it
-    /// stands for.
+    /// The whole step with the update, and each gradient of a `Relu`, as one node of domain `regoal`, and
+    /// the functions that these stand for.
     pub fn fuse(self, optimiser: &Optimiser, pieces: &[Vec<usize>]) -> Result<Graph, OnnxError> {
         let Self { mut graph, names } = self;
+        relu::join(&mut graph)?;
         let taken = |name: &str| {
             let mut values = graph.graph.node.iter().flat_map(|node: &NodeProto| &node.output);
             values.any(|value| value == name)
@@ -149,7 +150,7 @@ impl TrainStep {
         Form { graph: &self.graph, state, parameters: 0..1 }
     }
 
-    /// The update as one node over parameters in pieces: for engines that have our operators.
+    /// With operators of our own, over parameters in pieces: for engines that have them.
     pub(crate) fn fused(&self) -> Form<'_> {
         let mut state: Vec<Carried<'_>> = self.state.iter().skip(1).map(Carried::of).collect();
         let start = state.len();

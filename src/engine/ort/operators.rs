@@ -1,18 +1,19 @@
-//! The optimiser's update as an operator of ONNX Runtime.
+//! Our operators in ONNX Runtime: an optimiser's update, and the gradient of `Relu`.
 
 use ort::operator::{
     ComputeContext, Kernel, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput,
 };
 use ort::value::TensorElementType;
 
+use crate::engine::relu::relu_gradient;
 use crate::engine::update::update;
-use crate::onnx::{DOMAIN, Optimiser};
+use crate::onnx::{DOMAIN, Optimiser, RELU_GRADIENT};
 
 /// Our operators on the processor. Only training steps may contain them: verification refuses them
 /// in files.
 pub(super) fn operators() -> ort::Result<OperatorDomain> {
-    let none = OperatorDomain::new(DOMAIN)?;
-    Optimiser::OPERATORS.into_iter().try_fold(none, |domain, name| domain.add(Update { name }))
+    let relu = OperatorDomain::new(DOMAIN)?.add(ReluGradient)?;
+    Optimiser::OPERATORS.into_iter().try_fold(relu, |domain, name| domain.add(Update { name }))
 }
 
 struct Update {
@@ -48,7 +49,6 @@ struct Step {
 impl Kernel for Step {
     /// Output `i` is shaped like input `i`.
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        let missing = || ort::Error::new("an input or output is missing");
         let inputs = (0..context.num_inputs()?).map(|i| context.input(i)?.ok_or_else(missing));
         let inputs = inputs.collect::<ort::Result<Vec<_>>>()?;
         let inputs = inputs.iter().map(|value| value.try_extract_tensor::<f32>());
@@ -61,7 +61,58 @@ impl Kernel for Step {
         let output = outputs.iter_mut().map(|value| Ok(value.try_extract_tensor_mut::<f32>()?.1));
         let mut output = output.collect::<ort::Result<Vec<_>>>()?;
         let input: Vec<&[f32]> = inputs.iter().map(|(_, data)| *data).collect();
-        let wrong = || ort::Error::new("inputs that do not fit each other");
-        update(&self.optimiser, &input, &mut output).ok_or_else(wrong)
+        update(&self.optimiser, &input, &mut output).ok_or_else(unfit)
     }
+}
+
+/// The gradient of `Relu`, and its sum.
+struct ReluGradient;
+
+impl Operator for ReluGradient {
+    type Kernel<'attr> = Self;
+
+    fn name(&self) -> &str {
+        RELU_GRADIENT
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        [TensorElementType::Float32; 2].map(OperatorInput::required)
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        let float = TensorElementType::Float32;
+        [OperatorOutput::required(float), OperatorOutput::optional(float)]
+    }
+
+    fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> ort::Result<Self> {
+        Ok(Self)
+    }
+}
+
+impl Kernel for ReluGradient {
+    fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
+        let g = context.input(0)?.ok_or_else(missing)?;
+        let y = context.input(1)?.ok_or_else(missing)?;
+        let ((shape, g), (_, y)) = (g.try_extract_tensor::<f32>()?, y.try_extract_tensor::<f32>()?);
+        let mut gradient = context.output(0, shape.clone())?.ok_or_else(missing)?;
+        let gradient = gradient.try_extract_tensor_mut::<f32>()?.1;
+        let mut sum = match context.num_outputs()? {
+            2 => {
+                let inner = shape.iter().skip(1);
+                let one = std::iter::once(1).chain(inner.copied());
+                context.output(1, one.collect::<Vec<i64>>())?
+            }
+            _ => None,
+        };
+        let sum = sum.as_mut().map(|sum| sum.try_extract_tensor_mut::<f32>()).transpose()?;
+        relu_gradient((g, y), gradient, sum.map(|(_, sum)| sum)).ok_or_else(unfit)
+    }
+}
+
+fn missing() -> ort::Error {
+    ort::Error::new("an input or output is missing")
+}
+
+fn unfit() -> ort::Error {
+    ort::Error::new("inputs that do not fit each other")
 }

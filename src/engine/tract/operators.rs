@@ -1,4 +1,4 @@
-//! The optimiser's update as an operator of tract.
+//! Our operators in tract: an optimiser's update, and the gradient of `Relu`.
 
 use std::sync::Arc;
 
@@ -6,8 +6,9 @@ use tract_onnx::Onnx;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
+use crate::engine::relu::relu_gradient;
 use crate::engine::update::update;
-use crate::onnx::Optimiser;
+use crate::onnx::{Optimiser, RELU_GRADIENT};
 
 /// tract with our operators. Only training steps may contain them: verification refuses them in
 /// files.
@@ -16,6 +17,10 @@ pub(super) fn onnx() -> Onnx {
     for operator in Optimiser::OPERATORS {
         onnx.op_register.insert(operator, parse);
     }
+    onnx.op_register.insert(RELU_GRADIENT, |_, node| {
+        let summed = node.output.len() == 2;
+        Ok((expand(ReluGradient { summed }), vec![]))
+    });
     onnx
 }
 
@@ -146,4 +151,96 @@ impl OpState for Buffers {
         self.second = !self.second;
         Ok(set.iter().map(|kept| kept.clone().into_tvalue()).collect())
     }
+}
+
+/// The gradient of `Relu`, and its sum over the first axis.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct ReluGradient {
+    summed: bool,
+}
+
+impl ReluGradient {
+    fn outputs(&self) -> usize {
+        1 + usize::from(self.summed)
+    }
+}
+
+impl Expansion for ReluGradient {
+    fn name(&self) -> StaticName {
+        RELU_GRADIENT.into()
+    }
+
+    fn nboutputs(&self) -> TractResult<usize> {
+        Ok(self.outputs())
+    }
+
+    fn rules<'r, 'p: 'r, 's: 'r>(
+        &'s self,
+        s: &mut Solver<'r>,
+        inputs: &'p [TensorProxy],
+        outputs: &'p [TensorProxy],
+    ) -> InferenceResult {
+        check_input_arity(inputs, 2)?;
+        check_output_arity(outputs, self.outputs())?;
+        for output in outputs {
+            s.equals(&inputs[0].datum_type, &output.datum_type)?;
+            s.equals(&inputs[0].rank, &output.rank)?;
+        }
+        s.equals(&inputs[0].shape, &outputs[0].shape)?;
+        if self.summed {
+            s.given(&inputs[0].shape, move |s, shape| s.equals(&outputs[1].shape, summed(&shape)))?;
+        }
+        Ok(())
+    }
+
+    fn wire(
+        &self,
+        prefix: &str,
+        model: &mut TypedModel,
+        inputs: &[OutletId],
+    ) -> TractResult<TVec<OutletId>> {
+        model.wire_node(prefix, self.clone(), inputs)
+    }
+}
+
+/// A shape whose first axis has length 1.
+fn summed<D: Clone + From<usize>>(shape: &[D]) -> TVec<D> {
+    std::iter::once(D::from(1)).chain(shape.iter().skip(1).cloned()).collect()
+}
+
+impl Op for ReluGradient {
+    fn name(&self) -> StaticName {
+        RELU_GRADIENT.into()
+    }
+
+    op_as_typed_op!();
+}
+
+impl EvalOp for ReluGradient {
+    op_out_of_plan!();
+
+    fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        let (g, y) = args_2!(inputs);
+        let mut gradient = Tensor::zero::<f32>(g.shape())?;
+        let mut sum = self.summed.then(|| Tensor::zero::<f32>(&summed(g.shape()))).transpose()?;
+        {
+            let (g, y) = (g.try_as_plain_ram()?, y.try_as_plain_ram()?);
+            let mut gradient = gradient.try_as_plain_ram_mut()?;
+            let mut sum = sum.as_mut().map(|sum| sum.try_as_plain_ram_mut()).transpose()?;
+            let sum = sum.as_mut().map(|sum| sum.as_slice_mut::<f32>()).transpose()?;
+            relu_gradient((g.as_slice()?, y.as_slice()?), gradient.as_slice_mut()?, sum)
+                .context("inputs that do not fit each other")?;
+        }
+        Ok(std::iter::once(gradient).chain(sum).map(IntoTValue::into_tvalue).collect())
+    }
+}
+
+impl TypedOp for ReluGradient {
+    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        let g = inputs.first().context("an input is missing")?;
+        let sum = self.summed.then(|| f32::fact(summed::<TDim>(&g.shape)));
+        Ok(std::iter::once(g.without_value()).chain(sum).collect())
+    }
+
+    as_op!();
 }
