@@ -259,7 +259,7 @@ mod tests {
         Disk.replace(&wheel, &bytes).unwrap();
         let (folder, mut seen) = (cache.join("9.9.9"), Vec::new());
         installed(&folder, &bytes, &wheel, &mut |p| seen.push(p)).unwrap();
-        assert_eq!(Disk.list(&cache).unwrap(), [folder.clone()]);
+        assert_eq!(Disk.list(&cache).unwrap(), std::slice::from_ref(&folder));
         assert_eq!(Disk.list(&folder).unwrap(), [folder.join("library.so.9")]);
         assert_eq!(Disk.read(&folder.join("library.so.9")).unwrap(), b"library");
         installed(&folder, &bytes, Path::new("/nowhere"), &mut |p| seen.push(p)).unwrap();

@@ -125,9 +125,11 @@ const SMALL_GOAL_GAIL: &str = "
 #[test]
 fn goal_gail_learns_four_rooms_from_actions_and_from_states_alone() {
     // Without hindsight it takes longer.
-    for (what, steps) in
-        [("sees = 'action'", 20_000), ("sees = 'next_state'", 20_000), ("her.relabel = 0.0", 40_000)]
-    {
+    for (what, steps) in [
+        ("sees = 'action'", 20_000),
+        ("sees = 'next_state'", 20_000),
+        ("her.relabel = 0.0", 40_000),
+    ] {
         let text = format!("{SMALL_GOAL_GAIL}\n{what}");
         let mut env = named("four_rooms").unwrap();
         let mut learner =

@@ -182,13 +182,15 @@ impl Expansion for ReluGradient {
     ) -> InferenceResult {
         check_input_arity(inputs, 2)?;
         check_output_arity(outputs, self.outputs())?;
-        for output in outputs {
-            s.equals(&inputs[0].datum_type, &output.datum_type)?;
-            s.equals(&inputs[0].rank, &output.rank)?;
-        }
-        s.equals(&inputs[0].shape, &outputs[0].shape)?;
-        if self.summed {
-            s.given(&inputs[0].shape, move |s, shape| s.equals(&outputs[1].shape, summed(&shape)))?;
+        let (Some(g), [gradient, sums @ ..]) = (inputs.first(), outputs) else {
+            bail!("an input or output is missing");
+        };
+        s.equals(&g.datum_type, &gradient.datum_type)?;
+        s.equals(&g.shape, &gradient.shape)?;
+        for sum in sums {
+            s.equals(&g.datum_type, &sum.datum_type)?;
+            s.equals(&g.rank, &sum.rank)?;
+            s.given(&g.shape, |s, shape| s.equals(&sum.shape, summed(&shape)))?;
         }
         Ok(())
     }
