@@ -18,11 +18,14 @@ pub struct DemonstrationSettings {
     pub noise: f32,
     /// Share of the expert's actions drawn at random.
     pub random: f64,
+    /// Whether an episode with a goal ends there; else the expert goes on to the horizon, which shows how
+    /// to stay.
+    pub cut: bool,
 }
 
 impl Default for DemonstrationSettings {
     fn default() -> Self {
-        Self { episodes: 20, noise: 0.0, random: 0.0 }
+        Self { episodes: 20, noise: 0.0, random: 0.0, cut: true }
     }
 }
 
@@ -33,7 +36,8 @@ impl DemonstrationSettings {
     /// As [`collect`].
     pub fn collect(&self, env: &mut dyn Env, seed: u64) -> Result<Vec<Trajectory>, LearnError> {
         let noise = Noise { gaussian: self.noise, random: self.random };
-        collect(env, self.episodes, noise, &mut stream(seed, Stream::Demonstrations))
+        let rng = &mut stream(seed, Stream::Demonstrations);
+        episodes(env, self.episodes, noise, self.cut && env.spec().goal > 0, rng)
     }
 }
 
@@ -45,11 +49,21 @@ impl DemonstrationSettings {
 /// The environment has no expert, or failed.
 pub fn collect(
     env: &mut dyn Env,
-    episodes: usize,
+    count: usize,
     noise: Noise,
     rng: &mut Rng,
 ) -> Result<Vec<Trajectory>, LearnError> {
-    let (space, cut) = (env.spec().actions, env.spec().goal > 0);
+    episodes(env, count, noise, env.spec().goal > 0, rng)
+}
+
+fn episodes(
+    env: &mut dyn Env,
+    count: usize,
+    noise: Noise,
+    cut: bool,
+    rng: &mut Rng,
+) -> Result<Vec<Trajectory>, LearnError> {
+    let space = env.spec().actions;
     let mut act = |env: &mut dyn Env, action: &mut [f32], rng: &mut Rng| {
         action.copy_from_slice(&env.expert()?);
         noise.disturb(space, action, rng);
@@ -60,7 +74,7 @@ pub fn collect(
         let goal = env.sample_goal(&mut rng);
         episode(env, &goal, cut, &mut rng, &mut act)
     };
-    (0..episodes).map(one).collect()
+    (0..count).map(one).collect()
 }
 
 #[cfg(test)]
@@ -80,6 +94,19 @@ mod tests {
         let best = steps(Noise::default());
         let disturbed = steps(Noise { gaussian: 0.5, random: 0.5 });
         assert!(disturbed as f64 > 1.3 * best as f64, "{best} {disturbed}");
+    }
+
+    #[test]
+    fn an_expert_that_is_not_cut_goes_on_to_the_horizon() {
+        let mut env = named("four_rooms").unwrap();
+        let horizon = env.spec().horizon;
+        let mut shortest = |cut| {
+            let settings = DemonstrationSettings { episodes: 5, cut, ..Default::default() };
+            let shown = settings.collect(env.as_mut(), 1).unwrap();
+            shown.iter().map(Trajectory::last).min()
+        };
+        assert!(shortest(true) < Some(horizon));
+        assert_eq!(shortest(false), Some(horizon));
     }
 
     #[test]

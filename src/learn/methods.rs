@@ -70,6 +70,7 @@ pub const METHODS: &[Method] = &[
             preset!("bc", "covariance"),
             preset!("bc", "mixture"),
             preset!("bc", "categorical"),
+            preset!("bc", "hold"),
         ],
         resolve: settings::resolve::<BcSettings>,
         build: clone,
@@ -108,6 +109,7 @@ pub const METHODS: &[Method] = &[
             preset!("her", "no-hindsight"),
             preset!("her", "bits"),
             preset!("her", "bits-no-hindsight"),
+            preset!("her", "reach"),
         ],
         resolve: settings::resolve::<HerTraining>,
         build: |settings, env, engine, seed| {
