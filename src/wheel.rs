@@ -7,6 +7,7 @@
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use sha2::{Digest as _, Sha256};
 
@@ -104,6 +105,7 @@ pub fn install<E: From<WheelError>>(
     progress: &mut dyn FnMut(Progress),
     finish: impl FnOnce(&Path) -> Result<(), E>,
 ) -> Result<(), E> {
+    let _alone = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
     if !storage.list(folder).unwrap_or_default().is_empty() {
         progress(Progress::Present);
         return Ok(());
@@ -134,6 +136,9 @@ pub fn install<E: From<WheelError>>(
     storage.sync_folder(cache).map_err(at(cache))?;
     Ok(())
 }
+
+/// One thread at a time installs: what is unpacked stands in one folder until it is whole.
+static INSTALLING: Mutex<()> = Mutex::new(());
 
 /// Removes the files of a folder.
 ///

@@ -26,6 +26,7 @@ fn a_workstation_installs_over_tls_with_a_key_that_may_deploy_and_with_no_other(
         let there = ["--to", &at, "--key", &text(&kept), "--json"];
         let policy = |arguments: &[&str]| daemon.verb(&[&["policy"], arguments, &there].concat());
         let installed = policy(&["install", &text(&inside("policy.onnx"))]);
+        let steering = daemon.client().policies().unwrap().steering;
         let back = policy(&["rollback", "--why", "a test"]);
         let said = String::from_utf8_lossy(&installed.stderr).into_owned();
         assert!(policy(&["list"]).status.success(), "{role} may look");
@@ -41,7 +42,8 @@ fn a_workstation_installs_over_tls_with_a_key_that_may_deploy_and_with_no_other(
         let answer: serde_json::Value = serde_json::from_slice(&installed.stdout).expect(&said);
         assert_eq!(answer["policy"], id_of(&file).to_string());
         assert!(answer["cost"]["p50_us"].as_f64().unwrap() > 0.0, "{answer}");
+        assert_eq!(steering, Some(id_of(&file).to_string()));
+        assert!(back.status.success(), "{}", String::from_utf8_lossy(&back.stderr));
+        assert_eq!(daemon.client().policies().unwrap().steering, None, "{role}");
     }
-    let report = daemon.client().policies().unwrap();
-    assert_eq!(report.steering, Some(id_of(&file).to_string()));
 }
