@@ -37,7 +37,8 @@ impl DemonstrationSettings {
     pub fn collect(&self, env: &mut dyn Env, seed: u64) -> Result<Vec<Trajectory>, LearnError> {
         let noise = Noise { gaussian: self.noise, random: self.random };
         let rng = &mut stream(seed, Stream::Demonstrations);
-        episodes(env, self.episodes, noise, self.cut && env.spec().goal > 0, rng)
+        let cut = self.cut && env.spec().goal > 0;
+        episodes(env, self.episodes, noise, cut, rng)
     }
 }
 
@@ -53,7 +54,8 @@ pub fn collect(
     noise: Noise,
     rng: &mut Rng,
 ) -> Result<Vec<Trajectory>, LearnError> {
-    episodes(env, count, noise, env.spec().goal > 0, rng)
+    let cut = env.spec().goal > 0;
+    episodes(env, count, noise, cut, rng)
 }
 
 fn episodes(
