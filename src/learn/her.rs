@@ -159,12 +159,12 @@ impl Her {
     /// Adds rollouts of the policy as it is now, with noise; how many reached their goal, and how many
     /// there were.
     pub(super) fn collect(&mut self) -> Result<[u32; 2], LearnError> {
-        let mut reached = 0;
         let trajectories = self.roll_out()?;
-        for trajectory in &trajectories {
+        let (mut reached, rollouts) = (0, trajectories.len() as u32);
+        for trajectory in trajectories {
             reached += u32::from(self.learn_from(trajectory)?);
         }
-        Ok([reached, trajectories.len() as u32])
+        Ok([reached, rollouts])
     }
 
     fn roll_out(&mut self) -> Result<Vec<Trajectory>, LearnError> {
@@ -196,11 +196,11 @@ impl Her {
     }
 
     /// Takes a rollout in; true when it reached its goal.
-    fn learn_from(&mut self, trajectory: &Trajectory) -> Result<bool, LearnError> {
+    fn learn_from(&mut self, trajectory: Trajectory) -> Result<bool, LearnError> {
         self.env_steps += trajectory.last() as u64;
         self.due += trajectory.last() as f64 * self.settings.updates_per_step;
         let tolerance = self.env.spec().tolerance;
-        let trajectory = trajectory.clone().until_reached(tolerance);
+        let trajectory = trajectory.until_reached(tolerance);
         let end = trajectory.achieved_goal(trajectory.last());
         let reached = reached(end, trajectory.desired_goal(), tolerance);
         let mut newest = ReplayBuffer::default();

@@ -308,8 +308,11 @@ fn find(name: &str) -> Result<&'static Method> {
     })
 }
 
-/// The error with the nearest name there is.
+/// The error; of a name that is none, with the nearest there is.
 fn hint(error: env::EnvError, name: &str) -> anyhow::Error {
+    if !matches!(error, env::EnvError::Unknown { .. }) {
+        return error.into();
+    }
     let known: Vec<String> = env::names().chain([ARM]).map(|known| format!("`{known}`")).collect();
     match nearest_key(&format!("unknown field `{name}`, expected one of {}", known.join(", "))) {
         Some(near) => anyhow::anyhow!("{error}; did you mean `{near}`?"),
