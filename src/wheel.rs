@@ -17,6 +17,9 @@ use crate::storage::Storage;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WheelError {
+    /// The user's cache folder is not known.
+    #[error("no cache folder: expected HOME or XDG_CACHE_HOME to be set")]
+    NoCache,
     /// A file could not be read or written.
     #[error("{path}: {source}", path = path.display())]
     File {
@@ -83,9 +86,12 @@ pub enum Progress {
     Unpacking(&'static Wheel),
 }
 
-/// The folder `regoal/NAME` in the user's cache; nothing where no cache is known.
-pub fn cache_folder(name: &str) -> Option<PathBuf> {
-    Some(dirs::cache_dir()?.join("regoal").join(name))
+/// The folder `regoal/NAME` in the user's cache.
+///
+/// # Errors
+/// No cache is known.
+pub fn cache_folder(name: &str) -> Result<PathBuf, WheelError> {
+    Ok(dirs::cache_dir().ok_or(WheelError::NoCache)?.join("regoal").join(name))
 }
 
 /// Puts the contents of wheels into a folder and has `finish` make of them what else is to be there;

@@ -20,9 +20,6 @@ pub enum RuntimeError {
         /// This computer.
         found: String,
     },
-    /// The user's cache folder is not known.
-    #[error("no cache folder: expected HOME or XDG_CACHE_HOME to be set")]
-    NoCache,
     /// A wheel cannot be had, or a file not be written.
     #[error(transparent)]
     Wheel(#[from] WheelError),
@@ -117,7 +114,7 @@ pub fn wheels(cuda: bool) -> Result<&'static [Wheel], RuntimeError> {
 
 /// The folder that holds one folder a version: `regoal/onnxruntime` in the user's cache.
 pub fn cache_folder() -> Option<PathBuf> {
-    wheel::cache_folder("onnxruntime")
+    wheel::cache_folder("onnxruntime").ok()
 }
 
 /// Installs the library into the user's cache and returns its path; does nothing when it is there.
@@ -132,7 +129,7 @@ pub fn install(
     cuda: bool,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<PathBuf, RuntimeError> {
-    let cache = cache_folder().ok_or(RuntimeError::NoCache)?;
+    let cache = wheel::cache_folder("onnxruntime")?;
     let wheels = wheels(cuda)?;
     let Some((engine, others)) = wheels.split_first() else {
         return Err(RuntimeError::Platform { found: "no wheels".into() });

@@ -9,8 +9,8 @@
 //! | `fetch_stack_two` | 40 | both blocks', one upon the other | 150 |
 //! | `fetch_stack_two_lenient` | 40 | the same as goalGAIL's authors have it | 150 |
 //!
-//! Each also as `..._meshfree`: the same robot of which only the fingers touch anything, at about
-//! half the cost. A step is 0.04 s. Action `[4]`: the way of the point that leads the gripper (0.05 m
+//! Each also as `..._meshfree`: the same robot of which only the fingers touch anything, which
+//! takes less time. A step is 0.04 s. Action `[4]`: the way of the point that leads the gripper (0.05 m
 //! each), and of the fingers. Observation, in this order: the gripper's place (m), each block's, each
 //! block's from the gripper, the fingers (m), each block's rotation (Euler angles, rad), speed
 //! relative to the gripper's and turning, the gripper's speed and the fingers' (all times 0.04 s).

@@ -29,9 +29,6 @@ pub enum MujocoError {
         /// This computer.
         found: String,
     },
-    /// The user's cache folder is not known.
-    #[error("no cache folder: expected HOME or XDG_CACHE_HOME to be set")]
-    NoCache,
     /// A wheel cannot be had, or a file not be written.
     #[error(transparent)]
     Wheel(#[from] WheelError),

@@ -99,7 +99,7 @@ pub fn wheels() -> Result<&'static [Wheel], MujocoError> {
 /// # Errors
 /// No cache is known.
 pub fn folder() -> Result<PathBuf, MujocoError> {
-    let cache = wheel::cache_folder("mujoco").ok_or(MujocoError::NoCache)?;
+    let cache = wheel::cache_folder("mujoco")?;
     Ok(cache.join(format!("{}-{}", X86_64[0].version, ROBOTICS.version)))
 }
 
