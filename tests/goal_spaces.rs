@@ -3,6 +3,8 @@
 
 #[path = "common/bench.rs"]
 mod bench;
+#[path = "common/patience.rs"]
+mod patience;
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -11,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bench::{Bench, drift, robot};
+use patience::{NEVER_HUNG, patient};
 use regoal::clock::{Clock as _, SystemClock};
 use regoal::config::RobotConfig;
 use regoal::control::{Command, Ending, GoalRequest, Refusal};
@@ -171,16 +174,10 @@ impl Drop for Running {
     }
 }
 
-/// For a computer that is so busy with tests that ticks take longer than they should.
-const PATIENT: &str = "[safety]\nheartbeat_s = 5.0\nmax_tracking_error = 0.5\n\
-    tracking_time_s = 60.0\nstall_time_s = 60.0\n\n[control]\nhold_after_ticks = 100\n\
-    fault_after_ticks = 200\n";
-
 #[test]
 fn a_kochs_joints_are_sent_and_the_episode_says_so() {
     let text = include_str!("../firmware-config/koch-follower.toml");
-    let text =
-        text.replace("[control]\n", PATIENT).replace("watchdog_ms = 100", "watchdog_ms = 2000");
+    let text = patient(text, NEVER_HUNG).replace("watchdog_ms = 100", "watchdog_ms = 2000");
     let config = RobotConfig::parse(&text, Path::new("koch.toml")).unwrap();
     let emulator = Arc::new(Mutex::new(Emulator::new(&config, 1)));
     let server =

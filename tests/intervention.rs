@@ -1,12 +1,16 @@
 //! A person takes an arm over from its policy and gives it back: `regoal run` with a follower and a
 //! leader behind pseudo terminals, whose leader this test moves.
 
+#[path = "common/patience.rs"]
+mod patience;
+
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use patience::{NEVER_HUNG, patient};
 use regoal::clock::{Clock as _, SystemClock};
 use regoal::config::RobotConfig;
 use regoal::daemon::{self, Client, Goal};
@@ -20,6 +24,7 @@ use regoal::storage::{Disk, Storage as _};
 /// Time for what must happen, however busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LEADER: &str = "firmware-config/so101-leader.toml";
+const FOLLOWER: &str = include_str!("../firmware-config/emulated.toml");
 
 fn pause(ms: u64) {
     SystemClock.sleep_until(SystemClock.now() + Duration::from_millis(ms));
@@ -64,14 +69,6 @@ impl Emulated {
     }
 }
 
-/// The emulated arm, patient with a busy computer.
-fn patient() -> String {
-    let slow = "[safety]\nheartbeat_s = 2.0\nmax_tracking_error = 0.5\ntracking_time_s = 60.0\n\
-                stall_time_s = 60.0\n\n[control]\nhold_after_ticks = 100\nfault_after_ticks = 1000\n\
-                teleop_timeout_s = 5.0\n";
-    include_str!("../firmware-config/emulated.toml").replace("[control]\n", slow)
-}
-
 struct Daemon {
     follower: Emulated,
     leader: Emulated,
@@ -91,7 +88,7 @@ impl Daemon {
     fn reaching() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("arm.toml");
-        Disk.replace(&path, patient().as_bytes()).unwrap();
+        Disk.replace(&path, patient(FOLLOWER, NEVER_HUNG).as_bytes()).unwrap();
         let follower = Emulated::of(RobotConfig::load(&Disk, &path).unwrap());
         let leader = Emulated::of(RobotConfig::load(&Disk, Path::new(LEADER)).unwrap());
         let mut command = Command::new(env!("CARGO_BIN_EXE_regoal"));

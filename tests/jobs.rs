@@ -18,6 +18,7 @@ use regoal::onnx::Graph;
 use regoal::policy::Store;
 use regoal::storage::{Disk, Storage as _};
 
+use processes::patience::{NEVER_HUNG, patient};
 use processes::{FEETECH, Rig, pause};
 
 const BASE: &str = "models/reach/policy.onnx";
@@ -210,7 +211,9 @@ impl Robot {
             "[finetune]\nevery = 2\nsteps = 600\ngoals = 4\ndemonstrations = [{demonstrations:?}]\n\n"
         );
         let text = FEETECH.replacen("[[joint]]", &format!("{finetune}[[joint]]"), 1);
-        let mut rig = Rig::with(&text, |run| run.arg("--arm").arg("--store").arg(&path));
+        let mut rig = Rig::found(&patient(&text, NEVER_HUNG), 0, |run| {
+            run.arg("--arm").arg("--store").arg(&path)
+        });
         rig.wait_for_api();
         let client = Client::new(rig.socket());
         Self { rig, client, store, base, _folder: folder }

@@ -1,10 +1,14 @@
 //! `regoal record` as a user meets it: over pseudo terminals, with words on standard input.
 
+#[path = "common/patience.rs"]
+mod patience;
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
+use patience::NEVER_HUNG;
 use regoal::clock::{Clock as _, SystemClock};
 use regoal::config::RobotConfig;
 use regoal::episode::{Episode, Mode, Source, Step, Summary, list};
@@ -21,11 +25,9 @@ const ROBOT: &str = "firmware-config/emulated.toml";
 
 /// The emulated arm, patient with a busy computer.
 fn patient(folder: &Path) -> PathBuf {
-    let text = Disk.read(Path::new(ROBOT)).unwrap();
-    let text = String::from_utf8(text).unwrap();
-    let slow = "[safety]\nheartbeat_s = 2.0\n\n[control]\nhold_after_ticks = 100\nfault_after_ticks = 1000\nteleop_timeout_s = 5.0";
     let path = folder.join("robot.toml");
-    Disk.replace(&path, text.replace("[control]", slow).as_bytes()).unwrap();
+    let text = std::fs::read_to_string(ROBOT).unwrap();
+    Disk.replace(&path, patience::patient(&text, NEVER_HUNG).as_bytes()).unwrap();
     path
 }
 

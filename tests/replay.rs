@@ -5,6 +5,8 @@
 
 #[path = "common/bench.rs"]
 mod bench;
+#[path = "common/patience.rs"]
+mod patience;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bench::{Bench, Lie, Line, number, report, robot};
+use patience::{NEVER_HUNG, patient};
 use rand::RngExt as _;
 use regoal::clock::{Clock as _, ManualClock, Time};
 use regoal::cmd::simulate::header_template;
@@ -368,30 +371,21 @@ fn json(output: &Output) -> serde_json::Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// The emulated arm, patient with a busy computer.
-fn patient(folder: &Path) -> String {
-    let text = Disk.read(Path::new("firmware-config/emulated.toml")).unwrap();
-    let text = String::from_utf8(text).unwrap();
-    let slow =
-        "[control]\nhold_after_ticks = 100\nfault_after_ticks = 1000\nteleop_timeout_s = 5.0";
-    let path = folder.join("robot.toml");
-    Disk.replace(&path, text.replace("[control]", slow).as_bytes()).unwrap();
-    path.to_str().unwrap().to_owned()
-}
-
 #[test]
 fn what_real_threads_recorded_is_verified_and_played_in_one_command() {
     let folder = tempfile::tempdir().unwrap();
-    let (robot, episodes) = (patient(folder.path()), folder.path().join("episodes"));
-    let episodes = episodes.to_str().unwrap();
-    let record = ["record", "--scripted", "--count", "1", "--headless", "--robot", &robot];
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (robot, episodes) = (&at("arm.toml"), &at("episodes"));
+    let text = patient(include_str!("../firmware-config/emulated.toml"), NEVER_HUNG);
+    Disk.replace(Path::new(robot), text.as_bytes()).unwrap();
+    let record = ["record", "--scripted", "--count", "1", "--headless", "--robot", robot];
     let recorded = regoal(&[&record[..], &["--episodes", episodes]].concat());
     assert!(recorded.status.success(), "{}", String::from_utf8_lossy(&recorded.stderr));
     let found = json(&regoal(&["replay", "--verify", episodes, "--json"]));
     assert!(found["ticks"].as_u64().unwrap() > 20, "{found}");
     assert_eq!((&found["different_ticks"], &found["unknown_ticks"]), (&0.into(), &0.into()));
     let first = format!("{episodes}/episode-000000.mcap");
-    let played = json(&regoal(&["replay", &first, "--robot", &robot, "--speed", "2", "--json"]));
+    let played = json(&regoal(&["replay", &first, "--robot", robot, "--speed", "2", "--json"]));
     assert_eq!(played["completed"], true);
     assert!(played["ticks"].as_u64().unwrap() > 5, "{played}");
     let joints = played["tracking"].as_array().unwrap();

@@ -14,7 +14,8 @@ use regoal::daemon::{Client, Goal};
 use regoal::episode::{Fault, Mode};
 use rustix::process::{Pid, Signal, kill_process};
 
-use processes::{CLOSE, FEETECH, Rig, furthest, koch, now, patient, slow, wait_until};
+use processes::patience::{NEVER_HUNG, patient};
+use processes::{CLOSE, FEETECH, Rig, furthest, koch, now, slow, wait_until};
 
 /// Does something to the control process of a moving arm; which it was, and after how long all
 /// servos hold.
@@ -92,7 +93,7 @@ fn s9_a_control_process_that_dies_or_hangs_costs_the_arm_a_moment() {
 #[test]
 fn an_arm_that_is_found_with_torque_keeps_it_and_its_user_is_told_before_and_after() {
     for (torque, told) in [(1, true), (0, false)] {
-        let mut rig = Rig::found(&patient(FEETECH, 0.5), torque, |run| run);
+        let mut rig = Rig::found(&patient(FEETECH, NEVER_HUNG), torque, |run| run);
         wait_until("it runs", || rig.status().is_some_and(|s| s.tick > 20));
         kill_process(Pid::from_child(&rig.supervisor), Signal::TERM).unwrap();
         let mut said = String::new();

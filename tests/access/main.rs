@@ -8,6 +8,8 @@ mod deploy;
 mod matrix;
 mod page;
 mod pairing;
+#[path = "../common/patience.rs"]
+mod patience;
 #[path = "../common/policies.rs"]
 mod policies;
 mod rig;

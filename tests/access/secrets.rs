@@ -19,13 +19,11 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::bench::report;
+use crate::patience::{NEVER_HUNG, patient};
 use crate::rig::exchange;
 use crate::seed;
 
 pub const ROBOT: &str = include_str!("../../firmware-config/emulated.toml");
-/// For a computer that is so busy with tests that ticks take longer than they should.
-const PATIENCE: &str = "[safety]\nheartbeat_s = 0.5\nmax_tracking_error = 0.5\ntracking_time_s = 60.0\n\
-                        stall_time_s = 60.0\n\n[control]\nhold_after_ticks = 100\nfault_after_ticks = 200\n";
 
 /// What a process has said so far.
 type Said = Arc<Mutex<String>>;
@@ -64,8 +62,8 @@ impl Daemon {
     fn begin(arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let inside = |name: &str| folder.path().join(name);
-        let patient = ROBOT.replace("[control]\n", PATIENCE);
-        Disk.replace(&inside("arm.toml"), patient.as_bytes()).unwrap();
+        let robot = patient(ROBOT, NEVER_HUNG);
+        Disk.replace(&inside("arm.toml"), robot.as_bytes()).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_regoal"));
         command.arg("run").arg("--robot").arg(inside("arm.toml"));
         command.arg("--socket").arg(inside("api")).arg("--episodes").arg(inside("episodes"));

@@ -1,12 +1,16 @@
 //! `regoal run` and its two processes on an emulated arm of the test's own, behind a pseudo terminal.
 #![allow(dead_code, reason = "each program uses its own part")]
 
+#[path = "patience.rs"]
+pub mod patience;
+
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use patience::patient;
 use regoal::clock::{Clock, SystemClock, Time};
 use regoal::config::RobotConfig;
 use regoal::daemon::{Client, Goal, Status};
@@ -30,15 +34,6 @@ pub fn koch() -> String {
         .replace("\"feetech\"", "\"dynamixel\"")
         .replacen("\"sts3215\"", "\"xl430-w250\"", 2)
         .replace("\"sts3215\"", "\"xl330-m288\"")
-}
-
-/// A robot for a computer that is so busy with tests that ticks take longer than they should.
-pub fn patient(robot: &str, heartbeat_s: f64) -> String {
-    let safety = format!(
-        "[safety]\nheartbeat_s = {heartbeat_s}\nmax_tracking_error = 0.5\ntracking_time_s = 60.0\n\
-                  stall_time_s = 60.0\n\n[control]\nhold_after_ticks = 100\nfault_after_ticks = 1000\n"
-    );
-    robot.replace("[control]\n", &safety)
 }
 
 /// The same with servos so slow that they lag well behind their goals, and take long to reach them.

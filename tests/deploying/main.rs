@@ -31,7 +31,8 @@ use tempfile::TempDir;
 
 use bench::{number, report};
 use policies::{Person, claims, policy, spec};
-use processes::{FEETECH, Rig, patient, wait_until};
+use processes::patience::{NEVER_HUNG, patient};
+use processes::{FEETECH, Rig, wait_until};
 
 /// Claims that hold on the day of the test.
 fn claim(robot: &RobotConfig, file: &[u8], version: u64) -> Claims {
@@ -53,7 +54,7 @@ impl Robot {
             people.iter().map(|person| format!("{:?}", person.line())).collect();
         let text = format!("{FEETECH}\n[policy]\ntrusted_keys = [{}]\n", keys.join(", "));
         let folder = store.path().to_owned();
-        let mut rig = Rig::found(&patient(&text, 2.0), 0, |run| {
+        let mut rig = Rig::found(&patient(&text, NEVER_HUNG), 0, |run| {
             run.args(["--arm", "--store"]).arg(folder.join("store"))
         });
         rig.wait_for_api();

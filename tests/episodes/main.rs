@@ -14,6 +14,8 @@ mod golden;
 mod kill;
 mod log;
 mod operator;
+#[path = "../common/patience.rs"]
+mod patience;
 mod power;
 mod readers;
 mod reading;

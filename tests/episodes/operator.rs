@@ -16,15 +16,19 @@ use serde_json::json;
 
 use crate::bench::report;
 use crate::fixtures::*;
+use crate::patience::{NEVER_HUNG, patient};
 
 /// A running robot is told to end in the middle of an episode.
 fn ends_whole_at(signal: Signal) -> bool {
     let folder = tempfile::tempdir().unwrap();
     let (socket, episodes) = (folder.path().join("api"), folder.path().join("episodes"));
+    let robot = folder.path().join("arm.toml");
+    let text = patient(include_str!("../../firmware-config/emulated.toml"), NEVER_HUNG);
+    Disk.replace(&robot, text.as_bytes()).unwrap();
     let mut program = Command::new(env!("CARGO_BIN_EXE_regoal"))
         .env_remove("RUST_LOG")
-        .args(["run", "--robot", "firmware-config/emulated.toml", "--arm"])
-        .args(["--policy", "models/reach/policy.onnx"])
+        .args(["run", "--arm", "--policy", "models/reach/policy.onnx", "--robot"])
+        .arg(&robot)
         .arg("--socket")
         .arg(&socket)
         .arg("--episodes")

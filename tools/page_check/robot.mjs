@@ -27,8 +27,8 @@ export async function until(what, look, seconds = 15) {
 function configuration() {
   const demonstrations = realpathSync("models/reach/demonstrations");
   return readFileSync("firmware-config/emulated.toml", "utf8")
-    .replace("[control]\n", `[safety]
-heartbeat_s = 0.5
+    .replace(/\[safety\]\nheartbeat_s.*\n\n\[control\]\n/, `[safety]
+heartbeat_s = 5.0
 max_tracking_error = 0.5
 tracking_time_s = 60.0
 stall_time_s = 60.0
@@ -40,7 +40,7 @@ demonstrations = ["${demonstrations}"]
 
 [control]
 hold_after_ticks = 100
-fault_after_ticks = 200
+fault_after_ticks = 1000
 `);
 }
 
