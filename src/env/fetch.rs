@@ -371,10 +371,10 @@ impl Env for Fetch {
     }
 
     /// For stacking also each block by itself, and the gripper away.
-    fn succeeded(&self) -> bool {
+    fn succeeds(&self, observation: &[f32], achieved_goal: &[f32], goal: &[f32]) -> bool {
         match self.task.stack {
-            Some(stack) if stack.strict => task::stacked(&self.sight()),
-            _ => reached(&self.achieved, &self.desired, self.spec.tolerance),
+            Some(stack) if stack.strict => task::stacked(observation, achieved_goal, goal),
+            _ => reached(achieved_goal, goal, self.spec.tolerance),
         }
     }
 

@@ -228,10 +228,15 @@ pub trait Env: Send {
     fn achieved_goal(&self) -> &[f32];
     /// The goal wished for, `[g]`.
     fn desired_goal(&self) -> &[f32];
-    /// Whether the task is done as things are now: by default the goal is reached. A task may want
-    /// more than that, such as letting go; hindsight knows of goals only, so it must want no less.
+    /// Whether a state of this observation `[o]` and achieved goal `[g]` is success where `goal` is
+    /// wished for: by default it is reached. A task may want more than that, such as letting go.
+    /// Hindsight asks this of states and goals of other times.
+    fn succeeds(&self, _observation: &[f32], achieved_goal: &[f32], goal: &[f32]) -> bool {
+        reached(achieved_goal, goal, self.spec().tolerance)
+    }
+    /// The same as things are now.
     fn succeeded(&self) -> bool {
-        reached(self.achieved_goal(), self.desired_goal(), self.spec().tolerance)
+        self.succeeds(self.observation(), self.achieved_goal(), self.desired_goal())
     }
     /// The task's own reward of the last step: by default 1 where it [`succeeded`](Env::succeeded),
     /// else 0.

@@ -21,10 +21,10 @@ use super::LearnError;
 use super::checkpoint::Checkpoint;
 use super::demonstrations::DemonstrationSettings;
 use super::discriminator::{Discriminator, DiscriminatorSettings};
-use super::her::{Her, HerSettings, Means};
+use super::her::{Her, HerSettings, Means, judge};
 use super::imitation_reward::ImitationReward;
 use super::learner::{Figures, Learner};
-use super::off_policy::{Bounds, OffPolicySettings};
+use super::off_policy::{OffPolicySettings, Returns};
 use super::rollout::Noise;
 use crate::engine::Engine;
 use crate::env::{ActionSpace, Env, EnvSpec};
@@ -105,16 +105,17 @@ impl Default for GoalGailSettings {
 const LEAST_LOG: f32 = -18.4;
 
 impl GoalGailSettings {
-    /// The returns there can be: success ends them, `log D` is never positive.
-    fn bounds(&self, gamma: f32) -> Bounds {
+    /// The returns there can be: `log D` is never positive.
+    fn returns(&self, gamma: f32) -> Returns {
         let indicator = self.delta < 1.0 || self.anneal < 1.0;
         let imitation = self.delta * self.scale * LEAST_LOG / (1.0 - gamma);
         let high = if indicator { 1.0 } else { 0.0 };
-        match self.reward {
-            ImitationReward::LogD => Bounds { low: imitation.min(0.0), high },
-            ImitationReward::MinusLogOneMinusD => Bounds { low: 0.0, high: high - imitation },
-            ImitationReward::Logit => Bounds { low: imitation, high: high - imitation },
-        }
+        let (low, high) = match self.reward {
+            ImitationReward::LogD => (imitation.min(0.0), high),
+            ImitationReward::MinusLogOneMinusD => (0.0, high - imitation),
+            ImitationReward::Logit => (imitation, high - imitation),
+        };
+        Returns { low, high, ends: self.her.ends }
     }
 }
 
@@ -156,13 +157,13 @@ impl GoalGail {
         let gamma = settings.learner.gamma(&spec);
         let expert_rows = if shown { settings.expert_batch } else { 0 };
         let mut weights = stream(seed, Stream::Weights);
-        let (rows, bounds) = (settings.her.batch + expert_rows, settings.bounds(gamma));
-        let learner = settings.learner.build(engine, &spec, rows, bounds, &mut weights)?;
+        let (rows, returns) = (settings.her.batch + expert_rows, settings.returns(gamma));
+        let learner = settings.learner.build(engine, &spec, rows, returns, &mut weights)?;
         let inputs = settings.sees.size(&spec);
         let discriminator = (settings.delta > 0.0)
             .then(|| Discriminator::new(engine, &settings.discriminator, inputs, &mut weights))
             .transpose()?;
-        let mut her = Her::around(engine, &settings.her, env, learner, seed)?;
+        let mut her = Her::around(engine, &settings.her, env, learner, gamma, seed)?;
         her.observe(&demonstrations);
         Ok(Self {
             delta: settings.delta,
@@ -205,12 +206,13 @@ impl GoalGail {
         batch.draw(rows, &self.her.replay, &agent, tolerance, false, &mut self.rng);
         let rows = self.settings.expert_batch;
         batch.draw(rows, &self.demonstrations, &expert, tolerance, true, &mut self.rng);
+        judge(self.her.env.as_ref(), batch);
     }
 
     /// `r <- (1 - delta) 1[s' = g] + delta w log D(s, a, g)`.
     fn reward(&mut self) -> Result<(), LearnError> {
-        let batch = &self.batch;
-        let indicator = batch.success.iter().map(|success| (1.0 - self.delta) * success);
+        let (batch, at_goal) = (&self.batch, (1.0 - self.delta) * self.her.at_goal);
+        let indicator = batch.success.iter().map(|success| at_goal * success);
         self.rewards.clear();
         self.rewards.extend(indicator);
         let Some(discriminator) = &mut self.discriminator else { return Ok(()) };

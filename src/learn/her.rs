@@ -17,7 +17,7 @@ use super::beside::side_by_side;
 use super::checkpoint::Checkpoint;
 use super::learner::{Figures, Learner};
 use super::normalizer::Normalizer;
-use super::off_policy::{Bounds, OffPolicy, OffPolicySettings};
+use super::off_policy::{OffPolicy, OffPolicySettings, Returns};
 use super::rollout::{Actor, Noise, episode};
 use crate::engine::Engine;
 use crate::env::Env;
@@ -42,9 +42,12 @@ pub struct HerSettings {
     pub relabel: f64,
     /// Where those goals come from.
     pub strategy: Strategy,
-    /// Whether a rollout stops at its goal, or goes on to the horizon as in the released code. What
-    /// comes after the goal is never learned from.
+    /// Whether a rollout stops at its goal, or goes on to the horizon as in the released code.
     pub cut: bool,
+    /// Whether success ends a return: what comes after the goal is not learned from. Else each step to
+    /// the goal gives `1 - gamma`, so that staying there is worth as much, for tasks that are judged
+    /// at their last step.
+    pub ends: bool,
     /// Deviation of the exploration noise, in units of the largest action.
     pub noise: f32,
     /// Share of actions drawn at random.
@@ -65,6 +68,7 @@ impl Default for HerSettings {
             relabel: 0.8,
             strategy: Strategy::Future,
             cut: true,
+            ends: true,
             noise: 0.15,
             random: 0.3,
             tau: 0.005,
@@ -90,12 +94,15 @@ pub struct Her {
     pub(super) learner: Box<dyn OffPolicy>,
     pub(super) replay: ReplayBuffer,
     pub(super) normalizer: Normalizer,
+    /// The reward of a step to the goal.
+    pub(super) at_goal: f32,
     pub(super) env_steps: u64,
     /// Updates that rollouts have earned and that were not made yet.
     pub(super) due: f64,
     pub(super) exploration: Rng,
     pub(super) rng: Rng,
     batch: Transitions,
+    rewards: Vec<f32>,
 }
 
 /// What `train her` is told.
@@ -120,10 +127,11 @@ impl Her {
         env: Box<dyn Env>,
         seed: u64,
     ) -> Result<Self, LearnError> {
-        let (rows, bounds) = (training.her.batch, Bounds { low: 0.0, high: 1.0 });
+        let returns = Returns { low: 0.0, high: 1.0, ends: training.her.ends };
+        let (rows, gamma) = (training.her.batch, training.learner.gamma(env.spec()));
         let mut weights = stream(seed, Stream::Weights);
-        let learner = training.learner.build(engine, env.spec(), rows, bounds, &mut weights)?;
-        Self::around(engine, &training.her, env, learner, seed)
+        let learner = training.learner.build(engine, env.spec(), rows, returns, &mut weights)?;
+        Self::around(engine, &training.her, env, learner, gamma, seed)
     }
 
     /// The loop around a learner.
@@ -132,6 +140,7 @@ impl Her {
         settings: &HerSettings,
         env: Box<dyn Env>,
         learner: Box<dyn OffPolicy>,
+        gamma: f32,
         seed: u64,
     ) -> Result<Self, LearnError> {
         let (spec, found) = (env.spec(), "none".to_owned());
@@ -148,11 +157,13 @@ impl Her {
             learner,
             replay: ReplayBuffer::default(),
             normalizer: Normalizer::new(inputs),
+            at_goal: if settings.ends { 1.0 } else { 1.0 - gamma },
             env_steps: 0,
             due: 0.0,
             exploration: stream(seed, Stream::Exploration),
             rng: stream(seed, Stream::Training),
             batch: Transitions::default(),
+            rewards: Vec::new(),
         })
     }
 
@@ -200,7 +211,8 @@ impl Her {
         self.env_steps += trajectory.last() as u64;
         self.due += trajectory.last() as f64 * self.settings.updates_per_step;
         let tolerance = self.env.spec().tolerance;
-        let trajectory = trajectory.until_reached(tolerance);
+        let trajectory =
+            if self.settings.ends { trajectory.until_reached(tolerance) } else { trajectory };
         let end = trajectory.achieved_goal(trajectory.last());
         let reached = reached(end, trajectory.desired_goal(), tolerance);
         let mut newest = ReplayBuffer::default();
@@ -219,8 +231,11 @@ impl Her {
         let (rows, rng) = (self.settings.batch, &mut self.rng);
         self.batch.clear();
         self.batch.draw(rows, &self.replay, &hindsight, tolerance, false, rng);
-        let (batch, normalizer) = (&self.batch, self.normalizer.vector());
-        let figures = self.learner.update(batch, &batch.success, &normalizer)?;
+        judge(self.env.as_ref(), &mut self.batch);
+        self.rewards.clear();
+        self.rewards.extend(self.batch.success.iter().map(|success| self.at_goal * success));
+        let normalizer = self.normalizer.vector();
+        let figures = self.learner.update(&self.batch, &self.rewards, &normalizer)?;
         self.learner.follow(self.settings.tau);
         Ok(figures)
     }
@@ -236,6 +251,17 @@ impl Her {
             row.extend_from_slice(&seen.goal[i * g..(i + 1) * g]);
             self.normalizer.observe(&row);
         }
+    }
+}
+
+/// Has the environment say which rows are success: it may want more than to be near the goal.
+pub(super) fn judge(env: &dyn Env, batch: &mut Transitions) {
+    let (o, g) = (env.spec().observation, env.spec().goal);
+    let states =
+        batch.next_observation.chunks_exact(o).zip(batch.next_achieved_goal.chunks_exact(g));
+    let rows = states.zip(batch.goal.chunks_exact(g));
+    for (success, ((observation, achieved), goal)) in batch.success.iter_mut().zip(rows) {
+        *success = f32::from(u8::from(env.succeeds(observation, achieved, goal)));
     }
 }
 

@@ -110,6 +110,7 @@ pub const METHODS: &[Method] = &[
             preset!("her", "bits"),
             preset!("her", "bits-no-hindsight"),
             preset!("her", "reach"),
+            preset!("her", "manipulation"),
         ],
         resolve: settings::resolve::<HerTraining>,
         build: |settings, env, engine, seed| {
@@ -126,6 +127,7 @@ pub const METHODS: &[Method] = &[
             preset!("goalgail", "slide"),
             preset!("goalgail", "best"),
             preset!("goalgail", "noisy-expert"),
+            preset!("goalgail", "manipulation"),
         ],
         resolve: settings::resolve::<GoalGailSettings>,
         build: |settings, env, engine, seed| {

@@ -1,9 +1,12 @@
 //! What environments cost that are no arm.
 
+use rand::RngExt as _;
 use regoal::env::{Env as _, FourRooms, Gym, Python, named};
 use regoal::rng::{Stream, stream};
 
-use super::measure::{Contender, Figure, Unit, alone, in_turns, pinned, rate, typical_us};
+use super::measure::{
+    Contender, Figure, Unit, alone, cpu_rate, in_turns, pinned, rate, typical_us,
+};
 use super::peers;
 
 /// Steps between two looks at the clock.
@@ -57,6 +60,37 @@ pub fn gym() -> Vec<Figure> {
     let figure = Figure::new(name, value(0).unwrap_or(0.0), Unit::Steps);
     let against = |(i, peer)| figure.clone().against(peer, value(i + 1));
     PEERS.into_iter().enumerate().map(against).collect()
+}
+
+/// Steps of Fetch pick & place, with meshes and without: random actions, a new start every 50 steps.
+/// The peer is Gymnasium-Robotics', with meshes, on the same MuJoCo.
+pub fn fetch() -> Vec<Figure> {
+    let steps = |name| -> Contender<'_, 1> {
+        let mut rng = stream(1, Stream::Attempts);
+        let mut env = named(name).inspect_err(|error| eprintln!("no {name}: {error}")).ok();
+        let mut taken = 0;
+        Box::new(move || {
+            let env = env.as_mut()?;
+            let step = || {
+                if taken % env.spec().horizon == 0 {
+                    let goal = env.sample_goal(&mut rng);
+                    env.reset(&goal, &mut rng).unwrap();
+                }
+                let action = [0; 4].map(|_| rng.random_range(-1.0..1.0));
+                env.step(&action).unwrap();
+                taken += 1;
+            };
+            Some([cpu_rate(step)])
+        })
+    };
+    const NAMES: [&str; 2] = ["env/fetch_pick_place", "env/fetch_pick_place_meshfree"];
+    let ours = NAMES.map(|name| steps(name.trim_start_matches("env/")));
+    let theirs = peers::contender("gymnasium", NAMES[0], 1);
+    let mut contenders: Vec<_> = ours.into_iter().chain([theirs]).collect();
+    let values = pinned(1, || in_turns(&mut contenders));
+    let value = |i: usize| values[i].map(|[steps]| steps);
+    let figure = |i: usize| Figure::new(NAMES[i], value(i).unwrap_or(0.0), Unit::EnvSteps);
+    [0, 1].map(|i| figure(i).against("gymnasium", value(2))).to_vec()
 }
 
 /// A picture of 64 by 64 pixels, against the limit that we set ourselves.

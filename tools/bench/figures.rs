@@ -27,7 +27,7 @@ use regoal::storage::Disk;
 /// How the names of a benchmark's figures begin, and what measures them.
 type Benchmark = (&'static str, fn(&Setup) -> Vec<Figure>);
 
-const BENCHMARKS: [Benchmark; 29] = [
+const BENCHMARKS: [Benchmark; 30] = [
     ("train_step/mlp/32/", |setup| learning::mlp_steps(setup, 32, 1)),
     ("train_step/mlp/256/", |setup| learning::mlp_steps(setup, 256, 1)),
     ("train_step/mlp/256/2_threads/", |setup| learning::mlp_steps(setup, 256, 2)),
@@ -49,6 +49,7 @@ const BENCHMARKS: [Benchmark; 29] = [
     ("env/arm_reach", arm::env),
     ("env/four_rooms", |_| envs::four_rooms()),
     ("env/four_rooms/raster", |_| envs::raster()),
+    ("env/fetch_pick_place", |_| envs::fetch()),
     ("env/gym", |_| envs::gym()),
     ("tick/arm_reach", arm::tick),
     ("log/handover/", log::handover),

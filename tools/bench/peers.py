@@ -225,6 +225,25 @@ def four_rooms():
     return steps
 
 
+def fetch_steps():
+    import warnings
+
+    import gymnasium
+    import gymnasium_robotics
+
+    warnings.simplefilter("ignore")
+    gymnasium.register_envs(gymnasium_robotics)
+    env, rng = gymnasium.make("FetchPickAndPlace-v4"), np.random.default_rng(0)
+    env.reset(seed=0)
+
+    def step():
+        _, _, terminated, truncated, _ = env.step(rng.uniform(-1, 1, 4).astype(np.float32))
+        if terminated or truncated:
+            env.reset()
+
+    return step
+
+
 def export(model_name: str, batch: int, path: str):
     import torch
 
@@ -276,6 +295,8 @@ def serve(peer: str, figure: str):
         work, measure = torch_step(model, int(batch[0]), peer == "torch-compile"), rate
     elif figure == "env/four_rooms" and peer == "python":
         work, measure = four_rooms(), lambda steps, seconds: str(1000 * float(rate(steps, seconds)))
+    elif figure == "env/fetch_pick_place" and peer == "gymnasium":
+        work, measure = fetch_steps(), lambda step, seconds: str(cpu_rate(step, seconds))
     elif figure == "env/gym":
         work, measure = gymnasium_steps(peer), lambda steps, seconds: str(100 * float(rate(steps, seconds)))
     elif what == "train_step" and peer == "jax-jit" and model == "mlp":

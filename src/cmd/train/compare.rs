@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use super::curve::{self, Curve, mean};
 use super::folder::Folder;
 use super::plan::Plan;
-use super::row::{Metric, Row};
+use super::row::{Along, Metric, Row};
 use crate::cmd::{Context, say, say_json};
 
 /// A run folder's seeds.
@@ -43,7 +43,7 @@ impl Run {
 /// A folder is none of a training, or has no evaluations.
 pub fn compare(
     folders: &[PathBuf],
-    (metric, json): (Option<Metric>, bool),
+    (metric, along, json): (Option<Metric>, Along, bool),
     stem: &Path,
     context: &Context,
 ) -> Result<()> {
@@ -54,7 +54,7 @@ pub fn compare(
     let labels = labels(&runs);
     let mut curves = Vec::new();
     for (run, label) in runs.iter().zip(labels) {
-        let curve = Curve::of(label, &run.seeds, metric);
+        let curve = Curve::of(label, &run.seeds, metric, along);
         ensure!(curve.is_some(), "{}: expected {}, found none", run.name, metric.title());
         curves.extend(curve);
     }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anyhow::Result;
 
 use super::folder::{CURVE, Folder};
-use super::row::{Metric, Row};
+use super::row::{Along, Metric, Row};
 use crate::cmd::picture::{self, FAINT, GRID, INK};
 use crate::svg::{line, rect, text};
 
@@ -16,15 +16,17 @@ pub struct Curve {
     pub label: String,
     /// How many seeds.
     pub seeds: usize,
-    /// Along the steps.
+    /// What it runs along.
+    pub along: Along,
+    /// Along it.
     pub points: Vec<Point>,
 }
 
-/// The seeds at some steps.
+/// The seeds at some place.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Point {
-    /// Steps.
-    pub steps: f64,
+    /// The place.
+    pub x: f64,
     /// Mean over the seeds.
     pub mean: f64,
     /// The 95 % interval of the mean (Student, 1908), which one seed does not have.
@@ -48,31 +50,31 @@ pub fn mean(values: &[f64]) -> (f64, Option<(f64, f64)>) {
 }
 
 impl Curve {
-    /// The curve of several seeds, at the steps of the shortest of them; between evaluations values
+    /// The curve of several seeds, at the places of the shortest of them; between evaluations values
     /// lie on a line. Nothing where a run has no such metric.
-    pub fn of(label: String, runs: &[Vec<Row>], metric: Metric) -> Option<Self> {
+    pub fn of(label: String, runs: &[Vec<Row>], metric: Metric, along: Along) -> Option<Self> {
         let run = |rows: &Vec<Row>| -> Option<Vec<(f64, f64)>> {
-            rows.iter().map(|row| Some((row.steps as f64, metric.of(row)?))).collect()
+            rows.iter().map(|row| Some((along.of(row), metric.of(row)?))).collect()
         };
         let runs: Vec<_> = runs.iter().map(run).collect::<Option<_>>()?;
-        let end = |run: &Vec<(f64, f64)>| run.last().map_or(0.0, |(steps, _)| *steps);
+        let end = |run: &Vec<(f64, f64)>| run.last().map_or(0.0, |(x, _)| *x);
         let shortest = runs.iter().min_by(|a, b| end(a).total_cmp(&end(b)))?;
-        let points = shortest.iter().map(|(steps, _)| {
-            let values: Vec<f64> = runs.iter().filter_map(|run| at(run, *steps)).collect();
+        let points = shortest.iter().map(|(x, _)| {
+            let values: Vec<f64> = runs.iter().filter_map(|run| at(run, *x)).collect();
             let (mean, interval) = mean(&values);
             let within = |x: f64| if metric.is_rate() { x.clamp(0.0, 1.0) } else { x };
-            Point { steps: *steps, mean, interval: interval.map(|(a, b)| (within(a), within(b))) }
+            Point { x: *x, mean, interval: interval.map(|(a, b)| (within(a), within(b))) }
         });
-        Some(Self { label, seeds: runs.len(), points: points.collect() })
+        Some(Self { label, seeds: runs.len(), along, points: points.collect() })
     }
 }
 
-/// The value at some steps.
-fn at(run: &[(f64, f64)], steps: f64) -> Option<f64> {
-    let after = run.iter().position(|(x, _)| *x >= steps)?;
+/// The value at a place; before the first evaluation the first.
+fn at(run: &[(f64, f64)], at: f64) -> Option<f64> {
+    let after = run.iter().position(|(x, _)| *x >= at)?;
     let (x1, y1) = *run.get(after)?;
     let (x0, y0) = *run.get(after.saturating_sub(1))?;
-    Some(if x1 > x0 { y0 + (y1 - y0) * (steps - x0) / (x1 - x0) } else { y1 })
+    Some(if x1 > x0 { y0 + (y1 - y0) * (at - x0) / (x1 - x0) } else { y1 })
 }
 
 /// Writes `NAME.svg` and `NAME.png` into a folder.
@@ -93,7 +95,7 @@ pub fn save(
 
 /// The curve of a run's seeds: success at any time, or the return where there are no goals.
 pub fn of_runs(label: String, runs: &[Vec<Row>]) -> Option<Curve> {
-    Curve::of(label, runs, metric_of(runs))
+    Curve::of(label, runs, metric_of(runs), Along::Steps)
 }
 
 fn metric_of(runs: &[Vec<Row>]) -> Metric {
@@ -117,7 +119,7 @@ const BOX: (f64, f64, f64, f64) = (84.0, 84.0, 872.0, 470.0);
 const COLOURS: [&str; 7] =
     ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"];
 
-/// Steps and values to pixels.
+/// Places and values to pixels.
 struct Axes {
     x: (f64, f64),
     y: (f64, f64),
@@ -126,7 +128,7 @@ struct Axes {
 impl Axes {
     fn around(curves: &[Curve], metric: Metric) -> Self {
         let points = || curves.iter().flat_map(|curve| &curve.points);
-        let last = points().map(|p| p.steps).fold(1.0, f64::max);
+        let last = points().map(|p| p.x).fold(1.0, f64::max);
         if metric.is_rate() {
             return Self { x: (0.0, last), y: (0.0, 1.0) };
         }
@@ -164,6 +166,8 @@ pub fn svg(curves: &[Curve], title: &str, metric: Metric) -> String {
     text(&mut out, (BOX.0, 62.0), 14, "start", FAINT, &subtitle);
     let axes = Axes::around(curves, metric);
     grid(&mut out, &axes, metric);
+    let along = curves.first().map_or(Along::Steps, |curve| curve.along).title();
+    text(&mut out, ((BOX.0 + BOX.2) / 2.0, BOX.3 + 42.0), 13, "middle", FAINT, along);
     for (curve, colour) in curves.iter().zip(COLOURS.iter().cycle()) {
         draw(&mut out, &axes, curve, colour);
     }
@@ -203,7 +207,6 @@ fn grid(out: &mut String, axes: &Axes, metric: Metric) {
         text(out, (at, bottom + 20.0), 13, "middle", FAINT, &number(x));
     }
     line(out, (left, bottom), (right, bottom), FAINT);
-    text(out, ((left + right) / 2.0, bottom + 42.0), 13, "middle", FAINT, "steps");
 }
 
 fn draw(out: &mut String, axes: &Axes, curve: &Curve, colour: &str) {
@@ -216,14 +219,14 @@ fn draw(out: &mut String, axes: &Axes, curve: &Curve, colour: &str) {
         path
     };
     let side = |upper: bool| {
-        let of = move |p: &Point| p.interval.map(|(a, b)| (p.steps, if upper { b } else { a }));
+        let of = move |p: &Point| p.interval.map(|(a, b)| (p.x, if upper { b } else { a }));
         curve.points.iter().filter_map(of)
     };
     let band = path(&mut side(true).chain(side(false).collect::<Vec<_>>().into_iter().rev()));
     if !band.is_empty() {
         let _ = writeln!(out, "<path d=\"{band}Z\" fill=\"{colour}\" fill-opacity=\"0.16\"/>");
     }
-    let mean = path(&mut curve.points.iter().map(|p| (p.steps, p.mean)));
+    let mean = path(&mut curve.points.iter().map(|p| (p.x, p.mean)));
     let _ = writeln!(
         out,
         "<path d=\"{mean}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2.2\" stroke-linejoin=\"round\"/>"
@@ -274,15 +277,15 @@ mod tests {
             run(&[(0, 0), (50, 2), (150, 10)]),
             run(&[(0, 0), (200, 10)]),
         ];
-        let curve = Curve::of("x".into(), &runs, Metric::Any).unwrap();
+        let curve = Curve::of("x".into(), &runs, Metric::Any, Along::Steps).unwrap();
         assert_eq!((curve.seeds, curve.points.len()), (3, 2));
         // At 100 steps: 0.4, 0.2 + 0.8 / 2 = 0.6 and 0.5; deviation 0.1.
         let (point, half) = (curve.points[1], 4.303 * 0.1 / 3f64.sqrt());
         let (low, high) = point.interval.unwrap();
         assert!((point.mean - 0.5).abs() < 1e-9 && (high - 0.5 - half).abs() < 1e-9, "{point:?}");
         assert!((low - 0.5 + half).abs() < 1e-9);
-        let one = Curve::of("x".into(), &runs[..1], Metric::Return).unwrap();
-        assert_eq!(one.points[1], Point { steps: 100.0, mean: -3e4, interval: None });
+        let one = Curve::of("x".into(), &runs[..1], Metric::Return, Along::Steps).unwrap();
+        assert_eq!(one.points[1], Point { x: 100.0, mean: -3e4, interval: None });
     }
 
     #[test]
@@ -299,7 +302,8 @@ mod tests {
         let runs = [odd, run(&[(0, 1), (8, 9)])];
         for metric in [Metric::Any, Metric::Return] {
             let label = "<her> & co".to_owned();
-            let curves: Vec<Curve> = Curve::of(label, &runs, metric).into_iter().collect();
+            let curves: Vec<Curve> =
+                Curve::of(label, &runs, metric, Along::Cpu).into_iter().collect();
             for curves in [&curves[..], &[]] {
                 let svg = svg(curves, "a \"title\" <>", metric);
                 assert!(usvg::Tree::from_str(&svg, &usvg::Options::default()).is_ok(), "{svg}");

@@ -27,7 +27,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser};
 use self::folder::{BEST, Folder};
 use self::plan::{FILE, Plan, SOFTWARE};
 use self::python::PythonArgs;
-use self::row::{Metric, Row};
+use self::row::{Along, Metric, Row};
 use self::seeds::Seeds;
 use self::training::{Ended, Training};
 use super::engine::{Choice, EngineArgs};
@@ -111,6 +111,9 @@ pub struct Args {
     /// What --compare shows [default: any, or return without goals]
     #[arg(long, value_enum, requires = "compare")]
     pub metric: Option<Metric>,
+    /// What its curves run along
+    #[arg(long, value_enum, requires = "compare", default_value_t)]
+    pub along: Along,
     /// After bc or gcbc: trains GAIL on the same demonstrations too and draws why cloning drifts away
     /// (shift.svg, .png, .csv): each one's error over time, and the states it visits
     #[arg(long, conflicts_with_all = ["compare", "evaluate"])]
@@ -204,7 +207,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     }
     let Some(method) = args.method.as_deref() else {
         let stem = args.out.clone().unwrap_or_else(|| "compare".into());
-        let how = (args.metric, args.json);
+        let how = (args.metric, args.along, args.json);
         return compare::compare(&args.compare, how, &stem, context);
     };
     match method {

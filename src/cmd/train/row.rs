@@ -13,7 +13,7 @@ pub struct Row {
     pub steps: u64,
     /// Steps in the environment.
     pub env_steps: u64,
-    /// Processor time of training and evaluation so far (s).
+    /// Processor time of learning so far (s), without that of evaluations.
     pub cpu_seconds: f64,
     /// Episodes of the evaluation.
     pub episodes: usize,
@@ -36,6 +36,34 @@ pub struct Row {
 
 fn as_map<S: serde::Serializer>(figures: &[(String, f64)], s: S) -> Result<S::Ok, S::Error> {
     s.collect_map(figures.iter().map(|(name, value)| (name, value)))
+}
+
+/// What a curve runs along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Along {
+    /// The method's own steps: in the environment, or of training where it takes none
+    #[default]
+    Steps,
+    /// Processor time of learning
+    Cpu,
+}
+
+impl Along {
+    /// What it is called on a picture.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Steps => "steps",
+            Self::Cpu => "processor seconds",
+        }
+    }
+
+    /// Where the row is.
+    pub fn of(self, row: &Row) -> f64 {
+        match self {
+            Self::Steps => row.steps as f64,
+            Self::Cpu => row.cpu_seconds,
+        }
+    }
 }
 
 /// What a curve shows and a run is judged by.

@@ -57,11 +57,12 @@ struct Log {
     kept: Vec<Box<dyn Env>>,
     /// Processor time of the sessions before this one.
     before: Duration,
-    /// This process's own when the session began.
+    /// This process's own when the session began; evaluations since are left out.
     began: Duration,
 }
 
 impl Log {
+    /// Processor time of learning.
     fn used(&self) -> Duration {
         self.before + clock::processor_time().saturating_sub(self.began)
     }
@@ -151,6 +152,7 @@ impl Training<'_> {
 
     /// Evaluates the policy and writes down what was found.
     fn evaluate(&mut self, log: &mut Log, bar: &Bar) -> Result<()> {
+        let (used, paused) = (log.used(), clock::processor_time());
         let policy = self.learner.policy()?;
         let mut envs = std::mem::take(&mut log.kept);
         while envs.len() < self.jobs {
@@ -162,7 +164,8 @@ impl Training<'_> {
             log.kept = envs;
         }
         let steps = (self.learner.steps(), self.learner.env_steps());
-        let cpu_seconds = log.used().as_secs_f64();
+        log.began += clock::processor_time().saturating_sub(paused);
+        let cpu_seconds = used.as_secs_f64();
         // As the table keeps it, so that what is read back is the same.
         let cpu_seconds = (cpu_seconds * 100.0).round() / 100.0;
         let mut row = Row::new(steps, cpu_seconds, &trials, has_goals);

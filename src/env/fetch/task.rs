@@ -4,6 +4,7 @@ use rand::RngExt as _;
 
 use super::expert::{self, Sight};
 use super::{ActionSpace, Ends, EnvSpec};
+use crate::goal::reached;
 use crate::rng::Rng;
 
 /// A block's edge (m).
@@ -17,7 +18,7 @@ const AIR: f64 = 0.45;
 /// Blocks begin this far from the gripper, and from each other (m, along the table).
 const APART: f64 = 0.1;
 /// A gripper is away when it is this far from the upper block's place (m).
-const AWAY: f64 = 0.1;
+const AWAY: f32 = 0.1;
 
 /// A task.
 pub(super) struct Task {
@@ -187,14 +188,14 @@ fn beside(grip: [f64; 3], others: &[[f64; 2]], rng: &mut Rng) -> [f64; 2] {
     }
 }
 
-/// Whether the second block lies on the first one by itself: each within the tolerance of its place,
-/// and the gripper away.
-pub(super) fn stacked(sight: &Sight) -> bool {
-    let near = |(block, goal): (&[f64; 3], &[f64; 3])| {
-        expert::distance(*block, *goal) <= f64::from(TOLERANCE)
-    };
-    let [_, upper] = sight.goals;
-    sight.blocks.iter().zip(&sight.goals).all(near) && expert::distance(sight.grip, upper) > AWAY
+/// Whether the second block lies on the first one by itself: each within the tolerance of its place
+/// (`blocks`, `goals` `[6]`), and the gripper, which an observation begins with, away.
+pub(super) fn stacked(observation: &[f32], blocks: &[f32], goals: &[f32]) -> bool {
+    let (places, _) = goals.as_chunks::<3>();
+    let near = |(block, place): (&[f32; 3], &[f32; 3])| reached(block, place, TOLERANCE);
+    let gripper = observation.first_chunk::<3>();
+    let away = |upper: &[f32; 3]| gripper.is_some_and(|gripper| !reached(gripper, upper, AWAY));
+    blocks.as_chunks::<3>().0.iter().zip(places).all(near) && places.last().is_some_and(away)
 }
 
 #[cfg(test)]
@@ -234,12 +235,10 @@ mod tests {
 
     #[test]
     fn a_stack_is_one_only_by_itself_and_upright() {
-        let goals = [[1.3, 0.7, 0.425], [1.3, 0.7, 0.475]];
-        let sight =
-            Sight { grip: [1.3, 0.7, 0.6], opening: 0.1, blocks: goals, goals, table: 0.425 };
-        assert!(stacked(&sight));
-        assert!(!stacked(&Sight { grip: [1.3, 0.7, 0.55], ..sight }));
-        let beside = [goals[0], [1.35, 0.7, 0.425]];
-        assert!(!stacked(&Sight { blocks: beside, ..sight }));
+        let goals = [1.3, 0.7, 0.425, 1.3, 0.7, 0.475];
+        assert!(stacked(&[1.3, 0.7, 0.6], &goals, &goals));
+        assert!(!stacked(&[1.3, 0.7, 0.55], &goals, &goals));
+        let beside = [1.3, 0.7, 0.425, 1.35, 0.7, 0.425];
+        assert!(!stacked(&[1.3, 0.7, 0.6], &beside, &goals));
     }
 }

@@ -79,19 +79,19 @@ fn noise_falls_on_actions_alone_and_choices_are_seen_one_hot() {
 
 #[test]
 fn bounds_hold_the_returns_of_every_reward() {
-    let bounds = |reward, delta| {
-        GoalGailSettings { reward, delta, ..GoalGailSettings::default() }.bounds(0.9)
+    let returns = |reward, delta| {
+        GoalGailSettings { reward, delta, ..GoalGailSettings::default() }.returns(0.9)
     };
     use ImitationReward as R;
     // 0.1 * 18.4 a step, ten steps long.
-    let near = |found: Bounds, low: f32, high: f32| {
+    let near = |found: Returns, low: f32, high: f32| {
         assert!((found.low - low).abs() < 1e-3 && (found.high - high).abs() < 1e-3, "{found:?}");
     };
-    near(bounds(R::LogD, 1.0), -18.4, 0.0);
-    near(bounds(R::LogD, 0.5), -9.2, 1.0);
-    near(bounds(R::LogD, 0.0), 0.0, 1.0);
-    near(bounds(R::MinusLogOneMinusD, 1.0), 0.0, 18.4);
-    near(bounds(R::Logit, 0.5), -9.2, 10.2);
+    near(returns(R::LogD, 1.0), -18.4, 0.0);
+    near(returns(R::LogD, 0.5), -9.2, 1.0);
+    near(returns(R::LogD, 0.0), 0.0, 1.0);
+    near(returns(R::MinusLogOneMinusD, 1.0), 0.0, 18.4);
+    near(returns(R::Logit, 0.5), -9.2, 10.2);
 }
 
 /// The sign test: an agent that gained by looking unlike the expert would learn the opposite.

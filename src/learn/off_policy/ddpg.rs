@@ -38,6 +38,8 @@ pub struct DdpgSettings {
     pub actor_lr: f32,
     /// Learning rate of the critic.
     pub critic_lr: f32,
+    /// Decoupled weight decay of the actor: with few demonstrations it is what clones them best.
+    pub actor_decay: f32,
     /// Weight of the mean square action.
     pub action_l2: f32,
     /// Weight of cloning demonstrated actions.
@@ -65,6 +67,7 @@ impl Default for DdpgSettings {
             hidden: vec![256, 256],
             actor_lr: 1e-4,
             critic_lr: 1e-4,
+            actor_decay: 0.0,
             action_l2: 0.0,
             bc: 0.0,
             self_imitation: 0.0,
@@ -142,7 +145,8 @@ impl Ddpg {
         let critic = Trained::joint(engine, &nets.critics, first, adam, |b, critics| {
             nets.critic_loss(b, critics)
         })?;
-        let first = actor_target.clone();
+        let (first, adam) =
+            (actor_target.clone(), AdamW { weight_decay: settings.actor_decay, ..adam });
         let actor = Trained::new(engine, &nets.actor, first, adam, |b, actor| {
             nets.actor_loss(b, actor, settings)
         })?;

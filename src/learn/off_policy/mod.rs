@@ -101,7 +101,7 @@ pub struct OffPolicySettings {
 }
 
 impl OffPolicySettings {
-    /// The learner for batches of `rows`, whose returns lie within `bounds`.
+    /// The learner for batches of `rows`, whose returns lie within `returns`.
     ///
     /// # Errors
     /// The learner does not fit the environment's actions, or the engine cannot run its steps.
@@ -110,11 +110,11 @@ impl OffPolicySettings {
         engine: &Engine,
         env: &EnvSpec,
         rows: usize,
-        bounds: Bounds,
+        returns: Returns,
         rng: &mut Rng,
     ) -> Result<Box<dyn OffPolicy>, LearnError> {
         let gamma = self.gamma(env);
-        let task = Task { env: env.clone(), rows, gamma, bounds };
+        let task = Task { env: env.clone(), rows, gamma, returns };
         Ok(match self.kind {
             Kind::Dqn => Box::new(Dqn::new(engine, &self.dqn, task, rng)?),
             Kind::Ddpg => Box::new(Ddpg::new(engine, &self.ddpg, task, rng)?),
@@ -129,16 +129,18 @@ impl OffPolicySettings {
     }
 }
 
-/// Bounds of a critic's targets: what a return cannot be below or above is a mistake of the critic.
+/// What returns a critic may believe in: what lies outside is its mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Bounds {
+pub struct Returns {
     /// The smallest return.
     pub low: f32,
     /// The largest return.
     pub high: f32,
+    /// Whether success ends a return.
+    pub ends: bool,
 }
 
-impl Bounds {
+impl Returns {
     /// For returns that can be anything.
-    const NONE: Self = Self { low: f32::MIN, high: f32::MAX };
+    const NONE: Self = Self { low: f32::MIN, high: f32::MAX, ends: true };
 }

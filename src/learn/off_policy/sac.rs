@@ -20,7 +20,7 @@ use rand::SeedableRng as _;
 use serde::{Deserialize, Serialize};
 
 use super::task::{Task, scaled, squared_error, value};
-use super::{Bounds, OffPolicy};
+use super::{OffPolicy, Returns};
 use crate::engine::{Engine, Session};
 use crate::goal::Transitions;
 use crate::learn::LearnError;
@@ -103,7 +103,7 @@ impl Sac {
     ) -> Result<Self, LearnError> {
         let (a, limit) = task.continuous("SAC")?;
         if settings.soft {
-            task.bounds = Bounds::NONE;
+            task.returns = Returns { ends: task.returns.ends, ..Returns::NONE };
         }
         let (sight, hidden, relu) = (task.sight(), &settings.hidden, Activation::Relu);
         let critics = vec![Mlp::new(sight + a, hidden, 1, relu); 2];

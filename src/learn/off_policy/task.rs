@@ -1,6 +1,6 @@
 //! What a learner's graphs need to know of its task, and the pieces that they share.
 
-use super::Bounds;
+use super::Returns;
 use crate::env::{ActionSpace, EnvSpec};
 use crate::goal::Transitions;
 use crate::learn::LearnError;
@@ -15,7 +15,7 @@ pub(super) struct Task {
     /// Rows of a batch: `B`.
     pub(super) rows: usize,
     pub(super) gamma: f32,
-    pub(super) bounds: Bounds,
+    pub(super) returns: Returns,
 }
 
 impl Task {
@@ -78,16 +78,18 @@ impl Task {
         })
     }
 
-    /// `y = clip(r + gamma (1 - success) next)`, `[B, 1]`: success ends a return. `next` is the value
-    /// of what follows; inputs `reward` and `success` `[B, 1]`.
+    /// `y = clip(r + gamma (1 - success) next)`, `[B, 1]`, where success ends a return; else
+    /// `clip(r + gamma next)`. `next` is the value of what follows; inputs `reward`, `success` `[B, 1]`.
     pub(super) fn target(&self, b: &mut Builder, next: Value) -> Value {
-        let (reward, success) = (self.input(b, "reward", 1), self.input(b, "success", 1));
-        let one = b.scalar(1.0);
-        let goes_on = b.sub(one, success);
-        let discounted = scaled(b, next, self.gamma);
-        let future = b.mul(goes_on, discounted);
+        let reward = self.input(b, "reward", 1);
+        let mut future = scaled(b, next, self.gamma);
+        if self.returns.ends {
+            let (one, success) = (b.scalar(1.0), self.input(b, "success", 1));
+            let goes_on = b.sub(one, success);
+            future = b.mul(goes_on, future);
+        }
         let y = b.add(reward, future);
-        b.clip(y, self.bounds.low, self.bounds.high)
+        b.clip(y, self.returns.low, self.returns.high)
     }
 
     /// The inputs of [`now`](Self::now).
@@ -109,11 +111,8 @@ impl Task {
         normalizer: &'a [f32],
     ) -> Vec<(&'static str, &'a [f32])> {
         let mut inputs = self.now_inputs(batch, normalizer);
-        inputs.extend([
-            ("next_observation", &batch.next_observation[..]),
-            ("reward", rewards),
-            ("success", &batch.success),
-        ]);
+        inputs.extend([("next_observation", &batch.next_observation[..]), ("reward", rewards)]);
+        inputs.extend(self.returns.ends.then_some(("success", &batch.success[..])));
         inputs
     }
 }
@@ -154,35 +153,43 @@ mod tests {
     use crate::env::named;
     use crate::onnx::Verified;
 
-    fn task(bounds: Bounds) -> Task {
+    fn task(returns: Returns) -> Task {
         let env = named("four_rooms").unwrap().spec().clone();
-        Task { env, rows: 4, gamma: 0.5, bounds }
+        Task { env, rows: 4, gamma: 0.5, returns }
     }
 
     /// `clip(r + gamma (1 - success) next)` with `gamma = 1/2`.
-    fn targets(bounds: Bounds, reward: [f32; 4], success: [f32; 4], next: [f32; 4]) -> Vec<f32> {
-        let (mut b, task) = (Builder::new(), task(bounds));
+    fn targets(returns: Returns, reward: [f32; 4], success: [f32; 4], next: [f32; 4]) -> Vec<f32> {
+        let (mut b, task) = (Builder::new(), task(returns));
         let value = task.input(&mut b, "next", 1);
         let y = task.target(&mut b, value);
         b.output("y", y);
         let graph = Verified::try_from(b.finish().unwrap()).unwrap();
         let mut session = Engine::tract().load(&graph).unwrap();
         let given = [("reward", reward), ("success", success), ("next", next)];
-        let inputs: Vec<_> = given.iter().map(|(name, x)| (*name, &[4, 1][..], &x[..])).collect();
+        let given = given.iter().filter(|(name, _)| returns.ends || *name != "success");
+        let inputs: Vec<_> = given.map(|(name, x)| (*name, &[4, 1][..], &x[..])).collect();
         session.run(&inputs).unwrap().remove(0).data
     }
 
     #[test]
     fn success_ends_a_return_whatever_would_follow() {
-        let found = targets(Bounds::NONE, [0.0, 0.0, 1.0, 1.0], [0.0, 1.0, 0.0, 1.0], [8.0; 4]);
+        let found = targets(Returns::NONE, [0.0, 0.0, 1.0, 1.0], [0.0, 1.0, 0.0, 1.0], [8.0; 4]);
         assert_eq!(found, [4.0, 0.0, 5.0, 1.0]);
+    }
+
+    #[test]
+    fn a_return_that_success_does_not_end_goes_on_at_the_goal() {
+        let returns = Returns { ends: false, ..Returns::NONE };
+        let found = targets(returns, [0.0, 0.0, 1.0, 1.0], [0.0, 1.0, 0.0, 1.0], [8.0; 4]);
+        assert_eq!(found, [4.0, 4.0, 5.0, 5.0]);
     }
 
     #[test]
     fn targets_stay_within_the_returns_there_can_be() {
         let next = [-30.0, -8.0, 1.0, 30.0];
-        let bounds = Bounds { low: -5.0, high: 1.0 };
-        assert_eq!(targets(bounds, [0.0; 4], [0.0; 4], next), [-5.0, -4.0, 0.5, 1.0]);
-        assert_eq!(targets(Bounds::NONE, [0.0; 4], [0.0; 4], next), [-15.0, -4.0, 0.5, 15.0]);
+        let returns = Returns { low: -5.0, high: 1.0, ends: true };
+        assert_eq!(targets(returns, [0.0; 4], [0.0; 4], next), [-5.0, -4.0, 0.5, 1.0]);
+        assert_eq!(targets(Returns::NONE, [0.0; 4], [0.0; 4], next), [-15.0, -4.0, 0.5, 15.0]);
     }
 }
