@@ -3,12 +3,11 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use rustix::fs::{MemfdFlags, fstat, ftruncate, memfd_create};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::io::FdFlags;
 use rustix::ioctl::{Opcode, Updater, ioctl};
 use rustix::mm::{Advice, MapFlags, MlockAllFlags, ProtFlags, madvise};
@@ -115,41 +114,43 @@ pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-const WORDS: usize = 8;
+/// Words that each [`SharedMemory`] has.
+const HEAD: usize = 8;
 
-/// Numbers that two processes share without a system call; all are 0 at first. Another process
+/// Words of 64 bits that two processes share without a system call; all are 0 at first. Another process
 /// gets them by inheriting the descriptor.
-pub struct SharedPage {
-    words: NonNull<[AtomicU64; WORDS]>,
+pub struct SharedMemory {
+    head: NonNull<[AtomicU64; HEAD]>,
+    rest: usize,
     descriptor: OwnedFd,
 }
 
 // SAFETY: it owns its mapping, and all that is in there is atomic.
-unsafe impl Send for SharedPage {}
+unsafe impl Send for SharedMemory {}
 // SAFETY: as above.
-unsafe impl Sync for SharedPage {}
+unsafe impl Sync for SharedMemory {}
 
-impl SharedPage {
-    /// Makes one.
+impl SharedMemory {
+    /// Makes one: the head, and `rest` words more.
     ///
     /// # Errors
     /// The system gives no memory.
-    pub fn new() -> io::Result<Self> {
-        let descriptor = memfd_create("regoal", MemfdFlags::CLOEXEC)?;
-        ftruncate(&descriptor, size_of::<[AtomicU64; WORDS]>() as u64)?;
-        Self::of(descriptor)
+    pub fn new(rest: usize) -> io::Result<Self> {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        Self::of(memfd_create("regoal", flags)?, rest)
     }
 
-    /// The one behind an inherited descriptor.
+    /// The one behind a descriptor, which grows where it has fewer words.
     ///
     /// # Errors
-    /// It is none.
-    pub fn of(descriptor: OwnedFd) -> io::Result<Self> {
-        let size = size_of::<[AtomicU64; WORDS]>();
-        if fstat(&descriptor)?.st_size != size as i64 {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        // SAFETY: a new mapping, as large as its file, at a place that the system chooses.
+    /// It is none, or has more words; the system gives no memory.
+    pub fn of(descriptor: OwnedFd, rest: usize) -> io::Result<Self> {
+        let size = Self::size(rest).ok_or(io::ErrorKind::InvalidInput)?;
+        // Nobody who has the descriptor can take away what somebody else has mapped. Nothing but such
+        // memory can be sealed.
+        fcntl_add_seals(&descriptor, SealFlags::SHRINK)?;
+        ftruncate(&descriptor, size as u64)?;
+        // SAFETY: a new mapping at a place that the system chooses, of a file that is and stays as large.
         let at = unsafe {
             rustix::mm::mmap(
                 std::ptr::null_mut(),
@@ -160,32 +161,47 @@ impl SharedPage {
                 0,
             )?
         };
-        let words = NonNull::new(at.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self { words, descriptor })
+        let head = NonNull::new(at.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { head, rest, descriptor })
+    }
+
+    /// The same with more words, for those who have its descriptor too.
+    ///
+    /// # Errors
+    /// It has more than that; the system gives no memory.
+    pub fn grown(&self, rest: usize) -> io::Result<Self> {
+        Self::of(self.descriptor.try_clone()?, rest)
+    }
+
+    /// Bytes of the whole.
+    fn size(rest: usize) -> Option<usize> {
+        rest.checked_add(HEAD)?.checked_mul(size_of::<AtomicU64>())
+    }
+
+    /// The words that each has.
+    pub fn head(&self) -> &[AtomicU64; HEAD] {
+        // SAFETY: mapped until dropped, page-aligned, and any bytes are such words.
+        unsafe { self.head.as_ref() }
+    }
+
+    /// The words after them.
+    pub fn rest(&self) -> &[AtomicU64] {
+        // SAFETY: as above; the mapping has so many after the head.
+        unsafe { std::slice::from_raw_parts(self.head.add(1).cast().as_ptr(), self.rest) }
     }
 }
 
-impl Deref for SharedPage {
-    type Target = [AtomicU64; WORDS];
-
-    fn deref(&self) -> &Self::Target {
-        // SAFETY: mapped until dropped, page-aligned, and any bytes are such numbers.
-        unsafe { self.words.as_ref() }
-    }
-}
-
-impl AsFd for SharedPage {
+impl AsFd for SharedMemory {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
     }
 }
 
-impl Drop for SharedPage {
+impl Drop for SharedMemory {
     fn drop(&mut self) {
+        let size = Self::size(self.rest).unwrap_or_default();
         // SAFETY: mapped by `of` with this size; nothing borrows it any more.
-        let _ = unsafe {
-            rustix::mm::munmap(self.words.as_ptr().cast(), size_of::<[AtomicU64; WORDS]>())
-        };
+        let _ = unsafe { rustix::mm::munmap(self.head.as_ptr().cast(), size) };
     }
 }
 
@@ -374,19 +390,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_one_mapping_of_a_shared_page_writes_the_other_reads() {
-        let ours = SharedPage::new().unwrap();
-        let theirs = SharedPage::of(ours.as_fd().try_clone_to_owned().unwrap()).unwrap();
-        assert!(theirs.iter().all(|word| word.load(Ordering::Relaxed) == 0));
-        ours[3].store(7, Ordering::Release);
-        drop(ours);
-        assert_eq!(theirs[3].load(Ordering::Acquire), 7);
+    fn what_one_mapping_of_shared_memory_writes_the_other_reads() {
+        let ours = SharedMemory::new(0).unwrap();
+        let theirs = ours.grown(1000).unwrap();
+        let words = || theirs.head().iter().chain(theirs.rest());
+        assert!(words().count() == 1008 && words().all(|word| word.load(Ordering::Relaxed) == 0));
+        ours.head()[3].store(7, Ordering::Release);
+        let again = SharedMemory::of(ours.as_fd().try_clone_to_owned().unwrap(), 1000).unwrap();
+        again.rest()[999].store(8, Ordering::Release);
+        drop((ours, again));
+        assert_eq!(theirs.head()[3].load(Ordering::Acquire), 7);
+        assert_eq!(theirs.rest()[999].load(Ordering::Acquire), 8);
     }
 
     #[test]
-    fn a_descriptor_that_is_no_shared_page_or_none_at_all_is_refused() {
+    fn shared_memory_never_shrinks() {
+        let memory = SharedMemory::new(1).unwrap();
+        assert!(ftruncate(memory.as_fd(), 8).is_err());
+        assert!(memory.grown(0).is_err());
+        assert!(SharedMemory::new(usize::MAX / 8).is_err());
+    }
+
+    #[test]
+    fn a_descriptor_that_is_no_shared_memory_or_none_at_all_is_refused() {
         let (a, _b) = std::os::unix::net::UnixStream::pair().unwrap();
-        assert!(SharedPage::of(a.into()).is_err());
+        assert!(SharedMemory::of(a.into(), 0).is_err());
+        assert!(SharedMemory::of(tempfile::tempfile().unwrap().into(), 0).is_err());
         assert!(inherited(1).is_err());
         assert!(inherited(1_000_000).is_err());
     }

@@ -195,17 +195,66 @@ fn what_cannot_be_opened_is_refused_with_what_to_do() {
     bench.script("bare", "PYTHONPATH= exec python3 -I -S \"$@\"");
     bench.script("newer", "echo hello; echo '{\"regoal_bridge\": 99}'");
     bench.script("silent", "exit 3");
-    bench.script("talker", "echo '{\"regoal_bridge\": 1, \"observation\": \"many\"}'");
+    bench.script("talker", "echo '{\"regoal_bridge\": 2, \"observation\": \"many\"}'");
     for (python, says) in [
         ("nowhere", "install Python 3, or name another with --python PATH"),
         ("bare", "-m pip install gymnasium"),
-        ("newer", "expected a bridge of version 1, found 99"),
+        ("newer", "expected a bridge of version 2, found 99"),
         ("silent", "has ended (exit status: 3); it said last:\nnothing"),
-        ("talker", "expected the first line of a bridge, found {\"regoal_bridge\": 1"),
+        ("talker", "expected the first line of a bridge, found {\"regoal_bridge\": 2"),
     ] {
         let error = Gym::open("Point-v0", &bench.python(python, 60)).err().unwrap();
         assert!(error.to_string().contains(says), "{python}: {error}");
     }
+}
+
+/// A bridge that announces so many numbers of an observation, and then says something more.
+fn impostor(observation: usize, more: &str) -> String {
+    let rest = "\"goal\": 0, \"actions\": {\"choices\": 2}, \"horizon\": 9, \"tolerance\": 0, \
+                \"ends\": \"never\", \"expert\": false";
+    format!("echo '{{\"regoal_bridge\": 2, \"observation\": {observation}, {rest}}}'; {more}")
+}
+
+#[test]
+fn what_a_bridge_says_of_itself_is_not_believed_further_than_it_can_be_checked() {
+    let bench = Bench::new();
+    bench.script("vast", &impostor(usize::MAX, ""));
+    let error = Gym::open("Point-v0", &bench.python("vast", 10)).err().unwrap().to_string();
+    assert!(error.contains("expected spaces of at most 16777216 numbers, found"), "{error}");
+    for (more, says) in [
+        ("echo; sleep 60", "expected an answer of a bridge, found \n"),
+        ("echo '{\"error\": \"shape\", \"text\": \"no\"}'; sleep 60", "than its spaces say: no"),
+        ("sleep 60", "did not answer within 2s"),
+    ] {
+        bench.script("impostor", &impostor(3, more));
+        let mut env = Gym::open("Point-v0", &bench.python("impostor", 2)).unwrap();
+        let error = env.reset(&[], &mut generator(0)).unwrap_err().to_string();
+        assert!(error.contains(says) && env.observation() == [0.0; 3], "{more}: {error}");
+    }
+}
+
+#[test]
+fn an_environment_that_is_another_one_when_started_anew_is_refused() {
+    let bench = Bench::new();
+    let write = |size: u32| {
+        let lines = [
+            "import gymnasium, os",
+            "class Make(gymnasium.Corridor):",
+            &format!("    observation_space = gymnasium.box({size})"),
+            &format!("    def reset(self, seed=None): return [1.0] * {size}, {{}}"),
+            "    def step(self, action): os._exit(3)",
+        ];
+        std::fs::write(bench.path("own.py"), lines.join("\n")).unwrap();
+    };
+    write(2);
+    let mut env = bench.open(&format!("{}:Make", bench.path("own.py").display()));
+    env.reset(&[], &mut generator(0)).unwrap();
+    write(3);
+    let error = env.step(&[0.0]).unwrap_err().to_string();
+    assert!(error.contains("has ended (exit status: 3)"), "{error}");
+    let error = env.reset(&[], &mut generator(0)).unwrap_err().to_string();
+    assert!(error.contains("observation: 3") && error.contains("when started anew"), "{error}");
+    assert_eq!(env.observation(), [1.0; 2]);
 }
 
 #[test]
@@ -216,6 +265,9 @@ fn an_episode_that_fails_says_how_and_the_next_one_goes_well() {
         ("Hangs-v0", "did not answer within 10s"),
         ("Raises-v0", "ZeroDivisionError: a mistake in the environment"),
         ("Shapes-v0", "achieved_goal: expected 2 numbers, found 3"),
+        ("Short-v0", "achieved_goal: expected 2 numbers, found 1"),
+        ("Shifted-v0", "observation: expected 2 numbers, found 3"),
+        ("Shrinks-v0", "PermissionError: [Errno 1] Operation not permitted"),
         ("Diverges-v0", "what it shows is not finite at step 3"),
     ] {
         let mut env = Gym::open(name, &bench.python("python", 10)).unwrap();

@@ -12,29 +12,38 @@ any other is stretched to -1 ... 1. What Gymnasium does not say, the environment
 TimeLimit is around it), `ends` ("never", "success" or "failure": why it terminates), and a method `expert`
 (the action of a demonstrator here and now).
 
-Standard input and output are the protocol; what the environment prints goes to standard error. The first
-line out says what the environment is, as JSON, or what is wrong. Then each request has one answer, all
-little endian:
+Standard output is a socket, standard input is memory that both sides share; what the environment prints goes
+to standard error. The first line over the socket says what the environment is, as JSON, or what is wrong; the
+other side then makes the memory large enough. Each request is one byte: 1 reset, 2 step, 3 expert. So is its
+answer, 0, when it is done; else it is a line of JSON, and what stands in the memory has no meaning. The memory
+is f64 in the computer's own byte order:
 
-    request  op u32 (1 reset, 2 step, 3 expert), then 4 bytes or as many as an action has, whichever is
-             more: seed u32; action f32[a] (a choice is its number from 0); nothing
-    answer   status u8 (0 done, 1 failed), flags u8 (1 terminated, 2 truncated, 4 success is known,
-             8 success), u16, size u32, reward f32, then size bytes: f32 rows of observation, achieved
-             and desired goal; or the expert's action; or, where it failed, JSON
+    [0]      seed of a reset
+    [1]      flags: 1 terminated, 2 truncated, 4 success is known, 8 success
+    [2]      reward
+    [8]...   action (a choice is its number from 0), observation, achieved and desired goal
 """
 
 import array
 import importlib
 import importlib.util
+import itertools
 import json
 import math
+import mmap
 import os
-import struct
+import socket
 import sys
 import traceback
 
-VERSION = 1
-RESET, STEP, EXPERT = 1, 2, 3
+try:
+    import numpy
+except ImportError:
+    numpy = None
+
+VERSION = 2
+DONE, RESET, STEP, EXPERT = range(4)
+SEED, FLAGS, REWARD, HEAD = 0, 1, 2, 8
 TERMINATED, TRUNCATED, KNOWN, SUCCESS = 1, 2, 4, 8
 GOALS = ("observation", "achieved_goal", "desired_goal")
 UNBOUNDED = 1e30
@@ -47,8 +56,9 @@ class Problem(Exception):
         super().__init__(text)
         self.kind, self.text = kind, text
 
-    def json(self):
-        return json.dumps({"regoal_bridge": VERSION, "error": self.kind, "text": self.text})
+    def line(self):
+        problem = {"regoal_bridge": VERSION, "error": self.kind, "text": self.text}
+        return json.dumps(problem).encode() + b"\n"
 
 
 def raised(error):
@@ -104,13 +114,15 @@ def flat(value):
     return [float(value)]
 
 
-def packer():
-    """What turns an array or nested lists into the bytes of 32-bit numbers."""
-    try:
-        import numpy
-    except ImportError:
-        return lambda value: array.array("f", flat(value)).tobytes()
-    return lambda value: numpy.asarray(value, numpy.float32).tobytes()
+def row_of(value):
+    """All numbers of an array or of nested lists, side by side."""
+    return array.array("d", flat(value)) if numpy is None else numpy.asarray(value, numpy.float64).ravel()
+
+
+def shared(memory, size):
+    """So many numbers of the memory, to be read and written in place."""
+    memory = mmap.mmap(memory, 8 * size)
+    return memoryview(memory).cast("d") if numpy is None else numpy.frombuffer(memory)
 
 
 def size_of(space, what):
@@ -138,7 +150,7 @@ class Bridge:
     """An environment, and what is told of it."""
 
     def __init__(self, env):
-        self.env, self.pack = env, packer()
+        self.env = env
         self.expert = attribute(env, "expert")
         self.has_goals = kind_of(env.observation_space) == "Dict"
         spaces = [env.observation_space]
@@ -159,7 +171,7 @@ class Bridge:
         self.action_size = self.actions.get("size", 1)
 
     def acting(self, space):
-        """What actions are, and what makes one of a request's bytes."""
+        """What actions are, and what makes one of a row."""
         if kind_of(space) == "Discrete":
             start = int(getattr(space, "start", 0))
             return {"choices": int(space.n)}, lambda row: start + int(row[0])
@@ -177,16 +189,11 @@ class Bridge:
         middle = [(l + h) / 2 for l, h in zip(low, high)]
         half = [(h - l) / 2 for l, h in zip(low, high)]
 
-        def stretched(row):
-            return row if as_is else [m + h * a for m, h, a in zip(middle, half, row)]
+        # Each a copy: the environment may keep it.
+        def action(row):
+            row = row if as_is else [m + h * a for m, h, a in zip(middle, half, row)]
+            return list(row) if numpy is None else numpy.array(row, space.dtype).reshape(space.shape)
 
-        try:
-            import numpy
-        except ImportError:
-            action = stretched
-        else:
-            def action(row):
-                return numpy.array(stretched(row), space.dtype).reshape(space.shape)
         return {"size": len(low), "limit": limit if as_is else 1.0}, action
 
     def announcement(self):
@@ -219,52 +226,48 @@ class Bridge:
             "expert": callable(self.expert),
         }
 
-    def rows(self, observation):
-        """The bytes of an observation."""
+    def share(self, memory):
+        """Finds the places of the numbers in the memory."""
+        ends = list(itertools.accumulate([self.action_size, *self.sizes], initial=HEAD))
+        self.memory = shared(memory, ends[-1])
+        self.row, *self.rows = [self.memory[start:end] for start, end in zip(ends, ends[1:])]
+
+    def put(self, name, place, value):
+        row = row_of(value)
+        if len(row) != len(place):
+            raise Problem("shape", f"{name}: expected {len(place)} numbers, found {len(row)}")
+        place[:] = row
+
+    def show(self, observation, reward, flags):
         parts = [observation[name] for name in GOALS] if self.has_goals else [observation]
-        packed = [self.pack(part) for part in parts]
-        for name, size, part in zip(GOALS, self.sizes, packed):
-            if len(part) != 4 * size:
-                raise Problem("shape", f"{name}: expected {size} numbers, found {len(part) // 4}")
-        return b"".join(packed)
+        for name, place, part in zip(GOALS, self.rows, parts):
+            self.put(name, place, part)
+        self.memory[FLAGS], self.memory[REWARD] = flags, float(reward)
 
-    def reset(self, seed):
-        observation, info = self.env.reset(seed=seed)
-        return success(info), 0.0, self.rows(observation)
+    def reset(self):
+        observation, info = self.env.reset(seed=int(self.memory[SEED]))
+        self.show(observation, 0.0, success(info))
 
-    def step(self, row):
-        observation, reward, terminated, truncated, info = self.env.step(self.action(row))
+    def step(self):
+        observation, reward, terminated, truncated, info = self.env.step(self.action(self.row))
         flags = success(info) | (TERMINATED if terminated else 0) | (TRUNCATED if truncated else 0)
-        return flags, float(reward), self.rows(observation)
+        self.show(observation, reward, flags)
 
     def demonstrate(self):
-        action = self.pack(self.expert())
-        if len(action) != 4 * self.action_size:
-            raise Problem(
-                "shape", f"expert: expected {self.action_size} numbers, found {len(action) // 4}"
-            )
-        return 0, 0.0, action
+        self.put("expert", self.row, self.expert())
 
-    def serve(self, requests, answers):
+    def serve(self, stream):
         """Answers until nobody asks any more."""
-        action = struct.Struct(f"<{self.action_size}f")
-        size = 4 + max(4, action.size)
-        while request := take(requests, size):
-            op = request[0]
+        requests = {RESET: self.reset, STEP: self.step, EXPERT: self.demonstrate}
+        while request := stream.recv(1):
+            answer = bytes([DONE])
             try:
-                if op == STEP:
-                    answer = self.step(action.unpack_from(request, 4))
-                elif op == RESET:
-                    answer = self.reset(*struct.unpack_from("<I", request, 4))
-                elif op == EXPERT:
-                    answer = self.demonstrate()
-                else:
-                    raise Problem("request", f"expected a request 1 to 3, found {op}")
-                give(answers, 0, *answer)
+                requests[request[0]]()
             except Problem as problem:
-                give(answers, 1, 0, 0.0, problem.json().encode())
+                answer = problem.line()
             except Exception as error:
-                give(answers, 1, 0, 0.0, raised(error).json().encode())
+                answer = raised(error).line()
+            stream.sendall(answer)
 
 
 def success(info):
@@ -272,45 +275,31 @@ def success(info):
     return 0 if found is None else KNOWN | (SUCCESS if found else 0)
 
 
-def take(descriptor, size):
-    """So many bytes; none when the other side has closed."""
-    got = os.read(descriptor, size)
-    while 0 < len(got) < size:
-        more = os.read(descriptor, size - len(got))
-        if not more:
-            return b""
-        got += more
-    return got
-
-
-def give(descriptor, status, flags, reward, rows):
-    answer = struct.pack("<BBHIf", status, flags, 0, len(rows), reward) + rows
-    while answer:
-        answer = answer[os.write(descriptor, answer):]
-
-
-def descriptors():
-    """The protocol's own, while what anybody prints goes to standard error."""
-    requests, answers = os.dup(0), os.dup(1)
+def standard():
+    """The memory and the socket, while what anybody prints goes to standard error."""
+    memory, stream = os.dup(0), socket.socket(fileno=os.dup(1))
     os.dup2(2, 1)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    return requests, answers
+    return memory, stream
 
 
 def main():
-    requests, answers = descriptors()
+    memory, stream = standard()
     try:
         bridge = Bridge(make(sys.argv[1]))
-        first = json.dumps(bridge.announcement())
+        first = json.dumps(bridge.announcement()).encode() + b"\n"
     except Problem as problem:
-        bridge, first = None, problem.json()
+        bridge, first = None, problem.line()
     except Exception as error:
-        bridge, first = None, raised(error).json()
-    os.write(answers, first.encode() + b"\n")
+        bridge, first = None, raised(error).line()
+    stream.sendall(first)
     if bridge:
-        bridge.serve(requests, answers)
+        # Who asks has made the memory large enough.
+        if stream.recv(1, socket.MSG_PEEK):
+            bridge.share(memory)
+            bridge.serve(stream)
         bridge.env.close()
 
 

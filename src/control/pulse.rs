@@ -6,11 +6,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::episode::{Fault, Mode};
-use crate::os::SharedPage;
+use crate::os::SharedMemory;
 
-/// The shared page. The loop writes its ticks, the watcher its wishes.
+/// The shared memory. The loop writes its ticks, the watcher its wishes.
 pub struct Pulse {
-    page: SharedPage,
+    memory: SharedMemory,
 }
 
 /// How the watcher wants a control process to begin.
@@ -44,7 +44,7 @@ impl Pulse {
     /// # Errors
     /// The system gives no memory.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { page: SharedPage::new()? })
+        Ok(Self { memory: SharedMemory::new(0)? })
     }
 
     /// The one behind an inherited descriptor.
@@ -52,13 +52,13 @@ impl Pulse {
     /// # Errors
     /// It is none.
     pub fn of(descriptor: OwnedFd) -> io::Result<Self> {
-        Ok(Self { page: SharedPage::of(descriptor)? })
+        Ok(Self { memory: SharedMemory::of(descriptor, 0)? })
     }
 
     /// Ticks so far, what the loop was in at the last one, whether it has ended as it should; to end,
     /// to arm, to attach; whether clients are served.
     fn words(&self) -> [&AtomicU64; 7] {
-        let [ticks, active, ended, stop, arm, again, serving, ..] = &*self.page;
+        let [ticks, active, ended, stop, arm, again, serving, ..] = self.memory.head();
         [ticks, active, ended, stop, arm, again, serving]
     }
 
@@ -140,7 +140,7 @@ impl Pulse {
 
 impl AsFd for Pulse {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.page.as_fd()
+        self.memory.as_fd()
     }
 }
 

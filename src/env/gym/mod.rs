@@ -1,8 +1,9 @@
 //! Any Gymnasium environment, in a Python process of its own (`tools/gym_bridge.py` says what it may
 //! be, and how the two talk).
 //!
-//! Rows go over a socket pair: no file, and the process that waits sleeps. The environment draws its
-//! own goals and starts, from a seed that `reset` draws.
+//! Numbers stand in memory that both share; one byte over a socket pair says whose turn it is, and the
+//! process that waits sleeps. The environment draws its own goals and starts, from a seed that `reset`
+//! draws.
 
 mod error;
 mod process;
@@ -50,8 +51,7 @@ pub struct Gym {
     /// None once it was lost: the next reset starts another.
     process: Option<Process>,
     /// Observation, achieved and desired goal, `[o + 2 g]`.
-    rows: Vec<f32>,
-    clamped: Vec<f32>,
+    row: Vec<f32>,
     last: Answer,
     steps: usize,
 }
@@ -82,8 +82,7 @@ impl Gym {
         };
         Ok(Self {
             python: python.clone(),
-            rows: vec![0.0; spec.observation + 2 * spec.goal],
-            clamped: vec![0.0; actions.size()],
+            row: vec![0.0; spec.observation + 2 * spec.goal],
             announced,
             spec,
             process: Some(process),
@@ -117,19 +116,19 @@ impl Gym {
 
     /// One reset or step.
     fn sense(&mut self, request: Request<'_>) -> Result<(), GymError> {
-        let mut rows = std::mem::take(&mut self.rows);
-        let answer = self.ask(request, &mut rows);
-        self.rows = rows;
+        let mut row = std::mem::take(&mut self.row);
+        let answer = self.ask(request, &mut row);
+        self.row = row;
         self.last = answer?;
         let what = if self.last.reward.is_finite() { "what it shows" } else { "the reward" };
-        if self.rows.iter().chain([&self.last.reward]).all(|x| x.is_finite()) {
+        if self.row.iter().chain([&self.last.reward]).all(|x| x.is_finite()) {
             return Ok(());
         }
         Err(GymError::NotFinite { name: self.name(), what, step: self.steps })
     }
 
-    fn ask(&mut self, request: Request<'_>, rows: &mut [f32]) -> Result<Answer, GymError> {
-        let answer = self.process()?.ask(request, rows);
+    fn ask(&mut self, request: Request<'_>, row: &mut [f32]) -> Result<Answer, GymError> {
+        let answer = self.process()?.ask(request, row);
         let lost =
             |error: &GymError| !matches!(error, GymError::Raised { .. } | GymError::Shape { .. });
         if answer.as_ref().is_err_and(lost) {
@@ -138,8 +137,8 @@ impl Gym {
         answer
     }
 
-    fn row(&self, from: usize, size: usize) -> &[f32] {
-        &self.rows[from..from + size]
+    fn part(&self, from: usize, size: usize) -> &[f32] {
+        &self.row[from..from + size]
     }
 }
 
@@ -169,24 +168,20 @@ impl Env for Gym {
             ActionSpace::Continuous { limit, .. } => limit,
             ActionSpace::Discrete { .. } => f32::MAX,
         };
-        let mut clamped = std::mem::take(&mut self.clamped);
-        clamped.iter_mut().zip(action).for_each(|(to, a)| *to = a.clamp(-limit, limit));
         self.steps += 1;
-        let sensed = self.sense(Request::Step { action: &clamped });
-        self.clamped = clamped;
-        Ok(sensed?)
+        Ok(self.sense(Request::Step { action, limit })?)
     }
 
     fn observation(&self) -> &[f32] {
-        self.row(0, self.spec.observation)
+        self.part(0, self.spec.observation)
     }
 
     fn achieved_goal(&self) -> &[f32] {
-        self.row(self.spec.observation, self.spec.goal)
+        self.part(self.spec.observation, self.spec.goal)
     }
 
     fn desired_goal(&self) -> &[f32] {
-        self.row(self.spec.observation + self.spec.goal, self.spec.goal)
+        self.part(self.spec.observation + self.spec.goal, self.spec.goal)
     }
 
     fn reward(&self) -> f32 {

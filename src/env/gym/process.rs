@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,15 +16,20 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::Deserialize;
 
 use super::{GymError, Python};
+use crate::os::SharedMemory;
 
 /// What runs in Python, so that an installed program has it.
 const BRIDGE: &str = include_str!("../../../tools/gym_bridge.py");
 /// What its first line begins with, whatever was printed before.
 const MARK: &[u8] = b"{\"regoal_bridge\": ";
 /// The version of the protocol in `tools/gym_bridge.py`.
-const VERSION: u64 = 1;
-/// The longest first line, and the longest text of an error (bytes).
+const VERSION: u64 = 2;
+/// The longest line (bytes).
 const LONGEST: usize = 1 << 20;
+/// The most numbers of an action and what is seen after it, together.
+const MOST: usize = 1 << 24;
+/// The answer of a process that has done what it was asked.
+const DONE: u8 = 0;
 /// What is kept of its standard error (bytes).
 const KEPT: usize = 4096;
 /// Lines of it that an error shows.
@@ -59,6 +65,16 @@ pub(super) enum Actions {
     Discrete { choices: usize },
 }
 
+impl Actions {
+    /// Numbers of one.
+    fn size(self) -> usize {
+        match self {
+            Self::Continuous { size, .. } => size,
+            Self::Discrete { .. } => 1,
+        }
+    }
+}
+
 /// What went wrong on the other side.
 #[derive(Deserialize)]
 struct Problem {
@@ -70,11 +86,11 @@ struct Problem {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Request<'a> {
     Reset { seed: u32 },
-    Step { action: &'a [f32] },
+    Step { action: &'a [f32], limit: f32 },
     Expert,
 }
 
-/// An answer, but for its rows.
+/// An answer, but for its row.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Answer {
     pub reward: f32,
@@ -93,13 +109,13 @@ pub(super) struct Process {
     said: Arc<Mutex<VecDeque<u8>>>,
     /// Ends when nothing more can be said.
     silent: Receiver<()>,
-    /// Numbers in an action row.
+    /// 64-bit floating-point numbers: seed, flags and reward in the head, then the action, then
+    /// observation, achieved and desired goal. The process touches them between a request and its answer,
+    /// this side at any other time.
+    memory: SharedMemory,
+    /// Numbers of an action.
     action: usize,
-    bytes: Vec<u8>,
 }
-
-/// Status, flags, two bytes without a meaning, size, reward.
-const HEADER: usize = 12;
 
 impl Process {
     /// Starts Python and waits for the environment.
@@ -109,12 +125,13 @@ impl Process {
     pub(super) fn start(name: &str, python: &Python) -> Result<(Self, Announced), GymError> {
         let no_python = |source| GymError::NoPython { python: python.program.clone(), source };
         let (stream, theirs) = UnixStream::pair().map_err(no_python)?;
-        let also_theirs = theirs.try_clone().map_err(no_python)?;
+        let memory = SharedMemory::new(0).map_err(no_python)?;
+        let shared = memory.as_fd().try_clone_to_owned().map_err(no_python)?;
         stream.set_read_timeout(Some(python.limit())).map_err(no_python)?;
         stream.set_write_timeout(Some(python.limit())).map_err(no_python)?;
         let mut command = Command::new(&python.program);
         command.args(["-c", BRIDGE, name]);
-        command.stdin(Stdio::from(OwnedFd::from(also_theirs)));
+        command.stdin(Stdio::from(shared));
         command.stdout(Stdio::from(OwnedFd::from(theirs)));
         // A Ctrl-C of the terminal is this process's: an iteration is finished first.
         command.stderr(Stdio::piped()).process_group(0);
@@ -128,14 +145,26 @@ impl Process {
             std::thread::spawn(move || listen(errors, &said, &open));
         }
         let (name, limit) = (name.to_owned(), python.limit());
-        let mut process =
-            Self { name, limit, child, stream, said, silent, action: 0, bytes: Vec::new() };
+        let mut process = Self { name, limit, child, stream, said, silent, memory, action: 0 };
         let announced = process.announced(python)?;
-        process.action = match announced.actions {
-            Actions::Continuous { size, .. } => size,
-            Actions::Discrete { .. } => 1,
-        };
+        process.action = announced.actions.size();
+        let room = process.room(&announced)?;
+        process.memory = process.memory.grown(room).map_err(no_python)?;
         Ok((process, announced))
+    }
+
+    /// How many numbers there are after the head.
+    fn room(&self, announced: &Announced) -> Result<usize, GymError> {
+        let sizes = [self.action, announced.observation, announced.goal, announced.goal];
+        let size = sizes.into_iter().fold(0, usize::saturating_add);
+        if size <= MOST {
+            return Ok(size);
+        }
+        let text = format!(
+            "expected spaces of at most {MOST} numbers, found {size}: wrap the environment so that it \
+             shows less"
+        );
+        Err(GymError::Unsupported { name: self.name.clone(), text })
     }
 
     fn announced(&mut self, python: &Python) -> Result<Announced, GymError> {
@@ -163,17 +192,7 @@ impl Process {
     /// The first line that is the bridge's: what starts Python may print some before it.
     fn first_line(&mut self) -> Result<Vec<u8>, GymError> {
         loop {
-            let mut line = Vec::new();
-            let mut byte = [0];
-            while line.len() < LONGEST {
-                match (&self.stream).read(&mut byte) {
-                    Ok(0) => return Err(self.lost(None)),
-                    Ok(_) if byte == *b"\n" => break,
-                    Ok(_) => line.extend(byte),
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(self.lost(Some(&error))),
-                }
-            }
+            let line = self.line(Vec::new())?;
             if line.starts_with(MARK) {
                 return Ok(line);
             }
@@ -183,90 +202,69 @@ impl Process {
                 let found = found.chars().take(80).collect();
                 return Err(GymError::Answer { name, expected, found });
             }
-            log::debug!("gym:{}: {found}", self.name);
+            log::debug!("gym:{}: {}", self.name, found.trim_end());
         }
     }
 
-    /// Asks, and writes the rows of the answer.
+    /// The rest of a line, up to its end or to the longest that there may be.
+    fn line(&mut self, mut line: Vec<u8>) -> Result<Vec<u8>, GymError> {
+        while line.last() != Some(&b'\n') && line.len() < LONGEST {
+            line.push(self.byte()?);
+        }
+        Ok(line)
+    }
+
+    fn byte(&mut self) -> Result<u8, GymError> {
+        let mut byte = [0];
+        self.stream.read_exact(&mut byte).map_err(|error| self.lost(&error))?;
+        let [byte] = byte;
+        Ok(byte)
+    }
+
+    /// Asks, and writes the row of the answer: observation, achieved and desired goal, or an action.
     ///
     /// # Errors
-    /// The process has ended, does not answer or answers otherwise; the environment failed.
+    /// The process has ended, does not answer or answers otherwise; the environment failed. The row is
+    /// then as it was.
     pub(super) fn ask(
         &mut self,
         request: Request<'_>,
-        rows: &mut [f32],
+        row: &mut [f32],
     ) -> Result<Answer, GymError> {
-        self.bytes.clear();
-        let op: u32 = match request {
-            Request::Reset { .. } => 1,
-            Request::Step { .. } => 2,
-            Request::Expert => 3,
-        };
-        self.bytes.extend(op.to_le_bytes());
-        match request {
-            Request::Reset { seed } => self.bytes.extend(seed.to_le_bytes()),
-            Request::Step { action } => {
-                action.iter().for_each(|a| self.bytes.extend(a.to_le_bytes()));
+        let [seed_place, ..] = self.memory.head();
+        let (op, skipped) = match request {
+            Request::Reset { seed } => {
+                put(seed_place, seed.into());
+                (1, self.action)
             }
-            Request::Expert => {}
-        }
-        self.bytes.resize(4 + 4 * self.action.max(1), 0);
-        if let Err(error) = self.stream.write_all(&self.bytes) {
-            return Err(self.lost(Some(&error)));
-        }
-        self.answer(rows)
-    }
-
-    fn answer(&mut self, rows: &mut [f32]) -> Result<Answer, GymError> {
-        self.bytes.clear();
-        self.receive(HEADER + 4 * rows.len(), HEADER)?;
-        let Some((header, _)) = self.bytes.split_first_chunk::<HEADER>() else {
-            return Err(self.lost(None));
+            Request::Step { action, limit } => {
+                let places = self.memory.rest().iter().zip(action);
+                places.for_each(|(place, a)| put(place, a.max(-limit).min(limit).into()));
+                (2, self.action)
+            }
+            Request::Expert => (3, 0),
         };
-        let [status, flags, _, _, a, b, c, d, reward @ ..] = *header;
-        let size = u32::from_le_bytes([a, b, c, d]) as usize;
-        let expected = 4 * rows.len();
-        if status == 0 && size != expected || status > 1 || size > LONGEST.max(expected) {
-            let found = format!("status {status} with {size} bytes");
-            let (name, expected) = (self.name.clone(), "an answer of the size announced");
-            return Err(GymError::Answer { name, expected, found });
+        self.stream.write_all(&[op]).map_err(|error| self.lost(&error))?;
+        let answer = self.byte()?;
+        if answer != DONE {
+            let line = self.line(vec![answer])?;
+            return Err(self.refusal(&line));
         }
-        self.receive(HEADER + size, HEADER + size)?;
-        let body = &self.bytes[HEADER..];
-        if status == 1 {
-            let (name, found) = (self.name.clone(), String::from_utf8_lossy(body).into_owned());
-            let expected = "an answer of a bridge";
-            let problem = serde_json::from_slice(body);
-            return Err(problem.map_or(GymError::Answer { name, expected, found }, |problem| {
-                self.problem(problem)
-            }));
-        }
-        for (row, bytes) in rows.iter_mut().zip(body.as_chunks::<4>().0) {
-            *row = f32::from_le_bytes(*bytes);
-        }
+        let places = self.memory.rest().iter().skip(skipped);
+        row.iter_mut().zip(places).for_each(|(number, place)| *number = get(place) as f32);
+        let [_, flags, reward, ..] = self.memory.head();
+        let (flags, reward) = (get(flags) as u8, get(reward) as f32);
         let has = |flag: u8| flags & flag != 0;
-        Ok(Answer {
-            reward: f32::from_le_bytes(reward),
-            terminated: has(1),
-            truncated: has(2),
-            success: has(4).then_some(has(8)),
-        })
+        let success = has(4).then_some(has(8));
+        Ok(Answer { reward, terminated: has(1), truncated: has(2), success })
     }
 
-    /// Reads until `least` bytes are there, at most `most`.
-    fn receive(&mut self, most: usize, least: usize) -> Result<(), GymError> {
-        let mut have = self.bytes.len();
-        self.bytes.resize(most.max(have), 0);
-        while have < least {
-            match (&self.stream).read(&mut self.bytes[have..]) {
-                Ok(0) => return Err(self.lost(None)),
-                Ok(n) => have += n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.lost(Some(&error))),
-            }
-        }
-        self.bytes.truncate(have);
-        Ok(())
+    /// What a line says that is no first one.
+    fn refusal(&self, line: &[u8]) -> GymError {
+        serde_json::from_slice(line).map(|problem| self.problem(problem)).unwrap_or_else(|_| {
+            let found = String::from_utf8_lossy(line).chars().take(80).collect();
+            GymError::Answer { name: self.name.clone(), expected: "an answer of a bridge", found }
+        })
     }
 
     fn problem(&self, problem: Problem) -> GymError {
@@ -281,12 +279,9 @@ impl Process {
     }
 
     /// Why the stream failed: the process was too slow, or has ended.
-    fn lost(&mut self, error: Option<&io::Error>) -> GymError {
-        let late = |error: &&io::Error| {
-            matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
-        };
+    fn lost(&mut self, error: &io::Error) -> GymError {
         let name = self.name.clone();
-        if error.filter(late).is_some() {
+        if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) {
             self.end();
             return GymError::Hung { name, limit: self.limit, said: self.said() };
         }
@@ -338,6 +333,16 @@ impl Drop for Process {
         self.wait();
         self.end();
     }
+}
+
+/// A byte on the stream comes between what one side writes and what the other reads: no other order is
+/// needed.
+fn put(place: &AtomicU64, number: f64) {
+    place.store(number.to_bits(), Ordering::Relaxed);
+}
+
+fn get(place: &AtomicU64) -> f64 {
+    f64::from_bits(place.load(Ordering::Relaxed))
 }
 
 /// Keeps the end of what a process says until it is silent.

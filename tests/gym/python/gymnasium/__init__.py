@@ -9,6 +9,7 @@ import os
 import random
 import sys
 import time
+from pathlib import Path
 
 
 class error:
@@ -154,6 +155,28 @@ class Raises(Faulty):
 class Shapes(Faulty):
     def fail(self, seen):
         return {**seen, "achieved_goal": [0.0, 0.0, 0.0]}
+
+
+class Short(Faulty):
+    def fail(self, seen):
+        return {**seen, "achieved_goal": [0.0]}
+
+
+class Shifted(Faulty):
+    """As many numbers as there should be, in other places."""
+
+    def fail(self, seen):
+        return {**seen, "observation": [0.0] * 3, "achieved_goal": [0.0]}
+
+
+class Shrinks(Faulty):
+    """Takes the memory away that it shares."""
+
+    def fail(self, seen):
+        for path in Path("/proc/self/fd").iterdir():
+            if path.is_symlink() and "memfd:regoal" in os.readlink(path):
+                os.truncate(path, 0)
+        return seen
 
 
 class Diverges(Faulty):
